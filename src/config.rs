@@ -1,0 +1,3 @@
+//! Configuration text to checked, normal-form values.
+
+pub mod when;

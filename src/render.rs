@@ -1,0 +1,112 @@
+//! What the core asks of a compiled module. The shell (`module.rs`) implements it with wasmtime; tests may
+//! implement it with a closure.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::snapshot::Budget;
+
+/// A compiled template module.
+pub trait Render: Send + Sync + fmt::Debug {
+    /// Runs `update-template` once, in an instance of its own.
+    fn render(&self, call: &Call<'_>) -> Rendered;
+}
+
+/// The arguments of one call and what it may use.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// the hook's other arguments, JSON text (design section 5)
+    pub request: &'a str,
+    /// the pod after the layers as a hook may see it, JSON text
+    pub template: &'a str,
+    /// what `config-get` looks into
+    pub task_config: &'a Value,
+    /// the module's own limits
+    pub budget: Budget,
+    /// where it runs
+    pub pace: Pace<'a>,
+}
+
+/// Where a call runs, and what is left of its request.
+#[derive(Clone, Copy)]
+pub enum Pace<'a> {
+    /// on the worker that serves other requests too: only what is known to be fast, and cut when it is not
+    Inline,
+    /// on a thread where it may take its budget, but not more than what this says is left of the request
+    Patient(&'a (dyn Fn() -> Duration + Sync)),
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Rendered {
+    /// what the guest returned, or why it did not
+    pub result: Result<Outcome, Fault>,
+    /// what the guest logged, as it wrote it: not yet redacted
+    pub logs: Vec<Log>,
+    /// wall clock of the call
+    pub elapsed: Duration,
+}
+
+/// What a guest returned.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// nothing to change
+    Unchanged,
+    /// the whole template, changed; JSON text
+    Template(String),
+    /// a strategic fragment; JSON text
+    Fragment(String),
+}
+
+/// One line that a guest logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// its level
+    pub level: Level,
+    /// its text
+    pub message: String,
+}
+
+/// The levels of the `host.log` import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// for whoever writes the module
+    Debug,
+    /// worth a line
+    Info,
+    /// something is off, the pod goes on
+    Warn,
+    /// the module is about to fail
+    Error,
+}
+
+/// Why a call gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// not for the inline pace: run the request again where it may take its time
+    #[error("is too slow to run inline")]
+    Slow,
+    /// it ran into its deadline
+    #[error("exceeded its time budget of {} ms", .0.as_millis())]
+    Time(Duration),
+    /// it wanted more memory than its budget
+    #[error("exceeded its memory budget of {} MiB", .0 >> 20)]
+    Memory(u64),
+    /// it recursed too deeply
+    #[error("exhausted its stack")]
+    Stack,
+    /// it returned more than fits
+    #[error("returned {0} bytes, more than the limit of {1}")]
+    Output(usize, usize),
+    /// it trapped; the text is the trap's own and holds nothing of the guest's
+    #[error("trapped: {0}")]
+    Trap(String),
+    /// it refused, with a text of its own (not yet redacted)
+    #[error("refused: {0}")]
+    Refused(String),
+    /// all instances are taken
+    #[error("has no free instance")]
+    Busy,
+}

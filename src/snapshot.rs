@@ -1,0 +1,256 @@
+//! All configuration at one moment: immutable, behind one `Arc`, and a request's whole world.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::when::When;
+use crate::render::Render;
+
+/// Everything that a request may ask of the configuration.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// counts the snapshots of this process, from 1
+    pub generation: u64,
+    /// first 12 hex digits of the SHA-256 over all configuration that went in: equal on all replicas
+    pub digest: String,
+    /// podgraft's own namespace, whose pods are never touched
+    pub namespace: String,
+    /// the task systems' instances
+    pub systems: Vec<System>,
+    /// what every task pod gets
+    pub base: Option<Unit<Graft>>,
+    /// by priority, then name
+    pub environments: Vec<Unit<Environment>>,
+    /// the queues of the configuration; look one up with [`Queues::find`]
+    pub queues: Queues,
+    /// configuration vaults, global < namespace < queue < user
+    pub task_config: Vec<Vault>,
+    /// what identity providers say of users, in the same order
+    pub providers_info: Vec<Vault>,
+    /// what happens to a task pod whose queue nobody configured
+    pub unknown_queue: UnknownQueue,
+}
+
+/// A part of the configuration that is replaced as a whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Unit<T> {
+    /// `base`, `environment/production`, `queue/pvc-test`
+    pub source: Source,
+    /// what serves now: the newest version that was sound
+    pub good: Option<Arc<T>>,
+    /// why the newest version is not what serves, if it is not
+    pub error: Option<String>,
+}
+
+/// Who put something into a pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// `basePodTemplate`
+    Base,
+    /// `environments.<name>`
+    Environment(String),
+    /// `queues.<name>`
+    Queue(String),
+    /// `modules.<name>`
+    Module(String),
+    /// a field that podgraft itself had to adjust because another one changed
+    Normalize,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Base => formatter.write_str("base"),
+            Source::Environment(name) => write!(formatter, "environment/{name}"),
+            Source::Queue(name) => write!(formatter, "queue/{name}"),
+            Source::Module(name) => write!(formatter, "module/{name}"),
+            Source::Normalize => formatter.write_str("podgraft"),
+        }
+    }
+}
+
+/// What one unit lays over a pod.
+#[derive(Debug, Default)]
+pub struct Graft {
+    /// in the order in which they are laid
+    pub layers: Vec<Layer>,
+    /// in the order in which they run
+    pub modules: Vec<Arc<Module>>,
+}
+
+/// One pod-template fragment.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// the unit that it belongs to
+    pub source: Source,
+    /// file or ConfigMap key that it stands in
+    pub file: Arc<str>,
+    /// its line there, from 1
+    pub line: u32,
+    /// what happens where the pod has a value of its own
+    pub conflict: Conflict,
+    /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)
+    pub explicit: bool,
+    /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the
+    /// pod's primary container, whatever its name; claims are already volumes
+    pub fragment: Value,
+}
+
+/// The container entry of a fragment that means the pod's primary container.
+pub const PRIMARY: &str = "primary";
+
+/// What a layer does where the submitted pod has a value of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// the pod's value stays
+    Keep,
+    /// the layer's value replaces it
+    Override,
+}
+
+/// `environments.<name>`.
+#[derive(Debug)]
+pub struct Environment {
+    /// its key in the configuration
+    pub name: String,
+    /// which pods it is for; without any condition only pods that name it
+    pub matches: Match,
+    /// what it lays over them
+    pub graft: Graft,
+}
+
+/// `queues.<name>`.
+#[derive(Debug)]
+pub struct Queue {
+    /// its key in the configuration, as people write the queue's name
+    pub name: String,
+    /// the system's id of the queue; wins over the name
+    pub id: Option<String>,
+    /// only for this instance of `systems`
+    pub system: Option<String>,
+    /// only for these pods
+    pub matches: Match,
+    /// the base as this queue sees it: without the keys that its `templateOverrides` replaces
+    pub base: Option<Layer>,
+    /// what it lays over them
+    pub graft: Graft,
+}
+
+/// Conditions on a pod; each that is given must hold, and none given holds for nothing or everything
+/// as its owner says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// the pod's namespace is one of these
+    pub namespaces: Vec<String>,
+    /// the pod has all of these labels
+    pub pod_labels: BTreeMap<String, String>,
+}
+
+/// The queues by what pods call them.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// by the system's id
+    pub by_id: BTreeMap<String, Unit<Queue>>,
+    /// by the canonical name (see [`crate::task::canonical_queue_name`])
+    pub by_name: BTreeMap<String, Unit<Queue>>,
+}
+
+/// One instance of a task system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// its key in the configuration
+    pub name: String,
+    /// what kind of system it is
+    pub kind: SystemKind,
+    /// its task pods live here; empty is anywhere
+    pub namespaces: Vec<String>,
+    /// what precedes the task id in the name of a task pod
+    pub pod_name_prefix: String,
+    /// user names whose word counts for a task's identity
+    pub submitters: Vec<String>,
+}
+
+/// The task systems whose pods are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SystemKind {
+    /// `ClearML`
+    ClearML,
+    /// `Generic`: pods that carry `podgraft.io/queue` or `podgraft.io/environment`
+    Generic,
+}
+
+/// What is known of a user, queue or namespace beside the pod: an entry of `taskConfig` or `providersInfo`.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    /// the pod's namespace is one of these
+    pub namespaces: Vec<String>,
+    /// the pod's queue, by canonical name or id
+    pub queue: Option<String>,
+    /// the task's user, where the pod's submitter may be believed
+    pub user: Option<String>,
+    /// the tree
+    pub config: Value,
+}
+
+/// `unknownQueue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownQueue {
+    /// the base and the environments apply
+    #[default]
+    Base,
+    /// nothing applies
+    Ignore,
+    /// the pod is refused
+    Deny,
+}
+
+/// `modules.<name>`, compiled.
+#[derive(Debug)]
+pub struct Module {
+    /// its key in the configuration
+    pub name: String,
+    /// SHA-256 of its bytes, 64 hex digits
+    pub digest: String,
+    /// it runs only where this holds
+    pub when: Option<When>,
+    /// handed to it as they are
+    pub params: Value,
+    /// whether it may take fields or elements away
+    pub may_remove: bool,
+    /// what its failure means for the pod
+    pub on_error: OnError,
+    /// what a call may use
+    pub budget: Budget,
+    /// the code
+    pub code: Arc<dyn Render>,
+}
+
+/// What a module's failure means for the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// the pod is refused
+    #[default]
+    Fail,
+    /// the pod goes on without this module
+    Ignore,
+}
+
+/// What one call of a module may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// wall clock
+    pub time: Duration,
+    /// bytes of linear memory
+    pub memory: u64,
+}
+
+impl Default for Budget {
+    /// 200 ms leaves a 2 s webhook room for several modules; 64 MiB is a hundred times what a Rust module needs.
+    fn default() -> Self {
+        Self { time: Duration::from_millis(200), memory: 64 << 20 }
+    }
+}
