@@ -82,6 +82,16 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// An object of these members.
+    pub fn object(members: impl Iterator<Item = Member<'a>>, arena: &'a Bump) -> Self {
+        Json::Object(bumpalo::collections::Vec::from_iter_in(members, arena).into_bump_slice())
+    }
+
+    /// A list of these elements.
+    pub fn array(items: impl Iterator<Item = Json<'a>>, arena: &'a Bump) -> Self {
+        Json::Array(bumpalo::collections::Vec::from_iter_in(items, arena).into_bump_slice())
+    }
+
     fn number(number: &serde_json::Number) -> Self {
         match (number.as_u64(), number.as_i64()) {
             (Some(value), _) => Json::Uint(value),
@@ -171,7 +181,7 @@ impl<'a> Json<'a> {
                 copy[index].1 = value;
                 Json::Object(copy)
             }
-            None => Json::Object(arena.alloc_slice_fill_iter(members.iter().copied().chain([(key, value)]))),
+            None => Json::object(members.iter().copied().chain([(key, value)]), arena),
         }
     }
 
@@ -182,8 +192,7 @@ impl<'a> Json<'a> {
         if !members.iter().any(|(name, _)| *name == key) {
             return self;
         }
-        let kept = arena.alloc_slice_fill_iter(members.iter().copied().filter(|(name, _)| *name != key).collect::<Vec<_>>());
-        Json::Object(kept)
+        Json::object(members.iter().copied().filter(|(name, _)| *name != key), arena)
     }
 
     /// An owned copy, for what leaves a request (rendering to YAML, tests).

@@ -5,5 +5,6 @@ pub mod config;
 pub mod json;
 pub mod mutate;
 pub mod render;
+pub mod schema;
 pub mod snapshot;
 pub mod task;

@@ -1,0 +1,231 @@
+//! The Pod schema as one table: the type of each field and how lists of it merge.
+//!
+//! The same table drives merging, diffing and the check of what was touched, so that the three cannot
+//! disagree. `table.rs` is generated from the JSON schemas that k8s-openapi carries, by
+//! `tests/schema_table.rs`, which also fails when the file is out of date; what OpenAPI does not say
+//! (Kubernetes' patch merge keys and podgraft's own choices) stands in that generator.
+
+mod table;
+
+pub use table::POD;
+
+use crate::json::Json;
+
+/// An object type of the Kubernetes API.
+#[derive(Debug)]
+pub struct Object {
+    /// the type's name there, such as `Container`
+    pub name: &'static str,
+    /// sorted by name
+    pub fields: &'static [Field],
+    /// fields that must be there
+    pub required: &'static [&'static str],
+}
+
+/// A field of an [`Object`].
+#[derive(Debug)]
+pub struct Field {
+    /// as it is written in JSON
+    pub name: &'static str,
+    /// what it holds
+    pub kind: Type,
+    /// how it merges, when it is a list
+    pub list: List,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Type {
+    /// anything: status, managedFields, what only others read
+    Any,
+    /// `true` or `false`
+    Bool,
+    /// a whole number
+    Int,
+    /// a string
+    Str,
+    /// a whole number or a string, such as a port
+    IntOrStr,
+    /// a quantity: a string; a number is accepted as the API server does
+    Quantity,
+    /// names to values
+    Map(&'static Type),
+    /// a list
+    List(&'static Type),
+    /// an object with fields of its own
+    Object(&'static Object),
+}
+
+/// How a list merges with one that lies over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// replaced as a whole
+    Atomic,
+    /// element by element; these fields say which is which
+    Keyed(&'static [&'static str]),
+    /// as `Keyed`, but an element is a union (`value`/`valueFrom`, a volume's source) and replaced whole
+    KeyedWhole(&'static [&'static str]),
+    /// what is not yet there is added at the end
+    Set,
+    /// what is not yet there is added in front
+    Concat,
+    /// node selector terms are alternatives: what lies over is required in addition, in each of them
+    AndTerms,
+}
+
+impl List {
+    /// The fields that tell elements apart; of an unkeyed list none.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            List::Keyed(keys) | List::KeyedWhole(keys) => keys,
+            _ => &[],
+        }
+    }
+}
+
+impl Object {
+    /// The field `name`.
+    pub fn field(&self, name: &str) -> Option<&'static Field> {
+        let fields: &'static [Field] = self.fields;
+        fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|index| &fields[index])
+    }
+
+    /// The known field that is spelled most like `name`, when one is near.
+    pub fn nearest(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.fields.iter().map(|field| field.name))
+    }
+}
+
+/// The candidate that differs least from `name`: at most a third of its letters.
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(name.len()))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance, in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Something that does not fit the schema.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// where, as `spec.volumes[0].name`
+    pub path: String,
+    /// what is wrong and, when it can be guessed, what would be right
+    pub message: String,
+}
+
+/// Checks `value` against `kind`, however deep; unknown fields and wrong types are misfits. `whole` says
+/// that required fields must be there (a fragment that lies over something need not have them).
+pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
+    let mut path = String::new();
+    checked(value, kind, whole, &mut path).map_err(|message| Misfit { path, message })
+}
+
+/// On an error `path` is left where it happened.
+fn checked(value: Json<'_>, kind: Type, whole: bool, path: &mut String) -> Result<(), String> {
+    let wrong = |wanted: &str| Err(format!("is {}, should be {wanted}", value.kind()));
+    match (kind, value) {
+        // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
+        (Type::Any, _) | (_, Json::Raw(_) | Json::Null) => Ok(()),
+        (Type::Bool, Json::Bool(_))
+        | (Type::Int | Type::IntOrStr | Type::Quantity, Json::Int(_) | Json::Uint(_))
+        | (Type::Quantity, Json::Float(_))
+        | (Type::Str | Type::IntOrStr | Type::Quantity, Json::Str(_)) => Ok(()),
+        (Type::Bool, _) => wrong("true or false"),
+        (Type::Int, _) => wrong("a whole number"),
+        (Type::Str, _) => wrong("a string"),
+        (Type::IntOrStr, _) => wrong("a whole number or a string"),
+        (Type::Quantity, _) => wrong("a quantity, such as \"500m\" or \"4Gi\""),
+        (Type::List(element), Json::Array(items)) => items.iter().enumerate().try_for_each(|(index, item)| {
+            below(path, &format!("[{index}]"), |path| checked(*item, *element, whole, path))
+        }),
+        (Type::List(_), _) => wrong("a list"),
+        (Type::Map(element), Json::Object(members)) => members.iter().try_for_each(|(key, member)| {
+            below(path, &format!("[{key}]"), |path| checked(*member, *element, whole, path))
+        }),
+        (Type::Object(object), Json::Object(members)) => checked_object(object, members, whole, path),
+        (Type::Map(_) | Type::Object(_), _) => wrong("an object"),
+    }
+}
+
+fn checked_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool, path: &mut String) -> Result<(), String> {
+    for (key, member) in members {
+        let Some(field) = object.field(key) else {
+            let hint = object.nearest(key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            return Err(format!("has no field {key}{hint}"));
+        };
+        let step = if path.is_empty() { (*key).to_owned() } else { format!(".{key}") };
+        below(path, &step, |path| checked(*member, field.kind, whole, path))?;
+    }
+    match object.required.iter().find(|name| whole && !members.iter().any(|(key, _)| key == *name)) {
+        Some(name) => Err(format!("lacks the field {name}")),
+        None => Ok(()),
+    }
+}
+
+fn below(path: &mut String, step: &str, check: impl FnOnce(&mut String) -> Result<(), String>) -> Result<(), String> {
+    let length = path.len();
+    path.push_str(step);
+    check(path)?;
+    path.truncate(length);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bumpalo::Bump;
+
+    fn misfit(pod: &serde_json::Value) -> String {
+        let arena = Bump::new();
+        match check(Json::lift(pod, &arena), Type::Object(&POD), true) {
+            Ok(()) => "fits".to_owned(),
+            Err(Misfit { path, message }) => format!("{path} {message}"),
+        }
+    }
+
+    #[test]
+    fn misfits_name_the_place_and_what_would_be_right() {
+        use serde_json::json;
+        let cases = [
+            (json!({"spec": {"containers": [{"name": "a", "volumeMount": []}]}}), "spec.containers[0] has no field volumeMount; did you mean volumeMounts?"),
+            (json!({"spec": {"containers": [], "priority": "1"}}), "spec.priority is a string, should be a whole number"),
+            (json!({"metadata": {"labels": {"a/b": 1}}}), "metadata.labels[a/b] is a number, should be a string"),
+            (json!({"spec": {"containers": [], "volumes": [{"emptyDir": {}}]}}), "spec.volumes[0] lacks the field name"),
+            (json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": true}}}]}}), "spec.containers[0].resources.limits[cpu] is a boolean, should be a quantity, such as \"500m\" or \"4Gi\""),
+            (json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 2}}}]}}), "fits"),
+        ];
+        for (pod, expected) in cases {
+            assert_eq!(misfit(&pod), expected, "{pod}");
+        }
+    }
+
+    #[test]
+    fn fields_are_sorted_and_found() {
+        let spec = match POD.field("spec").unwrap().kind {
+            Type::Object(spec) => spec,
+            other => panic!("{other:?}"),
+        };
+        assert!(spec.fields.is_sorted_by_key(|field| field.name));
+        assert_eq!(spec.field("volumes").unwrap().list, List::KeyedWhole(&["name"]));
+        assert_eq!(spec.field("containers").unwrap().list, List::Keyed(&["name"]));
+        assert_eq!(spec.nearest("nodeselector"), Some("nodeSelector"));
+        assert_eq!(spec.nearest("qqq"), None);
+    }
+}
