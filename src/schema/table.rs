@@ -7,7 +7,7 @@ const fn field(name: &'static str, kind: Type, list: List) -> Field {
 }
 
 /// `AWSElasticBlockStoreVolumeSource`.
-pub static AWSELASTIC_BLOCK_STORE_VOLUME_SOURCE: Object = Object {
+static AWSELASTIC_BLOCK_STORE_VOLUME_SOURCE: Object = Object {
     name: "AWSElasticBlockStoreVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -19,7 +19,7 @@ pub static AWSELASTIC_BLOCK_STORE_VOLUME_SOURCE: Object = Object {
 };
 
 /// `Affinity`.
-pub static AFFINITY: Object = Object {
+static AFFINITY: Object = Object {
     name: "Affinity",
     fields: &[
         field("nodeAffinity", Type::Object(&NODE_AFFINITY), List::Atomic),
@@ -30,7 +30,7 @@ pub static AFFINITY: Object = Object {
 };
 
 /// `AppArmorProfile`.
-pub static APP_ARMOR_PROFILE: Object = Object {
+static APP_ARMOR_PROFILE: Object = Object {
     name: "AppArmorProfile",
     fields: &[
         field("localhostProfile", Type::Str, List::Atomic),
@@ -40,7 +40,7 @@ pub static APP_ARMOR_PROFILE: Object = Object {
 };
 
 /// `AzureDiskVolumeSource`.
-pub static AZURE_DISK_VOLUME_SOURCE: Object = Object {
+static AZURE_DISK_VOLUME_SOURCE: Object = Object {
     name: "AzureDiskVolumeSource",
     fields: &[
         field("cachingMode", Type::Str, List::Atomic),
@@ -54,7 +54,7 @@ pub static AZURE_DISK_VOLUME_SOURCE: Object = Object {
 };
 
 /// `AzureFileVolumeSource`.
-pub static AZURE_FILE_VOLUME_SOURCE: Object = Object {
+static AZURE_FILE_VOLUME_SOURCE: Object = Object {
     name: "AzureFileVolumeSource",
     fields: &[
         field("readOnly", Type::Bool, List::Atomic),
@@ -65,7 +65,7 @@ pub static AZURE_FILE_VOLUME_SOURCE: Object = Object {
 };
 
 /// `CSIVolumeSource`.
-pub static CSIVOLUME_SOURCE: Object = Object {
+static CSIVOLUME_SOURCE: Object = Object {
     name: "CSIVolumeSource",
     fields: &[
         field("driver", Type::Str, List::Atomic),
@@ -78,7 +78,7 @@ pub static CSIVOLUME_SOURCE: Object = Object {
 };
 
 /// `Capabilities`.
-pub static CAPABILITIES: Object = Object {
+static CAPABILITIES: Object = Object {
     name: "Capabilities",
     fields: &[
         field("add", Type::List(&Type::Str), List::Concat),
@@ -88,7 +88,7 @@ pub static CAPABILITIES: Object = Object {
 };
 
 /// `CephFSVolumeSource`.
-pub static CEPH_FSVOLUME_SOURCE: Object = Object {
+static CEPH_FSVOLUME_SOURCE: Object = Object {
     name: "CephFSVolumeSource",
     fields: &[
         field("monitors", Type::List(&Type::Str), List::Atomic),
@@ -102,7 +102,7 @@ pub static CEPH_FSVOLUME_SOURCE: Object = Object {
 };
 
 /// `CinderVolumeSource`.
-pub static CINDER_VOLUME_SOURCE: Object = Object {
+static CINDER_VOLUME_SOURCE: Object = Object {
     name: "CinderVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -114,7 +114,7 @@ pub static CINDER_VOLUME_SOURCE: Object = Object {
 };
 
 /// `ClusterTrustBundleProjection`.
-pub static CLUSTER_TRUST_BUNDLE_PROJECTION: Object = Object {
+static CLUSTER_TRUST_BUNDLE_PROJECTION: Object = Object {
     name: "ClusterTrustBundleProjection",
     fields: &[
         field("labelSelector", Type::Object(&LABEL_SELECTOR), List::Atomic),
@@ -128,7 +128,7 @@ pub static CLUSTER_TRUST_BUNDLE_PROJECTION: Object = Object {
 };
 
 /// `ConfigMapEnvSource`.
-pub static CONFIG_MAP_ENV_SOURCE: Object = Object {
+static CONFIG_MAP_ENV_SOURCE: Object = Object {
     name: "ConfigMapEnvSource",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -138,7 +138,7 @@ pub static CONFIG_MAP_ENV_SOURCE: Object = Object {
 };
 
 /// `ConfigMapKeySelector`.
-pub static CONFIG_MAP_KEY_SELECTOR: Object = Object {
+static CONFIG_MAP_KEY_SELECTOR: Object = Object {
     name: "ConfigMapKeySelector",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -149,7 +149,7 @@ pub static CONFIG_MAP_KEY_SELECTOR: Object = Object {
 };
 
 /// `ConfigMapProjection`.
-pub static CONFIG_MAP_PROJECTION: Object = Object {
+static CONFIG_MAP_PROJECTION: Object = Object {
     name: "ConfigMapProjection",
     fields: &[
         field("items", Type::List(&Type::Object(&KEY_TO_PATH)), List::Atomic),
@@ -160,7 +160,7 @@ pub static CONFIG_MAP_PROJECTION: Object = Object {
 };
 
 /// `ConfigMapVolumeSource`.
-pub static CONFIG_MAP_VOLUME_SOURCE: Object = Object {
+static CONFIG_MAP_VOLUME_SOURCE: Object = Object {
     name: "ConfigMapVolumeSource",
     fields: &[
         field("defaultMode", Type::Int, List::Atomic),
@@ -173,7 +173,7 @@ pub static CONFIG_MAP_VOLUME_SOURCE: Object = Object {
 };
 
 /// `Container`.
-pub static CONTAINER: Object = Object {
+static CONTAINER: Object = Object {
     name: "Container",
     fields: &[
         field("args", Type::List(&Type::Str), List::Atomic),
@@ -206,7 +206,7 @@ pub static CONTAINER: Object = Object {
 };
 
 /// `ContainerPort`.
-pub static CONTAINER_PORT: Object = Object {
+static CONTAINER_PORT: Object = Object {
     name: "ContainerPort",
     fields: &[
         field("containerPort", Type::Int, List::Atomic),
@@ -219,7 +219,7 @@ pub static CONTAINER_PORT: Object = Object {
 };
 
 /// `ContainerResizePolicy`.
-pub static CONTAINER_RESIZE_POLICY: Object = Object {
+static CONTAINER_RESIZE_POLICY: Object = Object {
     name: "ContainerResizePolicy",
     fields: &[
         field("resourceName", Type::Str, List::Atomic),
@@ -229,7 +229,7 @@ pub static CONTAINER_RESIZE_POLICY: Object = Object {
 };
 
 /// `ContainerRestartRule`.
-pub static CONTAINER_RESTART_RULE: Object = Object {
+static CONTAINER_RESTART_RULE: Object = Object {
     name: "ContainerRestartRule",
     fields: &[
         field("action", Type::Str, List::Atomic),
@@ -239,7 +239,7 @@ pub static CONTAINER_RESTART_RULE: Object = Object {
 };
 
 /// `ContainerRestartRuleOnExitCodes`.
-pub static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Object = Object {
+static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Object = Object {
     name: "ContainerRestartRuleOnExitCodes",
     fields: &[
         field("operator", Type::Str, List::Atomic),
@@ -249,7 +249,7 @@ pub static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Object = Object {
 };
 
 /// `DownwardAPIProjection`.
-pub static DOWNWARD_APIPROJECTION: Object = Object {
+static DOWNWARD_APIPROJECTION: Object = Object {
     name: "DownwardAPIProjection",
     fields: &[
         field("items", Type::List(&Type::Object(&DOWNWARD_APIVOLUME_FILE)), List::Atomic),
@@ -258,7 +258,7 @@ pub static DOWNWARD_APIPROJECTION: Object = Object {
 };
 
 /// `DownwardAPIVolumeFile`.
-pub static DOWNWARD_APIVOLUME_FILE: Object = Object {
+static DOWNWARD_APIVOLUME_FILE: Object = Object {
     name: "DownwardAPIVolumeFile",
     fields: &[
         field("fieldRef", Type::Object(&OBJECT_FIELD_SELECTOR), List::Atomic),
@@ -271,7 +271,7 @@ pub static DOWNWARD_APIVOLUME_FILE: Object = Object {
 };
 
 /// `DownwardAPIVolumeSource`.
-pub static DOWNWARD_APIVOLUME_SOURCE: Object = Object {
+static DOWNWARD_APIVOLUME_SOURCE: Object = Object {
     name: "DownwardAPIVolumeSource",
     fields: &[
         field("defaultMode", Type::Int, List::Atomic),
@@ -282,7 +282,7 @@ pub static DOWNWARD_APIVOLUME_SOURCE: Object = Object {
 };
 
 /// `EmptyDirVolumeSource`.
-pub static EMPTY_DIR_VOLUME_SOURCE: Object = Object {
+static EMPTY_DIR_VOLUME_SOURCE: Object = Object {
     name: "EmptyDirVolumeSource",
     fields: &[
         field("medium", Type::Str, List::Atomic),
@@ -293,7 +293,7 @@ pub static EMPTY_DIR_VOLUME_SOURCE: Object = Object {
 };
 
 /// `EnvFromSource`.
-pub static ENV_FROM_SOURCE: Object = Object {
+static ENV_FROM_SOURCE: Object = Object {
     name: "EnvFromSource",
     fields: &[
         field("configMapRef", Type::Object(&CONFIG_MAP_ENV_SOURCE), List::Atomic),
@@ -304,7 +304,7 @@ pub static ENV_FROM_SOURCE: Object = Object {
 };
 
 /// `EnvVar`.
-pub static ENV_VAR: Object = Object {
+static ENV_VAR: Object = Object {
     name: "EnvVar",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -315,7 +315,7 @@ pub static ENV_VAR: Object = Object {
 };
 
 /// `EnvVarSource`.
-pub static ENV_VAR_SOURCE: Object = Object {
+static ENV_VAR_SOURCE: Object = Object {
     name: "EnvVarSource",
     fields: &[
         field("configMapKeyRef", Type::Object(&CONFIG_MAP_KEY_SELECTOR), List::Atomic),
@@ -328,7 +328,7 @@ pub static ENV_VAR_SOURCE: Object = Object {
 };
 
 /// `EphemeralContainer`.
-pub static EPHEMERAL_CONTAINER: Object = Object {
+static EPHEMERAL_CONTAINER: Object = Object {
     name: "EphemeralContainer",
     fields: &[
         field("args", Type::List(&Type::Str), List::Atomic),
@@ -362,7 +362,7 @@ pub static EPHEMERAL_CONTAINER: Object = Object {
 };
 
 /// `EphemeralVolumeSource`.
-pub static EPHEMERAL_VOLUME_SOURCE: Object = Object {
+static EPHEMERAL_VOLUME_SOURCE: Object = Object {
     name: "EphemeralVolumeSource",
     fields: &[
         field("volumeClaimTemplate", Type::Object(&PERSISTENT_VOLUME_CLAIM_TEMPLATE), List::Atomic),
@@ -371,7 +371,7 @@ pub static EPHEMERAL_VOLUME_SOURCE: Object = Object {
 };
 
 /// `EvictionResponder`.
-pub static EVICTION_RESPONDER: Object = Object {
+static EVICTION_RESPONDER: Object = Object {
     name: "EvictionResponder",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -381,7 +381,7 @@ pub static EVICTION_RESPONDER: Object = Object {
 };
 
 /// `ExecAction`.
-pub static EXEC_ACTION: Object = Object {
+static EXEC_ACTION: Object = Object {
     name: "ExecAction",
     fields: &[
         field("command", Type::List(&Type::Str), List::Atomic),
@@ -390,7 +390,7 @@ pub static EXEC_ACTION: Object = Object {
 };
 
 /// `FCVolumeSource`.
-pub static FCVOLUME_SOURCE: Object = Object {
+static FCVOLUME_SOURCE: Object = Object {
     name: "FCVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -403,7 +403,7 @@ pub static FCVOLUME_SOURCE: Object = Object {
 };
 
 /// `FileKeySelector`.
-pub static FILE_KEY_SELECTOR: Object = Object {
+static FILE_KEY_SELECTOR: Object = Object {
     name: "FileKeySelector",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -415,7 +415,7 @@ pub static FILE_KEY_SELECTOR: Object = Object {
 };
 
 /// `FlexVolumeSource`.
-pub static FLEX_VOLUME_SOURCE: Object = Object {
+static FLEX_VOLUME_SOURCE: Object = Object {
     name: "FlexVolumeSource",
     fields: &[
         field("driver", Type::Str, List::Atomic),
@@ -428,7 +428,7 @@ pub static FLEX_VOLUME_SOURCE: Object = Object {
 };
 
 /// `FlockerVolumeSource`.
-pub static FLOCKER_VOLUME_SOURCE: Object = Object {
+static FLOCKER_VOLUME_SOURCE: Object = Object {
     name: "FlockerVolumeSource",
     fields: &[
         field("datasetName", Type::Str, List::Atomic),
@@ -438,7 +438,7 @@ pub static FLOCKER_VOLUME_SOURCE: Object = Object {
 };
 
 /// `GCEPersistentDiskVolumeSource`.
-pub static GCEPERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
+static GCEPERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
     name: "GCEPersistentDiskVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -450,7 +450,7 @@ pub static GCEPERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
 };
 
 /// `GRPCAction`.
-pub static GRPCACTION: Object = Object {
+static GRPCACTION: Object = Object {
     name: "GRPCAction",
     fields: &[
         field("mode", Type::Str, List::Atomic),
@@ -461,7 +461,7 @@ pub static GRPCACTION: Object = Object {
 };
 
 /// `GitRepoVolumeSource`.
-pub static GIT_REPO_VOLUME_SOURCE: Object = Object {
+static GIT_REPO_VOLUME_SOURCE: Object = Object {
     name: "GitRepoVolumeSource",
     fields: &[
         field("directory", Type::Str, List::Atomic),
@@ -472,7 +472,7 @@ pub static GIT_REPO_VOLUME_SOURCE: Object = Object {
 };
 
 /// `GlusterfsVolumeSource`.
-pub static GLUSTERFS_VOLUME_SOURCE: Object = Object {
+static GLUSTERFS_VOLUME_SOURCE: Object = Object {
     name: "GlusterfsVolumeSource",
     fields: &[
         field("endpoints", Type::Str, List::Atomic),
@@ -483,7 +483,7 @@ pub static GLUSTERFS_VOLUME_SOURCE: Object = Object {
 };
 
 /// `HTTPGetAction`.
-pub static HTTPGET_ACTION: Object = Object {
+static HTTPGET_ACTION: Object = Object {
     name: "HTTPGetAction",
     fields: &[
         field("host", Type::Str, List::Atomic),
@@ -497,7 +497,7 @@ pub static HTTPGET_ACTION: Object = Object {
 };
 
 /// `HTTPHeader`.
-pub static HTTPHEADER: Object = Object {
+static HTTPHEADER: Object = Object {
     name: "HTTPHeader",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -507,7 +507,7 @@ pub static HTTPHEADER: Object = Object {
 };
 
 /// `HostAlias`.
-pub static HOST_ALIAS: Object = Object {
+static HOST_ALIAS: Object = Object {
     name: "HostAlias",
     fields: &[
         field("hostnames", Type::List(&Type::Str), List::Atomic),
@@ -517,7 +517,7 @@ pub static HOST_ALIAS: Object = Object {
 };
 
 /// `HostPathVolumeSource`.
-pub static HOST_PATH_VOLUME_SOURCE: Object = Object {
+static HOST_PATH_VOLUME_SOURCE: Object = Object {
     name: "HostPathVolumeSource",
     fields: &[
         field("path", Type::Str, List::Atomic),
@@ -527,7 +527,7 @@ pub static HOST_PATH_VOLUME_SOURCE: Object = Object {
 };
 
 /// `ISCSIVolumeSource`.
-pub static ISCSIVOLUME_SOURCE: Object = Object {
+static ISCSIVOLUME_SOURCE: Object = Object {
     name: "ISCSIVolumeSource",
     fields: &[
         field("chapAuthDiscovery", Type::Bool, List::Atomic),
@@ -546,7 +546,7 @@ pub static ISCSIVOLUME_SOURCE: Object = Object {
 };
 
 /// `ImageVolumeSource`.
-pub static IMAGE_VOLUME_SOURCE: Object = Object {
+static IMAGE_VOLUME_SOURCE: Object = Object {
     name: "ImageVolumeSource",
     fields: &[
         field("pullPolicy", Type::Str, List::Atomic),
@@ -556,7 +556,7 @@ pub static IMAGE_VOLUME_SOURCE: Object = Object {
 };
 
 /// `KeyToPath`.
-pub static KEY_TO_PATH: Object = Object {
+static KEY_TO_PATH: Object = Object {
     name: "KeyToPath",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -568,7 +568,7 @@ pub static KEY_TO_PATH: Object = Object {
 };
 
 /// `LabelSelector`.
-pub static LABEL_SELECTOR: Object = Object {
+static LABEL_SELECTOR: Object = Object {
     name: "LabelSelector",
     fields: &[
         field("matchExpressions", Type::List(&Type::Object(&LABEL_SELECTOR_REQUIREMENT)), List::Atomic),
@@ -578,7 +578,7 @@ pub static LABEL_SELECTOR: Object = Object {
 };
 
 /// `LabelSelectorRequirement`.
-pub static LABEL_SELECTOR_REQUIREMENT: Object = Object {
+static LABEL_SELECTOR_REQUIREMENT: Object = Object {
     name: "LabelSelectorRequirement",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -589,7 +589,7 @@ pub static LABEL_SELECTOR_REQUIREMENT: Object = Object {
 };
 
 /// `Lifecycle`.
-pub static LIFECYCLE: Object = Object {
+static LIFECYCLE: Object = Object {
     name: "Lifecycle",
     fields: &[
         field("postStart", Type::Object(&LIFECYCLE_HANDLER), List::Atomic),
@@ -600,7 +600,7 @@ pub static LIFECYCLE: Object = Object {
 };
 
 /// `LifecycleHandler`.
-pub static LIFECYCLE_HANDLER: Object = Object {
+static LIFECYCLE_HANDLER: Object = Object {
     name: "LifecycleHandler",
     fields: &[
         field("exec", Type::Object(&EXEC_ACTION), List::Atomic),
@@ -612,7 +612,7 @@ pub static LIFECYCLE_HANDLER: Object = Object {
 };
 
 /// `LocalObjectReference`.
-pub static LOCAL_OBJECT_REFERENCE: Object = Object {
+static LOCAL_OBJECT_REFERENCE: Object = Object {
     name: "LocalObjectReference",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -621,7 +621,7 @@ pub static LOCAL_OBJECT_REFERENCE: Object = Object {
 };
 
 /// `NFSVolumeSource`.
-pub static NFSVOLUME_SOURCE: Object = Object {
+static NFSVOLUME_SOURCE: Object = Object {
     name: "NFSVolumeSource",
     fields: &[
         field("path", Type::Str, List::Atomic),
@@ -632,7 +632,7 @@ pub static NFSVOLUME_SOURCE: Object = Object {
 };
 
 /// `NodeAffinity`.
-pub static NODE_AFFINITY: Object = Object {
+static NODE_AFFINITY: Object = Object {
     name: "NodeAffinity",
     fields: &[
         field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&PREFERRED_SCHEDULING_TERM)), List::Concat),
@@ -642,7 +642,7 @@ pub static NODE_AFFINITY: Object = Object {
 };
 
 /// `NodeSelector`.
-pub static NODE_SELECTOR: Object = Object {
+static NODE_SELECTOR: Object = Object {
     name: "NodeSelector",
     fields: &[
         field("nodeSelectorTerms", Type::List(&Type::Object(&NODE_SELECTOR_TERM)), List::AndTerms),
@@ -651,7 +651,7 @@ pub static NODE_SELECTOR: Object = Object {
 };
 
 /// `NodeSelectorRequirement`.
-pub static NODE_SELECTOR_REQUIREMENT: Object = Object {
+static NODE_SELECTOR_REQUIREMENT: Object = Object {
     name: "NodeSelectorRequirement",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -662,7 +662,7 @@ pub static NODE_SELECTOR_REQUIREMENT: Object = Object {
 };
 
 /// `NodeSelectorTerm`.
-pub static NODE_SELECTOR_TERM: Object = Object {
+static NODE_SELECTOR_TERM: Object = Object {
     name: "NodeSelectorTerm",
     fields: &[
         field("matchExpressions", Type::List(&Type::Object(&NODE_SELECTOR_REQUIREMENT)), List::Atomic),
@@ -672,7 +672,7 @@ pub static NODE_SELECTOR_TERM: Object = Object {
 };
 
 /// `ObjectFieldSelector`.
-pub static OBJECT_FIELD_SELECTOR: Object = Object {
+static OBJECT_FIELD_SELECTOR: Object = Object {
     name: "ObjectFieldSelector",
     fields: &[
         field("apiVersion", Type::Str, List::Atomic),
@@ -682,7 +682,7 @@ pub static OBJECT_FIELD_SELECTOR: Object = Object {
 };
 
 /// `ObjectMeta`.
-pub static OBJECT_META: Object = Object {
+static OBJECT_META: Object = Object {
     name: "ObjectMeta",
     fields: &[
         field("annotations", Type::Map(&Type::Str), List::Atomic),
@@ -705,7 +705,7 @@ pub static OBJECT_META: Object = Object {
 };
 
 /// `OwnerReference`.
-pub static OWNER_REFERENCE: Object = Object {
+static OWNER_REFERENCE: Object = Object {
     name: "OwnerReference",
     fields: &[
         field("apiVersion", Type::Str, List::Atomic),
@@ -719,7 +719,7 @@ pub static OWNER_REFERENCE: Object = Object {
 };
 
 /// `PersistentVolumeClaimSpec`.
-pub static PERSISTENT_VOLUME_CLAIM_SPEC: Object = Object {
+static PERSISTENT_VOLUME_CLAIM_SPEC: Object = Object {
     name: "PersistentVolumeClaimSpec",
     fields: &[
         field("accessModes", Type::List(&Type::Str), List::Atomic),
@@ -736,7 +736,7 @@ pub static PERSISTENT_VOLUME_CLAIM_SPEC: Object = Object {
 };
 
 /// `PersistentVolumeClaimTemplate`.
-pub static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Object = Object {
+static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Object = Object {
     name: "PersistentVolumeClaimTemplate",
     fields: &[
         field("metadata", Type::Object(&OBJECT_META), List::Atomic),
@@ -746,7 +746,7 @@ pub static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Object = Object {
 };
 
 /// `PersistentVolumeClaimVolumeSource`.
-pub static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Object = Object {
+static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Object = Object {
     name: "PersistentVolumeClaimVolumeSource",
     fields: &[
         field("claimName", Type::Str, List::Atomic),
@@ -756,7 +756,7 @@ pub static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Object = Object {
 };
 
 /// `PhotonPersistentDiskVolumeSource`.
-pub static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
+static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
     name: "PhotonPersistentDiskVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -779,7 +779,7 @@ pub static POD: Object = Object {
 };
 
 /// `PodAffinity`.
-pub static POD_AFFINITY: Object = Object {
+static POD_AFFINITY: Object = Object {
     name: "PodAffinity",
     fields: &[
         field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)), List::Concat),
@@ -789,7 +789,7 @@ pub static POD_AFFINITY: Object = Object {
 };
 
 /// `PodAffinityTerm`.
-pub static POD_AFFINITY_TERM: Object = Object {
+static POD_AFFINITY_TERM: Object = Object {
     name: "PodAffinityTerm",
     fields: &[
         field("labelSelector", Type::Object(&LABEL_SELECTOR), List::Atomic),
@@ -803,7 +803,7 @@ pub static POD_AFFINITY_TERM: Object = Object {
 };
 
 /// `PodAntiAffinity`.
-pub static POD_ANTI_AFFINITY: Object = Object {
+static POD_ANTI_AFFINITY: Object = Object {
     name: "PodAntiAffinity",
     fields: &[
         field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)), List::Concat),
@@ -813,7 +813,7 @@ pub static POD_ANTI_AFFINITY: Object = Object {
 };
 
 /// `PodCertificateProjection`.
-pub static POD_CERTIFICATE_PROJECTION: Object = Object {
+static POD_CERTIFICATE_PROJECTION: Object = Object {
     name: "PodCertificateProjection",
     fields: &[
         field("certificateChainPath", Type::Str, List::Atomic),
@@ -829,7 +829,7 @@ pub static POD_CERTIFICATE_PROJECTION: Object = Object {
 };
 
 /// `PodDNSConfig`.
-pub static POD_DNSCONFIG: Object = Object {
+static POD_DNSCONFIG: Object = Object {
     name: "PodDNSConfig",
     fields: &[
         field("nameservers", Type::List(&Type::Str), List::Atomic),
@@ -840,7 +840,7 @@ pub static POD_DNSCONFIG: Object = Object {
 };
 
 /// `PodDNSConfigOption`.
-pub static POD_DNSCONFIG_OPTION: Object = Object {
+static POD_DNSCONFIG_OPTION: Object = Object {
     name: "PodDNSConfigOption",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -850,7 +850,7 @@ pub static POD_DNSCONFIG_OPTION: Object = Object {
 };
 
 /// `PodOS`.
-pub static POD_OS: Object = Object {
+static POD_OS: Object = Object {
     name: "PodOS",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -859,7 +859,7 @@ pub static POD_OS: Object = Object {
 };
 
 /// `PodReadinessGate`.
-pub static POD_READINESS_GATE: Object = Object {
+static POD_READINESS_GATE: Object = Object {
     name: "PodReadinessGate",
     fields: &[
         field("conditionType", Type::Str, List::Atomic),
@@ -868,7 +868,7 @@ pub static POD_READINESS_GATE: Object = Object {
 };
 
 /// `PodResourceClaim`.
-pub static POD_RESOURCE_CLAIM: Object = Object {
+static POD_RESOURCE_CLAIM: Object = Object {
     name: "PodResourceClaim",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -879,7 +879,7 @@ pub static POD_RESOURCE_CLAIM: Object = Object {
 };
 
 /// `PodSchedulingGate`.
-pub static POD_SCHEDULING_GATE: Object = Object {
+static POD_SCHEDULING_GATE: Object = Object {
     name: "PodSchedulingGate",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -888,7 +888,7 @@ pub static POD_SCHEDULING_GATE: Object = Object {
 };
 
 /// `PodSchedulingGroup`.
-pub static POD_SCHEDULING_GROUP: Object = Object {
+static POD_SCHEDULING_GROUP: Object = Object {
     name: "PodSchedulingGroup",
     fields: &[
         field("podGroupName", Type::Str, List::Atomic),
@@ -897,7 +897,7 @@ pub static POD_SCHEDULING_GROUP: Object = Object {
 };
 
 /// `PodSecurityContext`.
-pub static POD_SECURITY_CONTEXT: Object = Object {
+static POD_SECURITY_CONTEXT: Object = Object {
     name: "PodSecurityContext",
     fields: &[
         field("appArmorProfile", Type::Object(&APP_ARMOR_PROFILE), List::Atomic),
@@ -918,7 +918,7 @@ pub static POD_SECURITY_CONTEXT: Object = Object {
 };
 
 /// `PodSpec`.
-pub static POD_SPEC: Object = Object {
+static POD_SPEC: Object = Object {
     name: "PodSpec",
     fields: &[
         field("activeDeadlineSeconds", Type::Int, List::Atomic),
@@ -969,7 +969,7 @@ pub static POD_SPEC: Object = Object {
 };
 
 /// `PortworxVolumeSource`.
-pub static PORTWORX_VOLUME_SOURCE: Object = Object {
+static PORTWORX_VOLUME_SOURCE: Object = Object {
     name: "PortworxVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -980,7 +980,7 @@ pub static PORTWORX_VOLUME_SOURCE: Object = Object {
 };
 
 /// `PreferredSchedulingTerm`.
-pub static PREFERRED_SCHEDULING_TERM: Object = Object {
+static PREFERRED_SCHEDULING_TERM: Object = Object {
     name: "PreferredSchedulingTerm",
     fields: &[
         field("preference", Type::Object(&NODE_SELECTOR_TERM), List::Atomic),
@@ -990,7 +990,7 @@ pub static PREFERRED_SCHEDULING_TERM: Object = Object {
 };
 
 /// `Probe`.
-pub static PROBE: Object = Object {
+static PROBE: Object = Object {
     name: "Probe",
     fields: &[
         field("exec", Type::Object(&EXEC_ACTION), List::Atomic),
@@ -1008,7 +1008,7 @@ pub static PROBE: Object = Object {
 };
 
 /// `ProjectedVolumeSource`.
-pub static PROJECTED_VOLUME_SOURCE: Object = Object {
+static PROJECTED_VOLUME_SOURCE: Object = Object {
     name: "ProjectedVolumeSource",
     fields: &[
         field("defaultMode", Type::Int, List::Atomic),
@@ -1019,7 +1019,7 @@ pub static PROJECTED_VOLUME_SOURCE: Object = Object {
 };
 
 /// `QuobyteVolumeSource`.
-pub static QUOBYTE_VOLUME_SOURCE: Object = Object {
+static QUOBYTE_VOLUME_SOURCE: Object = Object {
     name: "QuobyteVolumeSource",
     fields: &[
         field("group", Type::Str, List::Atomic),
@@ -1033,7 +1033,7 @@ pub static QUOBYTE_VOLUME_SOURCE: Object = Object {
 };
 
 /// `RBDVolumeSource`.
-pub static RBDVOLUME_SOURCE: Object = Object {
+static RBDVOLUME_SOURCE: Object = Object {
     name: "RBDVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -1049,7 +1049,7 @@ pub static RBDVOLUME_SOURCE: Object = Object {
 };
 
 /// `ResourceClaim`.
-pub static RESOURCE_CLAIM: Object = Object {
+static RESOURCE_CLAIM: Object = Object {
     name: "ResourceClaim",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -1059,7 +1059,7 @@ pub static RESOURCE_CLAIM: Object = Object {
 };
 
 /// `ResourceFieldSelector`.
-pub static RESOURCE_FIELD_SELECTOR: Object = Object {
+static RESOURCE_FIELD_SELECTOR: Object = Object {
     name: "ResourceFieldSelector",
     fields: &[
         field("containerName", Type::Str, List::Atomic),
@@ -1070,7 +1070,7 @@ pub static RESOURCE_FIELD_SELECTOR: Object = Object {
 };
 
 /// `ResourceRequirements`.
-pub static RESOURCE_REQUIREMENTS: Object = Object {
+static RESOURCE_REQUIREMENTS: Object = Object {
     name: "ResourceRequirements",
     fields: &[
         field("claims", Type::List(&Type::Object(&RESOURCE_CLAIM)), List::Keyed(&["name"])),
@@ -1081,7 +1081,7 @@ pub static RESOURCE_REQUIREMENTS: Object = Object {
 };
 
 /// `SELinuxOptions`.
-pub static SELINUX_OPTIONS: Object = Object {
+static SELINUX_OPTIONS: Object = Object {
     name: "SELinuxOptions",
     fields: &[
         field("level", Type::Str, List::Atomic),
@@ -1093,7 +1093,7 @@ pub static SELINUX_OPTIONS: Object = Object {
 };
 
 /// `ScaleIOVolumeSource`.
-pub static SCALE_IOVOLUME_SOURCE: Object = Object {
+static SCALE_IOVOLUME_SOURCE: Object = Object {
     name: "ScaleIOVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -1111,7 +1111,7 @@ pub static SCALE_IOVOLUME_SOURCE: Object = Object {
 };
 
 /// `SeccompProfile`.
-pub static SECCOMP_PROFILE: Object = Object {
+static SECCOMP_PROFILE: Object = Object {
     name: "SeccompProfile",
     fields: &[
         field("localhostProfile", Type::Str, List::Atomic),
@@ -1121,7 +1121,7 @@ pub static SECCOMP_PROFILE: Object = Object {
 };
 
 /// `SecretEnvSource`.
-pub static SECRET_ENV_SOURCE: Object = Object {
+static SECRET_ENV_SOURCE: Object = Object {
     name: "SecretEnvSource",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -1131,7 +1131,7 @@ pub static SECRET_ENV_SOURCE: Object = Object {
 };
 
 /// `SecretKeySelector`.
-pub static SECRET_KEY_SELECTOR: Object = Object {
+static SECRET_KEY_SELECTOR: Object = Object {
     name: "SecretKeySelector",
     fields: &[
         field("key", Type::Str, List::Atomic),
@@ -1142,7 +1142,7 @@ pub static SECRET_KEY_SELECTOR: Object = Object {
 };
 
 /// `SecretProjection`.
-pub static SECRET_PROJECTION: Object = Object {
+static SECRET_PROJECTION: Object = Object {
     name: "SecretProjection",
     fields: &[
         field("items", Type::List(&Type::Object(&KEY_TO_PATH)), List::Atomic),
@@ -1153,7 +1153,7 @@ pub static SECRET_PROJECTION: Object = Object {
 };
 
 /// `SecretVolumeSource`.
-pub static SECRET_VOLUME_SOURCE: Object = Object {
+static SECRET_VOLUME_SOURCE: Object = Object {
     name: "SecretVolumeSource",
     fields: &[
         field("defaultMode", Type::Int, List::Atomic),
@@ -1166,7 +1166,7 @@ pub static SECRET_VOLUME_SOURCE: Object = Object {
 };
 
 /// `SecurityContext`.
-pub static SECURITY_CONTEXT: Object = Object {
+static SECURITY_CONTEXT: Object = Object {
     name: "SecurityContext",
     fields: &[
         field("allowPrivilegeEscalation", Type::Bool, List::Atomic),
@@ -1186,7 +1186,7 @@ pub static SECURITY_CONTEXT: Object = Object {
 };
 
 /// `ServiceAccountTokenProjection`.
-pub static SERVICE_ACCOUNT_TOKEN_PROJECTION: Object = Object {
+static SERVICE_ACCOUNT_TOKEN_PROJECTION: Object = Object {
     name: "ServiceAccountTokenProjection",
     fields: &[
         field("audience", Type::Str, List::Atomic),
@@ -1198,7 +1198,7 @@ pub static SERVICE_ACCOUNT_TOKEN_PROJECTION: Object = Object {
 };
 
 /// `SleepAction`.
-pub static SLEEP_ACTION: Object = Object {
+static SLEEP_ACTION: Object = Object {
     name: "SleepAction",
     fields: &[
         field("seconds", Type::Int, List::Atomic),
@@ -1207,7 +1207,7 @@ pub static SLEEP_ACTION: Object = Object {
 };
 
 /// `StorageOSVolumeSource`.
-pub static STORAGE_OSVOLUME_SOURCE: Object = Object {
+static STORAGE_OSVOLUME_SOURCE: Object = Object {
     name: "StorageOSVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -1220,7 +1220,7 @@ pub static STORAGE_OSVOLUME_SOURCE: Object = Object {
 };
 
 /// `Sysctl`.
-pub static SYSCTL: Object = Object {
+static SYSCTL: Object = Object {
     name: "Sysctl",
     fields: &[
         field("name", Type::Str, List::Atomic),
@@ -1230,7 +1230,7 @@ pub static SYSCTL: Object = Object {
 };
 
 /// `TCPSocketAction`.
-pub static TCPSOCKET_ACTION: Object = Object {
+static TCPSOCKET_ACTION: Object = Object {
     name: "TCPSocketAction",
     fields: &[
         field("host", Type::Str, List::Atomic),
@@ -1240,7 +1240,7 @@ pub static TCPSOCKET_ACTION: Object = Object {
 };
 
 /// `Toleration`.
-pub static TOLERATION: Object = Object {
+static TOLERATION: Object = Object {
     name: "Toleration",
     fields: &[
         field("effect", Type::Str, List::Atomic),
@@ -1253,7 +1253,7 @@ pub static TOLERATION: Object = Object {
 };
 
 /// `TopologySpreadConstraint`.
-pub static TOPOLOGY_SPREAD_CONSTRAINT: Object = Object {
+static TOPOLOGY_SPREAD_CONSTRAINT: Object = Object {
     name: "TopologySpreadConstraint",
     fields: &[
         field("labelSelector", Type::Object(&LABEL_SELECTOR), List::Atomic),
@@ -1269,7 +1269,7 @@ pub static TOPOLOGY_SPREAD_CONSTRAINT: Object = Object {
 };
 
 /// `TypedLocalObjectReference`.
-pub static TYPED_LOCAL_OBJECT_REFERENCE: Object = Object {
+static TYPED_LOCAL_OBJECT_REFERENCE: Object = Object {
     name: "TypedLocalObjectReference",
     fields: &[
         field("apiGroup", Type::Str, List::Atomic),
@@ -1280,7 +1280,7 @@ pub static TYPED_LOCAL_OBJECT_REFERENCE: Object = Object {
 };
 
 /// `TypedObjectReference`.
-pub static TYPED_OBJECT_REFERENCE: Object = Object {
+static TYPED_OBJECT_REFERENCE: Object = Object {
     name: "TypedObjectReference",
     fields: &[
         field("apiGroup", Type::Str, List::Atomic),
@@ -1292,7 +1292,7 @@ pub static TYPED_OBJECT_REFERENCE: Object = Object {
 };
 
 /// `Volume`.
-pub static VOLUME: Object = Object {
+static VOLUME: Object = Object {
     name: "Volume",
     fields: &[
         field("awsElasticBlockStore", Type::Object(&AWSELASTIC_BLOCK_STORE_VOLUME_SOURCE), List::Atomic),
@@ -1331,7 +1331,7 @@ pub static VOLUME: Object = Object {
 };
 
 /// `VolumeDevice`.
-pub static VOLUME_DEVICE: Object = Object {
+static VOLUME_DEVICE: Object = Object {
     name: "VolumeDevice",
     fields: &[
         field("devicePath", Type::Str, List::Atomic),
@@ -1341,7 +1341,7 @@ pub static VOLUME_DEVICE: Object = Object {
 };
 
 /// `VolumeMount`.
-pub static VOLUME_MOUNT: Object = Object {
+static VOLUME_MOUNT: Object = Object {
     name: "VolumeMount",
     fields: &[
         field("bindMountOptions", Type::List(&Type::Str), List::Atomic),
@@ -1357,7 +1357,7 @@ pub static VOLUME_MOUNT: Object = Object {
 };
 
 /// `VolumeProjection`.
-pub static VOLUME_PROJECTION: Object = Object {
+static VOLUME_PROJECTION: Object = Object {
     name: "VolumeProjection",
     fields: &[
         field("clusterTrustBundle", Type::Object(&CLUSTER_TRUST_BUNDLE_PROJECTION), List::Atomic),
@@ -1371,7 +1371,7 @@ pub static VOLUME_PROJECTION: Object = Object {
 };
 
 /// `VolumeResourceRequirements`.
-pub static VOLUME_RESOURCE_REQUIREMENTS: Object = Object {
+static VOLUME_RESOURCE_REQUIREMENTS: Object = Object {
     name: "VolumeResourceRequirements",
     fields: &[
         field("limits", Type::Map(&Type::Quantity), List::Atomic),
@@ -1381,7 +1381,7 @@ pub static VOLUME_RESOURCE_REQUIREMENTS: Object = Object {
 };
 
 /// `VsphereVirtualDiskVolumeSource`.
-pub static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Object = Object {
+static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Object = Object {
     name: "VsphereVirtualDiskVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
@@ -1393,7 +1393,7 @@ pub static VSPHERE_VIRTUAL_DISK_VOLUME_SOURCE: Object = Object {
 };
 
 /// `WeightedPodAffinityTerm`.
-pub static WEIGHTED_POD_AFFINITY_TERM: Object = Object {
+static WEIGHTED_POD_AFFINITY_TERM: Object = Object {
     name: "WeightedPodAffinityTerm",
     fields: &[
         field("podAffinityTerm", Type::Object(&POD_AFFINITY_TERM), List::Atomic),
@@ -1403,7 +1403,7 @@ pub static WEIGHTED_POD_AFFINITY_TERM: Object = Object {
 };
 
 /// `WindowsSecurityContextOptions`.
-pub static WINDOWS_SECURITY_CONTEXT_OPTIONS: Object = Object {
+static WINDOWS_SECURITY_CONTEXT_OPTIONS: Object = Object {
     name: "WindowsSecurityContextOptions",
     fields: &[
         field("gmsaCredentialSpec", Type::Str, List::Atomic),
