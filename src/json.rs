@@ -77,7 +77,8 @@ impl<'a> Json<'a> {
                 Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| Self::lift(item, arena))))
             }
             Value::Object(members) => Json::Object(
-                arena.alloc_slice_fill_iter(members.iter().map(|(key, value)| (key.as_str(), Self::lift(value, arena)))),
+                arena
+                    .alloc_slice_fill_iter(members.iter().map(|(key, value)| (key.as_str(), Self::lift(value, arena)))),
             ),
         }
     }
@@ -161,12 +162,15 @@ impl<'a> Json<'a> {
     /// False does not mean different.
     pub fn same(&self, other: &Json<'_>) -> bool {
         match (self, other) {
-            (Json::Array(a), Json::Array(b)) => std::ptr::eq(a.as_ptr().cast::<u8>(), b.as_ptr().cast()) && a.len() == b.len(),
+            (Json::Array(a), Json::Array(b)) => {
+                std::ptr::eq(a.as_ptr().cast::<u8>(), b.as_ptr().cast()) && a.len() == b.len()
+            }
             (Json::Object(a), Json::Object(b)) => {
                 std::ptr::eq(a.as_ptr().cast::<u8>(), b.as_ptr().cast()) && a.len() == b.len()
             }
             (Json::Raw(a), Json::Raw(b)) => a.get() == b.get(),
-            (Json::Array(_) | Json::Object(_) | Json::Raw(_), _) | (_, Json::Array(_) | Json::Object(_) | Json::Raw(_)) => false,
+            (Json::Array(_) | Json::Object(_) | Json::Raw(_), _)
+            | (_, Json::Array(_) | Json::Object(_) | Json::Raw(_)) => false,
             _ => self == other,
         }
     }
@@ -281,7 +285,9 @@ impl<'a> Reader<'a> {
 
     fn member(&self, key: &str) -> &'static Shape {
         match self.shape {
-            Shape::But(members) => members.iter().find(|(name, _)| *name == key).map_or(&Shape::All, |(_, shape)| shape),
+            Shape::But(members) => {
+                members.iter().find(|(name, _)| *name == key).map_or(&Shape::All, |(_, shape)| shape)
+            }
             _ => &Shape::All,
         }
     }
@@ -415,7 +421,8 @@ impl Serialize for Json<'_> {
 mod tests {
     use super::*;
 
-    static COLD: Shape = Shape::But(&[("cold", Shape::Skip), ("list", Shape::Each(&Shape::But(&[("args", Shape::Skip)])))]);
+    static COLD: Shape =
+        Shape::But(&[("cold", Shape::Skip), ("list", Shape::Each(&Shape::But(&[("args", Shape::Skip)])))]);
 
     #[test]
     fn strings_without_escapes_are_borrowed_and_cold_parts_stay_raw() {

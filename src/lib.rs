@@ -2,9 +2,19 @@
 
 // core: pure, synchronous
 pub mod config;
+pub mod guards;
 pub mod json;
+pub mod layers;
+pub mod merge;
 pub mod mutate;
+pub mod normalize;
+pub mod owners;
+pub mod patch;
+pub mod provenance;
+pub mod redact;
 pub mod render;
+pub mod review;
 pub mod schema;
 pub mod snapshot;
 pub mod task;
+pub mod template;

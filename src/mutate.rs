@@ -1,11 +1,27 @@
-//! One review through all of it.
+//! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bumpalo::Bump;
+use serde_json::Value;
 
-use crate::render::{Log, Pace};
-use crate::snapshot::Snapshot;
+use crate::config::when::Scope;
+use crate::guards;
+use crate::json::{Json, Shape};
+use crate::layers::{self, Plan};
+use crate::merge::{Merger, Rule, Trouble};
+use crate::normalize::normalize;
+use crate::owners::Owners;
+use crate::patch::{self, Operation, diff};
+use crate::provenance::Steps;
+use crate::redact::Redactor;
+use crate::render::{Call, Fault, Log, Outcome as Returned, Pace};
+use crate::review::{self, Review};
+use crate::schema::{self, POD, Type};
+use crate::snapshot::{Conflict, Layer, Module, OnError, Snapshot, Source};
+use crate::task::{Pod, Task};
+use crate::template;
 
 /// What came of one request.
 #[derive(Debug)]
@@ -71,7 +87,473 @@ pub enum Outcome {
     Malformed,
 }
 
+/// Why a pod is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// from a closed set
+    pub reason: Reason,
+    /// one sentence for whoever reads it in a terminal or a task's console
+    pub message: String,
+}
+
+/// The closed set of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// the pod says two different things of its task
+    IdentityContradiction,
+    /// what applies to the pod has no sound configuration
+    ConfigInvalid,
+    /// its queue is not configured, and `unknownQueue` is `Deny`
+    UnknownQueue,
+    /// the environment that it names does not exist or is not for it
+    UnknownEnvironment,
+    /// a layer needs the primary container, and nobody can say which that is
+    NoPrimaryContainer,
+    /// a module refused, trapped, or returned what cannot be used
+    ModuleFailed,
+    /// a module ran out of its time, or of room to run
+    ModuleUnavailable,
+    /// something would have been changed that is not a layer's or module's to change
+    Protected,
+    /// the result would not be a valid pod
+    InvalidResult,
+    /// podgraft itself went wrong
+    Internal,
+}
+
+impl Reason {
+    /// As it stands in `status.reason` and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::IdentityContradiction => "IdentityContradiction",
+            Reason::ConfigInvalid => "ConfigInvalid",
+            Reason::UnknownQueue => "UnknownQueue",
+            Reason::UnknownEnvironment => "UnknownEnvironment",
+            Reason::NoPrimaryContainer => "NoPrimaryContainer",
+            Reason::ModuleFailed => "ModuleFailed",
+            Reason::ModuleUnavailable => "ModuleUnavailable",
+            Reason::Protected => "Protected",
+            Reason::InvalidResult => "InvalidResult",
+            Reason::Internal => "Internal",
+        }
+    }
+
+    /// 422 for what will not change by itself, 503 for what may: Flyte retries the one and not the other.
+    pub fn code(self) -> u16 {
+        match self {
+            Reason::ConfigInvalid | Reason::ModuleUnavailable | Reason::Internal => 503,
+            _ => 422,
+        }
+    }
+}
+
+impl Rejection {
+    /// A rejection.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The annotation that tells people what was applied.
+pub const APPLIED: &str = "podgraft.io/applied";
+
+/// A pod that went through.
+#[derive(Debug)]
+pub struct Mutation<'a> {
+    /// the patch
+    pub operations: &'a [Operation<'a>],
+    /// the pod before, after each layer and module, and at the end
+    pub steps: Steps<'a>,
+    /// what the annotation says; empty when nothing applied
+    pub applied: String,
+    /// the configured queue
+    pub queue: Option<String>,
+}
+
+/// Why there is no mutation.
+#[derive(Debug)]
+pub enum Stop {
+    /// refused
+    Rejected(Rejection),
+    /// to be run again at the patient pace, because of this module
+    Slow(String),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Stop::Rejected(rejection)
+    }
+}
+
 /// Answers one AdmissionReview.
-pub fn answer(_body: &[u8], _snapshot: &Snapshot, _pace: Pace<'_>, _arena: &Bump) -> Verdict {
-    todo!()
+pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
+    let review = match Review::parse(body, arena) {
+        Ok(review) => review,
+        Err(message) => return Verdict::Done(malformed(message)),
+    };
+    let mut modules = Vec::new();
+    let result = match mutate(&review, snapshot, pace, &mut modules, arena) {
+        Err(Stop::Slow(module)) => return Verdict::Slow(module),
+        Err(Stop::Rejected(rejection)) => Err(rejection),
+        Ok(mutation) => Ok(mutation),
+    };
+    Verdict::Done(Answer { modules, ..answered(&review, snapshot, result) })
+}
+
+fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Rejection>) -> Answer {
+    let mut answer = Answer {
+        status: 200,
+        body: Vec::new(),
+        outcome: Outcome::Skipped,
+        reason: None,
+        message: None,
+        queue: None,
+        uid: review.uid.to_owned(),
+        namespace: review.namespace.to_owned(),
+        name: review.object_name(),
+        operations: 0,
+        modules: Vec::new(),
+    };
+    match result {
+        Ok(None) => answer.body = review::allowed(review.uid),
+        Ok(Some(mutation)) if mutation.operations.is_empty() => {
+            answer.outcome = Outcome::Unchanged;
+            answer.queue = mutation.queue;
+            answer.body = review::allowed(review.uid);
+        }
+        Ok(Some(mutation)) => {
+            answer.outcome = Outcome::Patched;
+            answer.operations = mutation.operations.len();
+            answer.body = review::patched(review.uid, mutation.operations, &mutation.applied, &snapshot.digest);
+            answer.queue = mutation.queue;
+        }
+        Err(rejection) => {
+            answer.outcome = Outcome::Denied;
+            answer.reason = Some(rejection.reason.name());
+            answer.body =
+                review::denied(review.uid, rejection.reason.code(), rejection.reason.name(), &rejection.message);
+            answer.message = Some(rejection.message);
+        }
+    }
+    answer
+}
+
+fn malformed(message: String) -> Answer {
+    Answer {
+        status: 400,
+        body: message.clone().into_bytes(),
+        outcome: Outcome::Malformed,
+        reason: Some("Malformed"),
+        message: Some(message),
+        queue: None,
+        uid: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        operations: 0,
+        modules: Vec::new(),
+    }
+}
+
+/// A denial made outside of [`answer`]: no room, no time.
+pub fn refuse(body: &[u8], rejection: Rejection) -> Answer {
+    let arena = Bump::new();
+    match Review::parse(body, &arena) {
+        Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),
+        Err(message) => malformed(message),
+    }
+}
+
+/// Takes a review's pod through layers and modules. `None` is a pod that is left alone.
+pub fn mutate<'a>(
+    review: &Review<'a>,
+    snapshot: &'a Snapshot,
+    pace: Pace<'_>,
+    runs: &mut Vec<ModuleRun>,
+    arena: &'a Bump,
+) -> Result<Option<Mutation<'a>>, Stop> {
+    let pod = Pod { object: review.object, namespace: review.namespace };
+    if !is_ours(review, &pod, snapshot) {
+        return Ok(None);
+    }
+    let Some(task) = Task::from_pod(review, snapshot)? else {
+        return Ok(None);
+    };
+    let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
+        return Ok(None);
+    };
+    let owners = Owners::of(pod.object, arena);
+    let mut work = Work {
+        arena,
+        review,
+        pod,
+        task: &task,
+        plan: &plan,
+        snapshot,
+        pace,
+        merger: Merger::new(pod.object, &owners, task.primary, arena),
+        steps: Steps { submitted: pod.object, steps: Vec::new() },
+        fragments: Vec::new(),
+        applied: Vec::new(),
+    };
+    work.lay_layers()?;
+    work.run_modules(runs)?;
+    work.finish().map(Some).map_err(Stop::Rejected)
+}
+
+/// Not a pod's creation, a mirror pod (the kubelet's own), or podgraft itself: passed through.
+fn is_ours(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot) -> bool {
+    review.kind == "Pod"
+        && review.is_core
+        && review.operation == "CREATE"
+        && review.sub_resource.is_empty()
+        && matches!(review.object, Json::Object(_))
+        && pod.annotation("kubernetes.io/config.mirror").is_none()
+        && (snapshot.namespace.is_empty() || review.namespace != snapshot.namespace)
+}
+
+/// One pod on its way.
+struct Work<'w, 'a> {
+    arena: &'a Bump,
+    review: &'w Review<'a>,
+    pod: Pod<'a>,
+    task: &'w Task<'a, 'a>,
+    plan: &'w Plan<'a>,
+    snapshot: &'a Snapshot,
+    pace: Pace<'w>,
+    merger: Merger<'a, 'w>,
+    steps: Steps<'a>,
+    fragments: Vec<Json<'a>>,
+    applied: Vec<String>,
+}
+
+impl<'a> Work<'_, 'a> {
+    fn lay_layers(&mut self) -> Result<(), Rejection> {
+        for layer in &self.plan.layers {
+            let rule = Rule {
+                overrides: layer.conflict == Conflict::Override,
+                keeps_env: self.task.owner_sets_env() && !layer.explicit,
+                may_remove: false,
+            };
+            let fragment = Json::lift(&layer.fragment, self.arena);
+            self.lay(&layer.source, fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
+        }
+        Ok(())
+    }
+
+    fn lay(&mut self, source: &Source, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
+        let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
+        self.steps.push(source.clone(), pod);
+        self.fragments.push(fragment);
+        let name = source.to_string();
+        if self.applied.last() != Some(&name) {
+            self.applied.push(name);
+        }
+        Ok(())
+    }
+
+    fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        if self.plan.modules.is_empty() {
+            return Ok(());
+        }
+        let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod);
+        let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod);
+        let known = Known { task_config, providers };
+        let mut scope = None;
+        for module in &self.plan.modules {
+            if let Some(when) = &module.when {
+                let scope = scope.get_or_insert_with(|| self.scope(&known));
+                scope.set_params(&module.params);
+                let holds = when.holds(scope).map_err(|why| failed(module, &format!("condition: {why}")))?;
+                if !holds {
+                    continue;
+                }
+            }
+            self.run_module(module, &known, runs)?;
+        }
+        Ok(())
+    }
+
+    fn run_module(&mut self, module: &'a Module, known: &Known<'a>, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        let view = template::view(self.steps.last(), self.task, self.arena);
+        let template = serde_json::to_string(&view).unwrap_or_default();
+        let request = self.request(module, known).to_string();
+        let call = Call {
+            request: &request,
+            template: &template,
+            task_config: &known.task_config,
+            budget: module.budget,
+            pace: self.pace,
+        };
+        let rendered = module.code.render(&call);
+        if matches!(rendered.result, Err(Fault::Slow)) {
+            return Err(Stop::Slow(module.name.clone()));
+        }
+        let redactor = Redactor::new(self.pod.object, &known.task_config, self.arena);
+        let laid = match rendered.result {
+            Err(fault) => Err(fault_of(module, &fault, &redactor)),
+            Ok(returned) => self.take(module, view, returned),
+        };
+        runs.push(ModuleRun {
+            name: module.name.clone(),
+            elapsed: rendered.elapsed,
+            fault: laid.as_ref().err().map(|rejection| rejection.message.clone()),
+            logs: rendered.logs.into_iter().map(|log| redactor.log(log)).collect(),
+        });
+        match (laid, module.on_error) {
+            (Err(rejection), OnError::Fail) => Err(Stop::Rejected(rejection)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what a module returned: JSON, of the schema, without what it must not hold.
+    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Rejection> {
+        let (text, whole) = match returned {
+            Returned::Unchanged => return Ok(()),
+            Returned::Template(text) => (text, true),
+            Returned::Fragment(text) => (text, false),
+        };
+        let what = if whole { "template" } else { "fragment" };
+        let text = self.arena.alloc_str(&text);
+        let value = Json::parse(text, &Shape::All, self.arena)
+            .ok()
+            .filter(|value| matches!(value, Json::Object(_)))
+            .ok_or_else(|| failed(module, &format!("returned a {what} that is not a JSON object")))?;
+        if let Some(name) = template::repeated_name(value) {
+            return Err(failed(
+                module,
+                &format!("returned a {what} in which the name {name:?} stands twice in one object"),
+            ));
+        }
+        let fragment = if whole { template::changes(view, value, self.arena) } else { value };
+        schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
+            failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
+        })?;
+        if template::holds_opaque(fragment) {
+            return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
+        }
+        let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove };
+        let source = Source::Module(module.name.clone());
+        self.lay(&source, fragment, rule).map_err(|trouble| match trouble {
+            Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
+            Trouble::Directive(path) => failed(module, &format!("returned a directive that does not exist: {path}")),
+            Trouble::NoPrimary => failed(module, NO_PRIMARY),
+        })?;
+        if let Some(applied) = self.applied.last_mut() {
+            *applied = format!("module/{}@{}", module.name, &module.digest[..module.digest.len().min(12)]);
+        }
+        Ok(())
+    }
+
+    /// The hook's arguments but the template and task_config (design section 5).
+    fn request(&self, module: &Module, known: &Known<'_>) -> Value {
+        let primary =
+            self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));
+        let worker = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
+        serde_json::json!({
+            "queue": self.task.queue_id,
+            "queue_name": self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
+            "task_data": {"id": self.task.id, "user": self.task.user},
+            "providers_info": known.providers,
+            "worker": {"worker_id": worker, "namespace": self.pod.namespace, "kind": "Pod"},
+            "params": module.params,
+            "environment": self.plan.environment,
+            "namespace": self.pod.namespace,
+            "primary_container": self.task.primary,
+            "dry_run": self.review.dry_run,
+        })
+    }
+
+    fn scope(&self, _known: &Known<'a>) -> Scope {
+        Scope
+    }
+
+    fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
+        let (pod, mut removable) =
+            normalize(self.pod.object, self.steps.last(), &self.fragments, self.task.primary, self.arena);
+        self.steps.push(Source::Normalize, pod);
+        removable.extend_from_slice(self.merger.removed());
+        let applied = self.applied.join(", ");
+        if !self.steps.steps.is_empty() {
+            let annotated = annotate(self.steps.last(), self.arena.alloc_str(&applied), self.arena);
+            self.steps.push(Source::Normalize, annotated);
+        }
+        let operations = diff(self.pod.object, self.steps.last(), self.arena);
+        self.guard(operations, &removable)?;
+        let queue = self.plan.queue.map(|queue| queue.name.clone());
+        Ok(Mutation { operations, steps: self.steps, applied, queue })
+    }
+
+    /// Everything that must hold before a patch may leave.
+    fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Rejection> {
+        let by =
+            |path: &str| self.steps.culprit(path, self.arena).map_or_else(String::new, |source| format!("{source}: "));
+        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
+            Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
+        })?;
+        guards::fits(operations).map_err(|misfit| {
+            let message = format!("{}{} {}", by(&misfit.path), misfit.path, misfit.message);
+            Rejection::new(Reason::InvalidResult, message)
+        })?;
+        // A patch that does not apply rejects the pod even where failures are ignored, and nobody is named.
+        match patch::apply(self.pod.object, operations, self.arena) {
+            Ok(result) if result == self.steps.last() => Ok(()),
+            Ok(_) => Err(Rejection::new(
+                Reason::Internal,
+                "the patch gives another pod than the layers do; please report this",
+            )),
+            Err(why) => {
+                Err(Rejection::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
+            }
+        }
+    }
+}
+
+/// What the configuration knows of a pod's user, queue and namespace.
+struct Known<'s> {
+    task_config: Cow<'s, Value>,
+    providers: Cow<'s, Value>,
+}
+
+const NO_PRIMARY: &str = "has something for the primary container, and nobody can say which that is: set the annotation podgraft.io/primary-container";
+
+fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
+    match trouble {
+        Trouble::NoPrimary => Rejection::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
+        Trouble::Removal(path) | Trouble::Directive(path) => {
+            Rejection::new(Reason::ConfigInvalid, format!("{} ({}:{}) {path}", layer.source, layer.file, layer.line))
+        }
+    }
+}
+
+fn failed(module: &Module, what: &str) -> Rejection {
+    Rejection::new(Reason::ModuleFailed, format!("module {} {what}", module.name))
+}
+
+fn fault_of(module: &Module, fault: &Fault, redactor: &Redactor<'_>) -> Rejection {
+    let reason = match fault {
+        Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
+        _ => Reason::ModuleFailed,
+    };
+    Rejection::new(reason, format!("module {} {}", module.name, redactor.text(&fault.to_string())))
+}
+
+/// A fragment's `$patch` members are ours, not the pod's.
+fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
+    match fragment {
+        Json::Array(items) => Json::array(
+            items.iter().filter(|item| item.get("$patch").is_none()).map(|item| without_directives(*item, arena)),
+            arena,
+        ),
+        Json::Object(members) => {
+            Json::object(members.iter().map(|(key, value)| (*key, without_directives(*value, arena))), arena)
+        }
+        other => other,
+    }
+}
+
+fn annotate<'a>(pod: Json<'a>, applied: &'a str, arena: &'a Bump) -> Json<'a> {
+    let metadata = pod.get("metadata").unwrap_or(Json::Object(&[]));
+    let annotations = metadata.get("annotations").filter(|annotations| matches!(annotations, Json::Object(_)));
+    let annotations = annotations.unwrap_or(Json::Object(&[])).with(APPLIED, Json::Str(applied), arena);
+    pod.with("metadata", metadata.with("annotations", annotations, arena), arena)
 }

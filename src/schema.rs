@@ -204,12 +204,27 @@ mod tests {
     fn misfits_name_the_place_and_what_would_be_right() {
         use serde_json::json;
         let cases = [
-            (json!({"spec": {"containers": [{"name": "a", "volumeMount": []}]}}), "spec.containers[0] has no field volumeMount; did you mean volumeMounts?"),
-            (json!({"spec": {"containers": [], "priority": "1"}}), "spec.priority is a string, should be a whole number"),
+            (
+                json!({"spec": {"containers": [{"name": "a", "volumeMount": []}]}}),
+                "spec.containers[0] has no field volumeMount; did you mean volumeMounts?",
+            ),
+            (
+                json!({"spec": {"containers": [], "priority": "1"}}),
+                "spec.priority is a string, should be a whole number",
+            ),
             (json!({"metadata": {"labels": {"a/b": 1}}}), "metadata.labels[a/b] is a number, should be a string"),
-            (json!({"spec": {"containers": [], "volumes": [{"emptyDir": {}}]}}), "spec.volumes[0] lacks the field name"),
-            (json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": true}}}]}}), "spec.containers[0].resources.limits[cpu] is a boolean, should be a quantity, such as \"500m\" or \"4Gi\""),
-            (json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 2}}}]}}), "fits"),
+            (
+                json!({"spec": {"containers": [], "volumes": [{"emptyDir": {}}]}}),
+                "spec.volumes[0] lacks the field name",
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": true}}}]}}),
+                "spec.containers[0].resources.limits[cpu] is a boolean, should be a quantity, such as \"500m\" or \"4Gi\"",
+            ),
+            (
+                json!({"metadata": {}, "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 2}}}]}}),
+                "fits",
+            ),
         ];
         for (pod, expected) in cases {
             assert_eq!(misfit(&pod), expected, "{pod}");

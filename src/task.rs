@@ -1,4 +1,254 @@
-//! What a pod says of itself.
+//! What a pod says of itself, read once at the edge.
+//!
+//! Adding a task system is a row in [`TABLE`] and a fixture. A pod's labels are its creator's word: which
+//! queue it names is taken as it is, but who its task and its user are counts only from a submitter.
+
+mod clearml;
+
+use crate::json::Json;
+use crate::mutate::{Reason, Rejection};
+use crate::review::Review;
+use crate::snapshot::{Snapshot, System, SystemKind};
+
+/// How the pods of one task system are told and read.
+struct Row {
+    kind: SystemKind,
+    /// a pod with one of these labels belongs to the system
+    labels: &'static [&'static str],
+    /// the label with the queue's id
+    queue_id: Option<&'static str>,
+    /// the label with the queue's name
+    queue_name: &'static str,
+    /// a name that is none: the agent writes it when its own look-up failed
+    no_queue_name: Option<&'static str>,
+    /// the task's id from a pod, or why the pod contradicts itself
+    task_id: fn(&Pod<'_>, &System) -> Result<Option<String>, String>,
+    /// labels that carry the task's identity and its queue: nobody may change them
+    identity_labels: &'static [&'static str],
+    /// env names that do
+    identity_env: &'static [&'static str],
+    /// env names whose values are credentials: a module never sees them
+    secret_env: &'static [&'static str],
+    /// `-e` of the task's owner is env on the pod, and beats a template there
+    owner_sets_env: bool,
+}
+
+/// The task systems, in the order in which they are tried.
+static TABLE: &[Row] = &[
+    Row {
+        kind: SystemKind::ClearML,
+        // `CLEARML` alone is a pod whose queue the agent could not look up.
+        labels: &["clearml-agent-queue", "clearml-agent-queue-name", "clearml-task-id", "CLEARML"],
+        queue_id: Some("clearml-agent-queue"),
+        queue_name: "clearml-agent-queue-name",
+        no_queue_name: Some("k8s"),
+        task_id: clearml::task_id,
+        identity_labels: &[
+            "CLEARML",
+            "clearml-agent-queue",
+            "clearml-agent-queue-name",
+            "clearml-parent-task-id",
+            "clearml-task-id",
+            "ai.allegro.agent.serial",
+            "ai.clearml.agent.serial",
+        ],
+        identity_env: &["CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AUTH_TOKEN"],
+        secret_env: &["CLEARML_AUTH_TOKEN", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"],
+        owner_sets_env: true,
+    },
+    Row {
+        kind: SystemKind::Generic,
+        labels: &[QUEUE, ENVIRONMENT],
+        queue_id: None,
+        queue_name: QUEUE,
+        no_queue_name: None,
+        task_id: |_, _| Ok(None),
+        identity_labels: &[QUEUE, ENVIRONMENT],
+        identity_env: &[],
+        secret_env: &[],
+        owner_sets_env: false,
+    },
+];
+
+/// Label: the queue of a pod whose system has no label for it.
+pub const QUEUE: &str = "podgraft.io/queue";
+/// Label: the environment that a pod asks for by name.
+pub const ENVIRONMENT: &str = "podgraft.io/environment";
+/// Annotation: which container is the primary one.
+pub const PRIMARY_CONTAINER: &str = "podgraft.io/primary-container";
+/// Annotation: the user that a task runs for; a submitter is believed.
+pub const USER: &str = "podgraft.io/user";
+
+/// Every label that makes a pod a task pod: what the webhook's `matchConditions` select by.
+pub fn selecting_labels() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|row| row.labels).copied()
+}
+
+/// The pod of a review, and where it was sent.
+#[derive(Clone, Copy)]
+pub struct Pod<'a> {
+    /// the submitted pod
+    pub object: Json<'a>,
+    /// the request's namespace
+    pub namespace: &'a str,
+}
+
+impl<'a> Pod<'a> {
+    /// A label's value.
+    pub fn label(&self, key: &str) -> Option<&'a str> {
+        self.object.at(&["metadata", "labels", key])?.as_str()
+    }
+
+    /// An annotation's value.
+    pub fn annotation(&self, key: &str) -> Option<&'a str> {
+        self.object.at(&["metadata", "annotations", key])?.as_str()
+    }
+
+    /// The containers, without the init containers.
+    pub fn containers(&self) -> &'a [Json<'a>] {
+        self.object.at(&["spec", "containers"]).map_or(&[], |list| list.items())
+    }
+
+    /// `metadata.name`, when the submitter chose one.
+    pub fn name(&self) -> Option<&'a str> {
+        self.object.at(&["metadata", "name"])?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// The name of the object that controls the pod: a Job's pod has no name of its own yet.
+    pub fn owner(&self) -> Option<&'a str> {
+        let owners = self.object.at(&["metadata", "ownerReferences"])?;
+        let controller = owners.items().iter().find(|owner| owner.get("controller") == Some(Json::Bool(true)))?;
+        controller.get("name")?.as_str()
+    }
+
+    /// The literal value of an env variable of a container; of a name that stands twice, the last.
+    pub fn env(container: &Json<'a>, name: &str) -> Option<&'a str> {
+        let env = container.get("env")?;
+        let entry = env.items().iter().rev().find(|entry| entry.get("name") == Some(Json::Str(name)))?;
+        entry.get("value")?.as_str()
+    }
+
+    fn has_container(&self, name: &str) -> bool {
+        self.containers().iter().any(|container| container.get("name") == Some(Json::Str(name)))
+    }
+}
+
+/// A task pod, as far as podgraft understands it.
+pub struct Task<'a, 's> {
+    /// the instance that it belongs to
+    pub system: &'s System,
+    /// the queue's id, where the system has one
+    pub queue_id: Option<&'a str>,
+    /// the queue's name as the pod's label spells it
+    pub queue_name: Option<&'a str>,
+    /// the environment that the pod asks for
+    pub environment: Option<&'a str>,
+    /// the task's id; absent where nobody vouches for it
+    pub id: Option<String>,
+    /// the user; absent where nobody vouches for them
+    pub user: Option<&'a str>,
+    /// the primary container's name
+    pub primary: Option<&'a str>,
+    row: &'static Row,
+}
+
+impl<'a, 's> Task<'a, 's> {
+    /// Reads the task from a pod. `None` is a pod that is no task's.
+    ///
+    /// # Errors
+    /// A pod that contradicts itself.
+    pub fn from_pod(review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Rejection> {
+        let pod = Pod { object: review.object, namespace: review.namespace };
+        let Some((row, system)) = recognise(&pod, snapshot) else {
+            return Ok(None);
+        };
+        let claimed = (row.task_id)(&pod, system).map_err(|why| Rejection::new(Reason::IdentityContradiction, why))?;
+        let trusted = is_submitter(review.user, system);
+        Ok(Some(Self {
+            system,
+            queue_id: row.queue_id.and_then(|label| pod.label(label)),
+            queue_name: pod
+                .label(row.queue_name)
+                .filter(|name| Some(*name) != row.no_queue_name)
+                .or_else(|| pod.label(QUEUE)),
+            environment: pod.label(ENVIRONMENT),
+            id: claimed.filter(|_| trusted),
+            user: pod.annotation(USER).filter(|_| trusted),
+            primary: primary_container(&pod),
+            row,
+        }))
+    }
+
+    /// Labels that nobody may change.
+    pub fn identity_labels(&self) -> &'static [&'static str] {
+        self.row.identity_labels
+    }
+
+    /// Env of the primary container that nobody may change.
+    pub fn identity_env(&self) -> &'static [&'static str] {
+        self.row.identity_env
+    }
+
+    /// Env whose values no module may see.
+    pub fn secret_env(&self) -> &'static [&'static str] {
+        self.row.secret_env
+    }
+
+    /// Whether env on the pod is the task owner's own choice.
+    pub fn owner_sets_env(&self) -> bool {
+        self.row.owner_sets_env
+    }
+}
+
+fn recognise<'s>(pod: &Pod<'_>, snapshot: &'s Snapshot) -> Option<(&'static Row, &'s System)> {
+    TABLE.iter().filter(|row| row.labels.iter().any(|label| pod.label(label).is_some())).find_map(|row| {
+        let here = |system: &&System| {
+            system.kind == row.kind
+                && (system.namespaces.is_empty()
+                    || system.namespaces.iter().any(|namespace| namespace == pod.namespace))
+        };
+        // An instance that names the namespace is meant before one that lives anywhere.
+        let instances = || snapshot.systems.iter().filter(here);
+        let system = instances().find(|system| !system.namespaces.is_empty()).or_else(|| instances().next());
+        system.map(|system| (row, system))
+    })
+}
+
+/// Whether the request comes from one of the system's submitters and not from inside a task of it: open
+/// charts run the tasks under the agent's own account.
+fn is_submitter(user: Json<'_>, system: &System) -> bool {
+    let name = user.get("username").and_then(|name| name.as_str()).unwrap_or("");
+    let pod = user.at(&["extra", "authentication.kubernetes.io/pod-name"]);
+    let from_task = pod.is_some_and(|names| {
+        names.items().iter().any(|name| name.as_str().is_some_and(|name| is_task_pod_name(name, system)))
+    });
+    !from_task && system.submitters.iter().any(|submitter| submitter == name)
+}
+
+fn is_task_pod_name(name: &str, system: &System) -> bool {
+    !system.pod_name_prefix.is_empty() && name.starts_with(&system.pod_name_prefix)
+}
+
+/// The container that the task itself runs in (design section 4, "Primary container").
+fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
+    let generated = pod
+        .object
+        .at(&["metadata", "generateName"])
+        .and_then(|name| name.as_str())
+        .map(|name| name.trim_end_matches('-'));
+    let named = [
+        pod.annotation(PRIMARY_CONTAINER),
+        pod.annotation("kubectl.kubernetes.io/default-container"),
+        pod.name(),
+        pod.owner(),
+        generated,
+        Some("primary"),
+    ];
+    named.into_iter().flatten().find(|name| pod.has_container(name)).or(match pod.containers() {
+        [only] => only.get("name").and_then(|name| name.as_str()),
+        _ => None,
+    })
+}
 
 /// A queue's name as the agent's label spells it.
 pub fn canonical_queue_name(name: &str) -> String {

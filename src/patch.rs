@@ -1,0 +1,467 @@
+//! RFC 6902 operations: made only by comparing two trees, and applied to themselves before they leave.
+//!
+//! The comparison knows the schema: elements of a keyed list are matched by their key, so that an element
+//! inserted in front is one `add` and not a rewrite of everything behind it.
+
+use std::fmt::Write as _;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::json::{Json, Member};
+use crate::schema::{List, Object, POD, Type};
+
+/// One RFC 6902 operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation<'a> {
+    /// what it does
+    pub action: Action,
+    /// to what
+    pub path: &'a [Step<'a>],
+    /// the new value; of a removal `null`
+    pub value: Json<'a>,
+}
+
+/// The three kinds of operation that podgraft uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// a member that was not there, or an element put before the one that stands there
+    Add,
+    /// a new value for what is there
+    Replace,
+    /// taken away
+    Remove,
+}
+
+/// One step down into a document.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step<'a> {
+    /// into an object
+    Member(&'a str),
+    /// into a list: the place, and what the element is called if the list is keyed
+    Element(usize, Option<&'a str>),
+}
+
+/// The operations that turn the pod `before` into `after`.
+pub fn diff<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> &'a [Operation<'a>] {
+    let mut differ = Differ { arena, path: ArenaVec::new_in(arena), operations: ArenaVec::new_in(arena) };
+    differ.value(before, after, Type::Object(&POD));
+    differ.operations.into_bump_slice()
+}
+
+struct Differ<'a> {
+    arena: &'a Bump,
+    path: ArenaVec<'a, Step<'a>>,
+    operations: ArenaVec<'a, Operation<'a>>,
+}
+
+impl<'a> Differ<'a> {
+    fn emit(&mut self, action: Action, value: Json<'a>) {
+        let path = self.arena.alloc_slice_copy(&self.path);
+        self.operations.push(Operation { action, path, value });
+    }
+
+    fn at(&mut self, step: Step<'a>, act: impl FnOnce(&mut Self)) {
+        self.path.push(step);
+        act(self);
+        self.path.pop();
+    }
+
+    fn value(&mut self, before: Json<'a>, after: Json<'a>, kind: Type) {
+        if before.same(&after) {
+            return;
+        }
+        match (before, after) {
+            (Json::Object(a), Json::Object(b)) => self.object(a, b, kind),
+            (Json::Array(a), Json::Array(b)) => self.array(a, b, kind, List::Atomic),
+            (a, b) if a == b => {}
+            _ => self.emit(Action::Replace, after),
+        }
+    }
+
+    fn object(&mut self, before: &'a [Member<'a>], after: &'a [Member<'a>], kind: Type) {
+        let object = if let Type::Object(object) = kind { Some(object) } else { None };
+        for (key, _) in before {
+            if Json::Object(after).get(key).is_none() {
+                self.at(Step::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
+            }
+        }
+        for (index, (key, value)) in after.iter().enumerate() {
+            let was = match before.get(index) {
+                Some((name, was)) if name == key => Some(*was),
+                _ => Json::Object(before).get(key),
+            };
+            self.at(Step::Member(key), |differ| match (was, object.and_then(|object| object.field(key))) {
+                (None, _) => differ.emit(Action::Add, *value),
+                (Some(Json::Array(a)), Some(field)) if matches!(value, Json::Array(_)) => {
+                    if !Json::Array(a).same(value) {
+                        differ.array(a, value.items(), field.kind, field.list);
+                    }
+                }
+                (Some(was), field) => differ.value(was, *value, below(kind, field.map(|field| field.kind))),
+            });
+        }
+    }
+
+    fn array(&mut self, before: &'a [Json<'a>], after: &'a [Json<'a>], kind: Type, list: List) {
+        let element = if let Type::List(element) = kind { *element } else { Type::Any };
+        let was = self.names(before, list);
+        let will = self.names(after, list);
+        let Some(matches) = matched(&was, &will) else {
+            if Json::Array(before) != Json::Array(after) {
+                self.emit(Action::Replace, Json::Array(after));
+            }
+            return;
+        };
+        for index in (0..before.len()).rev() {
+            if !matches.contains(&Some(index)) {
+                self.at(Step::Element(index, was[index].label()), |differ| differ.emit(Action::Remove, Json::Null));
+            }
+        }
+        for (index, (value, old)) in after.iter().zip(&matches).enumerate() {
+            self.at(Step::Element(index, will[index].label()), |differ| match old {
+                None => differ.emit(Action::Add, *value),
+                Some(old) => differ.element(before[*old], *value, element, list),
+            });
+        }
+    }
+
+    /// A union's parts belong together: when one goes, the element is replaced.
+    fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: List) {
+        let loses_a_part =
+            matches!(list, List::KeyedWhole(_)) && before.members().iter().any(|(key, _)| after.get(key).is_none());
+        if loses_a_part { self.emit(Action::Replace, after) } else { self.value(before, after, kind) }
+    }
+
+    /// What tells the elements of a list apart.
+    fn names(&self, items: &'a [Json<'a>], list: List) -> ArenaVec<'a, Name<'a>> {
+        let mut names: ArenaVec<'a, Name<'a>> = ArenaVec::with_capacity_in(items.len(), self.arena);
+        names.extend(items.iter().map(|item| match key_text(item, list, self.arena) {
+            Some(key) => Name { what: What::Key(key), nth: 0 },
+            None => Name { what: What::Value(*item), nth: 0 },
+        }));
+        number_repeats(&mut names);
+        names
+    }
+}
+
+/// An element's name: its key, or in a list without keys the element itself. The same name may stand several
+/// times (env may), and the last is the one that counts in Kubernetes: it is number 0.
+#[derive(Clone, Copy, PartialEq)]
+struct Name<'a> {
+    what: What<'a>,
+    nth: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum What<'a> {
+    Key(&'a str),
+    Value(Json<'a>),
+}
+
+impl<'a> Name<'a> {
+    fn label(&self) -> Option<&'a str> {
+        match self.what {
+            What::Key(key) => Some(key),
+            What::Value(_) => None,
+        }
+    }
+}
+
+fn number_repeats(names: &mut [Name<'_>]) {
+    for index in (0..names.len()).rev() {
+        let (earlier, rest) = names.split_at_mut(index);
+        let nth = rest[1..].iter().filter(|later| later.what == rest[0].what).count();
+        rest[0].nth = nth;
+        let _ = earlier;
+    }
+}
+
+/// For each element after, the place it had before; `None` as a whole when what was kept changed its order
+/// (then the list is replaced: moving elements one by one would say more than the whole list does).
+fn matched(was: &[Name<'_>], will: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
+    let mut next = 0;
+    will.iter()
+        .map(|name| {
+            // Kept elements keep their order, so the search goes on where it stopped.
+            match was[next..].iter().position(|old| old == name) {
+                Some(offset) => {
+                    next += offset + 1;
+                    Some(Some(next - 1))
+                }
+                None if was[..next].contains(name) => None,
+                None => Some(None),
+            }
+        })
+        .collect()
+}
+
+/// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
+pub fn key_text<'a>(item: &Json<'a>, list: List, arena: &'a Bump) -> Option<&'a str> {
+    match list.keys() {
+        [] => None,
+        [only] => match item.get(only)? {
+            Json::Str(text) => Some(text),
+            other => Some(arena.alloc_str(&scalar_text(other))),
+        },
+        keys => {
+            let parts: Vec<String> =
+                keys.iter().map(|key| item.get(key).map_or_else(|| default_key(key).to_owned(), scalar_text)).collect();
+            Some(arena.alloc_str(&parts.join("/")))
+        }
+    }
+}
+
+/// The API server fills these in before it compares keys.
+fn default_key(key: &str) -> &'static str {
+    if key == "protocol" { "TCP" } else { "" }
+}
+
+fn scalar_text(value: Json<'_>) -> String {
+    match value {
+        Json::Str(text) => text.to_owned(),
+        other => serde_json::to_string(&other).unwrap_or_default(),
+    }
+}
+
+/// The type below a member of `kind`.
+fn below(kind: Type, field: Option<Type>) -> Type {
+    match kind {
+        Type::Map(element) => *element,
+        _ => field.unwrap_or(Type::Any),
+    }
+}
+
+/// Applies `operations` to `document` as the API server will.
+///
+/// # Errors
+/// Names the operation whose path does not exist.
+pub fn apply<'a>(document: Json<'a>, operations: &[Operation<'a>], arena: &'a Bump) -> Result<Json<'a>, String> {
+    operations.iter().try_fold(document, |document, operation| {
+        applied(document, operation.path, operation, arena)
+            .ok_or_else(|| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
+    })
+}
+
+fn applied<'a>(at: Json<'a>, path: &[Step<'a>], operation: &Operation<'a>, arena: &'a Bump) -> Option<Json<'a>> {
+    let Some((step, rest)) = path.split_first() else {
+        return (operation.action == Action::Replace).then_some(operation.value);
+    };
+    match (step, at) {
+        (Step::Member(key), Json::Object(_)) => match (rest.is_empty(), operation.action) {
+            (true, Action::Add) => Some(at.with(key, operation.value, arena)),
+            (true, Action::Remove) => at.get(key).map(|_| at.without(key, arena)),
+            _ => Some(at.with(key, applied(at.get(key)?, rest, operation, arena)?, arena)),
+        },
+        (Step::Element(index, _), Json::Array(items)) => match (rest.is_empty(), operation.action) {
+            (true, Action::Add) if *index <= items.len() => {
+                let (front, back) = items.split_at(*index);
+                Some(Json::array(front.iter().copied().chain([operation.value]).chain(back.iter().copied()), arena))
+            }
+            (true, Action::Remove) if *index < items.len() => {
+                let (front, back) = items.split_at(*index);
+                Some(Json::array(front.iter().chain(&back[1..]).copied(), arena))
+            }
+            _ => {
+                let changed = applied(*items.get(*index)?, rest, operation, arena)?;
+                let copy = arena.alloc_slice_copy(items);
+                copy[*index] = changed;
+                Some(Json::Array(copy))
+            }
+        },
+        _ => None,
+    }
+}
+
+/// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
+pub fn pointer(path: &[Step<'_>]) -> String {
+    let mut text = String::with_capacity(64);
+    for step in path {
+        text.push('/');
+        match step {
+            Step::Member(key) if key.contains(['~', '/']) => text.push_str(&key.replace('~', "~0").replace('/', "~1")),
+            Step::Member(key) => text.push_str(key),
+            Step::Element(index, _) => {
+                let _ = write!(text, "{index}");
+            }
+        }
+    }
+    text
+}
+
+/// The path as people read it, with keys instead of places: `spec.containers[main].env[HOME].value`.
+pub fn readable(path: &[Step<'_>]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Member(key) if key.contains(['.', '/']) => {
+                let _ = write!(text, "[{key}]");
+            }
+            Step::Member(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Element(_, Some(key)) => {
+                let _ = write!(text, "[{key}]");
+            }
+            Step::Element(index, None) => {
+                let _ = write!(text, "[{index}]");
+            }
+        }
+    }
+    text
+}
+
+impl Serialize for Operation<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let name = match self.action {
+            Action::Add => "add",
+            Action::Replace => "replace",
+            Action::Remove => "remove",
+        };
+        map.serialize_entry("op", name)?;
+        map.serialize_entry("path", &pointer(self.path))?;
+        if self.action != Action::Remove {
+            map.serialize_entry("value", &self.value)?;
+        }
+        map.end()
+    }
+}
+
+/// The type that a path leads to; `None` where the schema has no such field.
+pub fn type_at(path: &[Step<'_>]) -> Option<Type> {
+    path.iter().try_fold(Type::Object(&POD), |kind, step| match (kind, step) {
+        (Type::Object(object), Step::Member(key)) => Object::field(object, key).map(|field| field.kind),
+        (Type::Map(element), Step::Member(_)) | (Type::List(element), Step::Element(..)) => Some(*element),
+        (Type::Any, _) => Some(Type::Any),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn operations(before: &Value, after: &Value) -> Vec<Value> {
+        let arena = Bump::new();
+        let (a, b) = (Json::lift(before, &arena), Json::lift(after, &arena));
+        let operations = diff(a, b, &arena);
+        assert_eq!(apply(a, operations, &arena).unwrap().to_value(), *after, "applied by ourselves");
+        let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
+        let mut document = before.clone();
+        json_patch::patch(&mut document, &patch).unwrap();
+        assert_eq!(document, *after, "applied by json-patch");
+        serde_json::from_value(json!(operations)).unwrap()
+    }
+
+    #[test]
+    fn an_element_inserted_in_front_is_one_add() {
+        let before = json!({"spec": {"containers": [{"name": "a", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}]}});
+        let mut after = before.clone();
+        after["spec"]["containers"][0]["env"].as_array_mut().unwrap().insert(0, json!({"name": "N", "value": "0"}));
+        assert_eq!(
+            operations(&before, &after),
+            [json!({"op": "add", "path": "/spec/containers/0/env/0", "value": {"name": "N", "value": "0"}})]
+        );
+    }
+
+    #[test]
+    fn a_changed_value_is_one_replace_and_a_union_is_replaced_whole() {
+        let env = |element: Value| json!({"spec": {"containers": [{"name": "a", "env": [{"name": "Z"}, element]}]}});
+        assert_eq!(
+            operations(&env(json!({"name": "X", "value": "1"})), &env(json!({"name": "X", "value": "2"}))),
+            [json!({"op": "replace", "path": "/spec/containers/0/env/1/value", "value": "2"})]
+        );
+        let from = json!({"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
+        assert_eq!(
+            operations(&env(json!({"name": "X", "value": "1"})), &env(from.clone())),
+            [json!({"op": "replace", "path": "/spec/containers/0/env/1", "value": from})]
+        );
+    }
+
+    #[test]
+    fn of_a_name_that_stands_twice_the_last_is_kept() {
+        let env = |list: Value| json!({"spec": {"containers": [{"name": "a", "env": list}]}});
+        let (one, two) = (json!({"name": "X", "value": "1"}), json!({"name": "X", "value": "2"}));
+        assert_eq!(
+            operations(&env(json!([one, two])), &env(json!([two]))),
+            [json!({"op": "remove", "path": "/spec/containers/0/env/0"})]
+        );
+    }
+
+    #[test]
+    fn label_keys_are_escaped() {
+        let before = json!({"metadata": {"labels": {"a": "b"}}});
+        let after = json!({"metadata": {"labels": {"a": "b", "kubernetes.io/x~y": "z"}}});
+        assert_eq!(
+            operations(&before, &after),
+            [json!({"op": "add", "path": "/metadata/labels/kubernetes.io~1x~0y", "value": "z"})]
+        );
+    }
+
+    #[test]
+    fn a_missing_parent_is_added_whole() {
+        assert_eq!(
+            operations(&json!({"metadata": {}}), &json!({"metadata": {"labels": {"a": "b"}}})),
+            [json!({"op": "add", "path": "/metadata/labels", "value": {"a": "b"}})]
+        );
+    }
+
+    #[test]
+    fn a_patch_that_does_not_apply_is_an_error() {
+        let arena = Bump::new();
+        let path = [Step::Member("spec"), Step::Member("volumes"), Step::Element(3, None)];
+        let operation = Operation { action: Action::Add, path: &path, value: Json::Null };
+        let document = json!({"spec": {"volumes": []}});
+        let error = apply(Json::lift(&document, &arena), &[operation], &arena).unwrap_err();
+        assert_eq!(error, "Add /spec/volumes/3 does not apply");
+    }
+
+    /// Pods with few names, so that lists meet, swap, repeat and lose elements.
+    fn pods() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|b| json!(b)),
+            (0..3i64).prop_map(|n| json!(n)),
+            "[a-c]{0,2}".prop_map(|s| json!(s))
+        ];
+        let env = prop::collection::vec(("[A-D]", scalar.clone(), any::<bool>()), 0..5).prop_map(|list| {
+            Value::Array(
+                list.into_iter()
+                    .map(|(name, value, from)| json!({"name": name, if from { "valueFrom" } else { "value" }: value}))
+                    .collect(),
+            )
+        });
+        let containers = prop::collection::vec(("[a-c]", env, prop::collection::vec(scalar.clone(), 0..3)), 0..4)
+            .prop_map(|list| {
+                Value::Array(
+                    list.into_iter().map(|(name, env, args)| json!({"name": name, "env": env, "args": args})).collect(),
+                )
+            });
+        let labels = prop::collection::hash_map("[a-c/~]{1,2}", scalar.clone(), 0..4);
+        let tolerations = prop::collection::vec(prop::collection::hash_map("[a-b]", scalar, 0..2), 0..4);
+        (containers, labels, tolerations).prop_map(|(containers, labels, tolerations)| {
+            json!({"metadata": {"labels": labels}, "spec": {"containers": containers, "tolerations": tolerations}, "unknown": {"x": [1, [2]]}})
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn applying_the_difference_gives_the_other(before in pods(), after in pods()) {
+            operations(&before, &after);
+        }
+
+        #[test]
+        fn no_difference_is_no_operation(pod in pods()) {
+            prop_assert!(operations(&pod, &pod).is_empty());
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The pod as a hook may see it, and what a hook changed in it.
+//!
+//! A ClearML hook was given the bare template, before the agent and the API server added theirs. The view is
+//! that again: no token volume, no managedFields, no last-applied copy, no status, and the agent's bootstrap
+//! and its credentials as a marker, so that printing the template leaks nothing.
+
+use bumpalo::Bump;
+
+use crate::json::{Json, Member};
+use crate::patch::key_text;
+use crate::review::LAST_APPLIED;
+use crate::schema::{List, POD, Type};
+use crate::task::Task;
+
+/// Stands for what a module may not read. It cannot be written back either.
+pub const OPAQUE: &str = "podgraft.io:opaque";
+
+/// The volume that the ServiceAccount plugin puts on a pod, and its mounts.
+const TOKEN_VOLUME: &str = "kube-api-access-";
+
+/// The view of `pod`.
+pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
+    let mut view = pod.without("status", arena);
+    if let Some(metadata) = pod.get("metadata") {
+        let mut bare = metadata.without("managedFields", arena);
+        if let Some(annotations) = metadata.get("annotations") {
+            bare = bare.with("annotations", annotations.without(LAST_APPLIED, arena), arena);
+        }
+        view = view.with("metadata", bare, arena);
+    }
+    let Some(spec) = pod.get("spec") else { return view };
+    let mut bare = without_token(spec, "volumes", "name", arena);
+    for list in ["containers", "initContainers"] {
+        if let Some(containers) = spec.get(list) {
+            let seen = containers.items().iter().map(|container| container_view(*container, task, arena));
+            bare = bare.with(list, Json::array(seen, arena), arena);
+        }
+    }
+    view.with("spec", bare, arena)
+}
+
+fn container_view<'a>(container: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
+    let mut seen = without_token(container, "volumeMounts", "name", arena);
+    let is_primary = container.get("name").is_some_and(|name| name.as_str() == task.primary);
+    if is_primary && container.get("args").is_some() {
+        seen = seen.with("args", Json::Array(arena.alloc([Json::Str(OPAQUE)])), arena);
+    }
+    let secret = |entry: &Json<'a>| {
+        let name = entry.get("name").and_then(|name| name.as_str()).unwrap_or("");
+        entry.get("value").is_some() && task.secret_env().contains(&name)
+    };
+    match container.get("env") {
+        Some(env) if env.items().iter().any(secret) => {
+            let masked = env
+                .items()
+                .iter()
+                .map(|entry| if secret(entry) { entry.with("value", Json::Str(OPAQUE), arena) } else { *entry });
+            seen.with("env", Json::array(masked, arena), arena)
+        }
+        _ => seen,
+    }
+}
+
+fn without_token<'a>(object: Json<'a>, list: &'a str, key: &str, arena: &'a Bump) -> Json<'a> {
+    let is_token = |item: &Json<'a>| {
+        item.get(key).and_then(|name| name.as_str()).is_some_and(|name| name.starts_with(TOKEN_VOLUME))
+    };
+    match object.get(list) {
+        Some(items) if items.items().iter().any(is_token) => {
+            object.with(list, Json::array(items.items().iter().copied().filter(|item| !is_token(item)), arena), arena)
+        }
+        _ => object,
+    }
+}
+
+/// What a hook that returned `after` did to `before`: a strategic fragment, removals included.
+pub fn changes<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> Json<'a> {
+    object_changes(before, after, Type::Object(&POD), arena).unwrap_or(Json::Object(&[]))
+}
+
+fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
+    let gone = before.members().iter().filter(|(key, _)| after.get(key).is_none()).map(|(key, _)| (*key, Json::Null));
+    let kept = after.members().iter().filter_map(|(key, value)| {
+        let change = match before.get(key) {
+            Some(was) => value_changes(was, *value, key, kind, arena)?,
+            None => *value,
+        };
+        Some((*key, change))
+    });
+    let members: Vec<Member<'a>> = gone.chain(kept).collect();
+    (!members.is_empty()).then(|| Json::object(members.into_iter(), arena))
+}
+
+fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
+    let (kind, list) = match kind {
+        Type::Object(object) => object.field(key).map_or((Type::Any, List::Atomic), |field| (field.kind, field.list)),
+        Type::Map(element) => (*element, List::Atomic),
+        _ => (Type::Any, List::Atomic),
+    };
+    match (before, after) {
+        (a, b) if a == b => None,
+        (Json::Object(_), Json::Object(_)) => object_changes(before, after, kind, arena),
+        (Json::Array(a), Json::Array(b)) => match (list, kind) {
+            (List::Keyed(_) | List::KeyedWhole(_), Type::List(element)) => keyed_changes(a, b, list, *element, arena),
+            (List::Set | List::Concat, _) if a.iter().all(|item| b.contains(item)) => {
+                Some(Json::array(b.iter().copied().filter(|item| !a.contains(item)), arena))
+                    .filter(|new| !new.is_empty())
+            }
+            (List::Set | List::Concat, _) => {
+                Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
+            }
+            _ => Some(after),
+        },
+        _ => Some(after),
+    }
+}
+
+fn keyed_changes<'a>(
+    before: &'a [Json<'a>],
+    after: &'a [Json<'a>],
+    list: List,
+    element: Type,
+    arena: &'a Bump,
+) -> Option<Json<'a>> {
+    let find = |items: &'a [Json<'a>], wanted: &Json<'a>| {
+        let key = key_text(wanted, list, arena);
+        items.iter().rev().copied().find(|item| key_text(item, list, arena) == key)
+    };
+    let changed = after.iter().filter_map(|item| match find(before, item) {
+        None => Some(*item),
+        Some(was) if was == *item => None,
+        Some(_) if matches!(list, List::KeyedWhole(_)) => Some(*item),
+        Some(was) => {
+            let change = object_changes(was, *item, element, arena)?;
+            Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))
+        }
+    });
+    let gone = before.iter().filter(|item| find(after, item).is_none()).map(|item| {
+        Json::object(keys_of(item, list).chain(directive("delete", arena).members().iter().copied()), arena)
+    });
+    let elements: Vec<Json<'a>> = changed.chain(gone).collect();
+    (!elements.is_empty()).then(|| Json::array(elements.into_iter(), arena))
+}
+
+fn keys_of<'a>(item: &Json<'a>, list: List) -> impl Iterator<Item = Member<'a>> {
+    let item = *item;
+    list.keys().iter().filter_map(move |key| Some((*key, item.get(key)?)))
+}
+
+fn directive<'a>(what: &'static str, arena: &'a Bump) -> Json<'a> {
+    Json::Object(arena.alloc([("$patch", Json::Str(what))]))
+}
+
+/// Where the marker stands in a fragment, if anywhere.
+pub fn holds_opaque(value: Json<'_>) -> bool {
+    match value {
+        Json::Str(text) => text.contains(OPAQUE),
+        Json::Array(items) => items.iter().any(|item| holds_opaque(*item)),
+        Json::Object(members) => members.iter().any(|(_, member)| holds_opaque(*member)),
+        _ => false,
+    }
+}
+
+/// A member's name that stands twice in one object: legal JSON, but no two readers agree on what it means.
+pub fn repeated_name<'a>(value: Json<'a>) -> Option<&'a str> {
+    match value {
+        Json::Array(items) => items.iter().find_map(|item| repeated_name(*item)),
+        Json::Object(members) => {
+            let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            let twice = names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+            twice.or_else(|| members.iter().find_map(|(_, member)| repeated_name(*member)))
+        }
+        _ => None,
+    }
+}
