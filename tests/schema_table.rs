@@ -94,7 +94,11 @@ impl Generator {
         fields.sort_by_key(|(name, _)| name.as_str());
         // A fragment's container entries and ephemeral containers merge as containers do.
         let like = if name == "EphemeralContainer" { "Container" } else { name };
-        let mut text = format!("/// `{name}`.\n{}static {}: Object = Object {{\n    name: \"{name}\",\n    fields: &[\n", if name == "Pod" { "pub " } else { "" }, constant(name));
+        let mut text = format!(
+            "/// `{name}`.\n{}static {}: Object = Object {{\n    name: \"{name}\",\n    fields: &[\n",
+            if name == "Pod" { "pub " } else { "" },
+            constant(name)
+        );
         for (field, schema) in fields {
             let kind = if ANY.contains(&(name, field)) { "Type::Any".to_owned() } else { self.kind(schema) };
             let list = LISTS.iter().find(|row| row.0 == like && row.1 == field).map_or("Atomic", |row| row.2);

@@ -1,0 +1,797 @@
+//! A real control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without
+//! nodes.
+//!
+//! The cluster tests and `make run` share it. Everything that it writes is in one temporary folder,
+//! and its programs die with the process that started them, however that ends.
+
+#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, Read, Seek, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+
+/// How long a program may take to come up, or an object of the cluster to appear. Generous: it is
+/// reached only when something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The controllers that the tests need; with all of them the start takes four seconds longer. No
+/// Deployment controller: nothing could run a Deployment's pods here.
+const CONTROLLERS: &[&str] = &[
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+    "root-ca-certificate-publisher-controller",
+    "clusterrole-aggregation-controller", // without it the roles admin, edit and view are empty
+    "namespace-controller",
+    "garbage-collector-controller",
+    "resourcequota-controller",
+    "job-controller",
+    "replicaset-controller",
+    "ephemeral-volume-controller",
+    "persistentvolume-binder-controller",
+    "persistentvolume-protection-controller",
+    "persistentvolumeclaim-protection-controller",
+];
+
+/// Where the hostpath provisioner makes its folders; the controller manager has no flag for it.
+const HOSTPATH_VOLUMES: &str = "/tmp/hostpath_pv";
+
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Request
+  verbs: [create, update, patch, delete]
+  resources: [{group: '', resources: [pods]}, {group: batch, resources: [jobs]}]
+- level: None
+";
+
+const STORAGE_CLASS: &str = "\
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: standard
+  annotations: {storageclass.kubernetes.io/is-default-class: 'true'}
+provisioner: kubernetes.io/host-path
+";
+
+/// Calls `probe` until it gives a value, more and more seldom, for `bound` at most.
+///
+/// `Ok(None)` is "not yet", and `Err` is "not yet" with the state that was seen, which the error
+/// names beside `what` when the time is over.
+pub(crate) fn wait_until<T>(
+    what: &str,
+    bound: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>, String>,
+) -> Result<T, String> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(5);
+    let mut seen = String::from("nothing");
+    loop {
+        match probe() {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => {}
+            Err(state) => seen = state,
+        }
+        if started.elapsed() >= bound {
+            return Err(format!("waited {bound:?} for {what}; last seen: {}", seen.trim()));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// The folder that holds `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgramDir(pub(crate) PathBuf);
+
+impl ProgramDir {
+    /// The folder that `PODGRAFT_CLUSTER_BIN` names, or else the one that `build.sh` finds or makes.
+    pub(crate) fn find() -> Result<Self, String> {
+        if let Some(folder) = env::var_os("PODGRAFT_CLUSTER_BIN") {
+            return Ok(Self(folder.into()));
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+        let output = Command::new(&script)
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| format!("{}: {error}", script.display()))?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", script.display(), output.status));
+        }
+        let folder = String::from_utf8_lossy(&output.stdout);
+        Ok(Self(folder.trim_end().into()))
+    }
+}
+
+/// What a control plane may be given; the default is what most tests need.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// The programs; [`ProgramDir::find`] when absent.
+    pub(crate) programs: Option<ProgramDir>,
+    /// Controllers beside those that always run, by their names in `--controllers`.
+    pub(crate) extra_controllers: Vec<String>,
+    /// Flags of the API server beside (and after) its own.
+    pub(crate) extra_apiserver_flags: Vec<String>,
+}
+
+/// What a `kubectl` call gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// Its stdout; bytes that are no UTF-8 are replaced.
+    pub(crate) stdout: String,
+    /// Its stderr, alike.
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Whether the call succeeded.
+    pub(crate) fn success(&self) -> bool {
+        self.status.success()
+    }
+}
+
+/// A running control plane. Dropping it ends its programs and removes its files.
+pub(crate) struct ControlPlane {
+    kubectl: PathBuf,
+    ports: Ports,
+    etcd: Server,
+    apiserver: Server,
+    controllers: Server,
+    ready_times: Vec<(&'static str, Duration)>,
+    kubeconfigs: AtomicUsize,
+    spawner: Spawner,
+    // Last, as fields are dropped in this order: the folder goes when nobody writes there any more.
+    scratch: Scratch,
+}
+
+impl ControlPlane {
+    /// Starts a control plane and waits until it serves: the default `ServiceAccount` exists.
+    pub(crate) fn start(options: Options) -> Result<Self, String> {
+        let programs = options.programs.map_or_else(ProgramDir::find, Ok)?.0;
+        let scratch = Scratch::new()?;
+        let ports = Ports::free().map_err(|error| format!("free ports: {error}"))?;
+        let dir = &scratch.path;
+        write_files(dir, &ports)?;
+
+        let server = |name, flags| Server::new(&programs, dir, name, flags);
+        let mut apiserver_flags = apiserver_flags(dir, &ports);
+        apiserver_flags.extend(options.extra_apiserver_flags);
+        let mut cluster = Self {
+            kubectl: programs.join("kubectl"),
+            etcd: server("etcd", etcd_flags(dir, &ports)),
+            apiserver: server("kube-apiserver", apiserver_flags),
+            controllers: server("kube-controller-manager", controllers_flags(dir, &ports, &options.extra_controllers)),
+            ports,
+            ready_times: Vec::new(),
+            kubeconfigs: AtomicUsize::new(0),
+            spawner: Spawner::new(),
+            scratch,
+        };
+        cluster.timed("etcd", Self::start_etcd)?;
+        cluster.timed("kube-apiserver", Self::start_apiserver)?;
+        cluster.timed("kube-controller-manager", Self::start_controllers)?;
+        Ok(cluster)
+    }
+
+    fn timed(&mut self, name: &'static str, start: impl Fn(&Self) -> Result<(), String>) -> Result<(), String> {
+        let started = Instant::now();
+        start(self)?;
+        self.ready_times.push((name, started.elapsed()));
+        Ok(())
+    }
+
+    /// How long each program took to become ready, in the order of their start.
+    pub(crate) fn ready_times(&self) -> &[(&'static str, Duration)] {
+        &self.ready_times
+    }
+
+    /// The folder of everything that belongs to this control plane; gone when it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.scratch.path
+    }
+
+    /// The API server's address.
+    pub(crate) fn url(&self) -> String {
+        self.ports.apiserver_url()
+    }
+
+    /// The PEM file of the authority that signed the API server's certificate.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.dir().join("ca.crt")
+    }
+
+    /// A kubeconfig whose user may do everything (group `system:masters`).
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir().join("admin.kubeconfig")
+    }
+
+    /// Runs `kubectl` as the administrator.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.kubectl_stdin_as(&self.kubeconfig(), arguments, "")
+    }
+
+    /// Runs `kubectl` as the administrator and gives it `stdin`.
+    pub(crate) fn kubectl_stdin(&self, arguments: &[&str], stdin: &str) -> Output {
+        self.kubectl_stdin_as(&self.kubeconfig(), arguments, stdin)
+    }
+
+    /// Runs `kubectl` as whom `kubeconfig` says.
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Output {
+        self.kubectl_stdin_as(kubeconfig, arguments, "")
+    }
+
+    /// Runs `kubectl` as whom `kubeconfig` says and gives it `stdin`.
+    pub(crate) fn kubectl_stdin_as(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> Output {
+        self.run_kubectl(kubeconfig, arguments, stdin).expect("kubectl can be run")
+    }
+
+    fn run_kubectl(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> io::Result<Output> {
+        // A file, not a pipe: nobody has to feed it while the output is read.
+        let mut input = tempfile::tempfile_in(self.dir())?;
+        input.write_all(stdin.as_bytes())?;
+        input.rewind()?;
+        let output = Command::new(&self.kubectl)
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(arguments)
+            // kubectl keeps a cache and reads preferences there.
+            .env("HOME", self.dir())
+            .stdin(input)
+            .output()?;
+        Ok(Output {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs `kubectl` as the administrator and gives its stdout; panics when it fails.
+    #[track_caller]
+    pub(crate) fn kubectl_ok(&self, arguments: &[&str]) -> String {
+        expect_success(arguments, self.kubectl(arguments))
+    }
+
+    /// Applies the objects of a YAML text (server-side with `--server-side` is the caller's own
+    /// call) and gives kubectl's stdout; panics when it fails.
+    #[track_caller]
+    pub(crate) fn apply(&self, yaml: &str) -> String {
+        let arguments = ["apply", "-f", "-"];
+        expect_success(&arguments, self.kubectl_stdin(&arguments, yaml))
+    }
+
+    /// What `kubectl get … -o json` gives; panics when it fails.
+    #[track_caller]
+    pub(crate) fn get_json(&self, arguments: &[&str]) -> Value {
+        let arguments = [&["get", "-o", "json"], arguments].concat();
+        let text = expect_success(&arguments, self.kubectl(&arguments));
+        serde_json::from_str(&text).expect("kubectl -o json gives JSON")
+    }
+
+    /// Creates a namespace and waits until pods can be created there: its default `ServiceAccount`
+    /// exists; panics when that fails.
+    #[track_caller]
+    pub(crate) fn create_namespace(&self, name: &str) {
+        self.kubectl_ok(&["create", "namespace", name]);
+        self.await_default_service_account(name).expect("a default ServiceAccount");
+    }
+
+    /// Makes a default `StorageClass` `standard`, whose volumes are folders of this machine.
+    #[track_caller]
+    pub(crate) fn create_storage_class(&self) {
+        self.apply(STORAGE_CLASS);
+    }
+
+    /// Writes a kubeconfig with a token of a `ServiceAccount`, as `kubectl create token` gives it;
+    /// panics when that fails.
+    #[track_caller]
+    pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
+        let token = self.kubectl_ok(&["create", "token", "-n", namespace, name]);
+        let number = self.kubeconfigs.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir().join(format!("{namespace}-{name}-{number}.kubeconfig"));
+        let text = kubeconfig_text(self.dir(), &self.url(), name, token.trim());
+        fs::write(&path, text).expect("the kubeconfig can be written");
+        path
+    }
+
+    /// What the API server audited: requests that change pods and Jobs, at level Request, with the
+    /// annotations of webhooks. An event is written when its answer is, so wait for it.
+    pub(crate) fn audit_events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.audit_log()).unwrap_or_default();
+        // The last line may be half written.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The file with one audit event a line.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.dir().join("audit.log")
+    }
+
+    /// The last lines that a program (`etcd`, `kube-apiserver`, `kube-controller-manager`) logged.
+    pub(crate) fn log_tail(&self, program: &str) -> String {
+        log_tail(&log_file(self.dir(), program))
+    }
+
+    /// Ends etcd as a crash does (asked politely, it waits seconds for the API server to leave). The
+    /// API server stays and fails.
+    pub(crate) fn stop_etcd(&self) {
+        self.etcd.kill();
+    }
+
+    /// Starts etcd with the data it had, and waits until it is healthy.
+    pub(crate) fn start_etcd(&self) -> Result<(), String> {
+        self.etcd.start(&self.spawner)?;
+        let address = loopback(self.ports.etcd);
+        self.etcd.await_ready(|| etcd_is_healthy(address))
+    }
+
+    /// Ends the API server.
+    pub(crate) fn stop_apiserver(&self) {
+        self.apiserver.stop();
+    }
+
+    /// Starts the API server at the address it had, and waits until it is ready. Informers of
+    /// others (the controller manager's too) may need some seconds more to come back.
+    pub(crate) fn start_apiserver(&self) -> Result<(), String> {
+        self.apiserver.start(&self.spawner)?;
+        let address = loopback(self.ports.apiserver);
+        self.apiserver.await_ready(|| {
+            // Cheap, and most of the time spent waiting: kubectl is 50 ms of CPU a call.
+            TcpStream::connect(address).map_err(|error| error.to_string())?;
+            self.get_raw("/readyz").map(drop)
+        })
+    }
+
+    fn start_controllers(&self) -> Result<(), String> {
+        self.controllers.start(&self.spawner)?;
+        self.controllers.await_ready(|| self.get_raw(DEFAULT_SERVICE_ACCOUNT).map(drop))
+    }
+
+    fn await_default_service_account(&self, namespace: &str) -> Result<(), String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
+        wait_until(&path, PATIENCE, || self.get_raw(&path).map(|_| Some(())))
+    }
+
+    fn get_raw(&self, path: &str) -> Result<String, String> {
+        let arguments = ["get", "--request-timeout=5s", "--raw", path];
+        let output = self.kubectl(&arguments);
+        if output.success() { Ok(output.stdout) } else { Err(output.stderr) }
+    }
+
+    /// The hostpath provisioner's folders are outside of ours.
+    fn remove_hostpath_volumes(&self) {
+        if !Path::new(HOSTPATH_VOLUMES).exists() || !self.apiserver.is_running() {
+            return;
+        }
+        let arguments = [
+            "get",
+            "persistentvolumes",
+            "--request-timeout=5s",
+            "-o",
+            r#"jsonpath={range .items[*]}{.spec.hostPath.path}{"\n"}{end}"#,
+        ];
+        let Ok(output) = self.run_kubectl(&self.kubeconfig(), &arguments, "") else {
+            return;
+        };
+        for path in output.stdout.lines().map(Path::new) {
+            if path.parent() == Some(Path::new(HOSTPATH_VOLUMES)) {
+                let _ = fs::remove_dir_all(path);
+            }
+        }
+        // Stays when another control plane has volumes there.
+        let _ = fs::remove_dir(HOSTPATH_VOLUMES);
+    }
+}
+
+const DEFAULT_SERVICE_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // Clients before servers, so that nobody waits for one that is gone.
+        self.controllers.stop();
+        self.remove_hostpath_volumes();
+        self.apiserver.stop();
+        self.etcd.stop();
+    }
+}
+
+#[track_caller]
+fn expect_success(arguments: &[&str], output: Output) -> String {
+    assert!(output.success(), "kubectl {}: {}\n{}", arguments.join(" "), output.status, output.stderr.trim());
+    output.stdout
+}
+
+/// Free ports of loopback, chosen together so that they differ.
+struct Ports {
+    etcd: u16,
+    etcd_peer: u16,
+    apiserver: u16,
+    controllers: u16,
+}
+
+impl Ports {
+    fn free() -> io::Result<Self> {
+        let listeners = [(); 4].map(|()| TcpListener::bind(loopback(0)));
+        let mut ports = [0; 4];
+        for (port, listener) in ports.iter_mut().zip(listeners) {
+            *port = listener?.local_addr()?.port();
+        }
+        let [etcd, etcd_peer, apiserver, controllers] = ports;
+        Ok(Self { etcd, etcd_peer, apiserver, controllers })
+    }
+
+    fn apiserver_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.apiserver)
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Writes what the programs read: certificates, keys, tokens, kubeconfigs, the audit policy.
+fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
+    let authority = Authority::new("podgraft test cluster")?;
+    let (certificate, key) = authority.issue(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
+    let accounts = new_key()?;
+    let (admin, controllers) = (random_token()?, random_token()?);
+    let url = ports.apiserver_url();
+    let tokens = format!(
+        "{admin},admin,admin,system:masters\n\
+         {controllers},system:kube-controller-manager,kube-controller-manager\n"
+    );
+    let files = [
+        ("ca.crt", authority.pem()),
+        ("apiserver.crt", certificate),
+        ("apiserver.key", key),
+        ("accounts.pub", accounts.public_key_pem()),
+        ("accounts.key", accounts.serialize_pem()),
+        ("tokens.csv", tokens),
+        ("audit-policy.yaml", AUDIT_POLICY.into()),
+        ("admin.kubeconfig", kubeconfig_text(dir, &url, "admin", &admin)),
+        ("controllers.kubeconfig", kubeconfig_text(dir, &url, "kube-controller-manager", &controllers)),
+    ];
+    for (name, text) in files {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A kubeconfig; JSON is YAML, and quotes itself.
+fn kubeconfig_text(dir: &Path, url: &str, user: &str, token: &str) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "podgraft",
+        "contexts": [{"name": "podgraft", "context": {"cluster": "podgraft", "user": user}}],
+        "clusters": [{
+            "name": "podgraft",
+            "cluster": {"server": url, "certificate-authority": dir.join("ca.crt")},
+        }],
+        "users": [{"name": user, "user": {"token": token}}],
+    })
+    .to_string()
+}
+
+/// A bearer token that nobody can guess: a fresh public key, which nobody is ever shown.
+fn random_token() -> Result<String, String> {
+    let mut token = String::new();
+    for byte in &new_key()?.public_key_raw()[1..33] {
+        write!(token, "{byte:02x}").map_err(|error| error.to_string())?;
+    }
+    Ok(token)
+}
+
+fn new_key() -> Result<KeyPair, String> {
+    KeyPair::generate().map_err(|error| format!("key: {error}"))
+}
+
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// A new authority of this common name.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        CertifiedIssuer::self_signed(params, new_key()?).map(Self).map_err(|error| format!("authority {name}: {error}"))
+    }
+
+    /// Its certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A serving certificate for names and addresses, and its key, both PEM.
+    pub(crate) fn issue(&self, names: &[&str]) -> Result<(String, String), String> {
+        let key = new_key()?;
+        let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+        CertificateParams::new(names)
+            .and_then(|mut params| {
+                params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+                params.signed_by(&key, &self.0)
+            })
+            .map(|certificate| (certificate.pem(), key.serialize_pem()))
+            .map_err(|error| format!("certificate: {error}"))
+    }
+}
+
+fn etcd_flags(dir: &Path, ports: &Ports) -> Vec<String> {
+    let client = format!("http://127.0.0.1:{}", ports.etcd);
+    let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
+    vec![
+        format!("--data-dir={}", dir.join("etcd").display()),
+        "--unsafe-no-fsync".into(), // the data need not survive the machine
+        "--log-level=warn".into(),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+    ]
+}
+
+fn apiserver_flags(dir: &Path, ports: &Ports) -> Vec<String> {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
+    vec![
+        format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
+        "--bind-address=127.0.0.1".into(),
+        // The machine may have no other network than loopback.
+        "--advertise-address=127.0.0.1".into(),
+        "--endpoint-reconciler-type=none".into(),
+        format!("--secure-port={}", ports.apiserver),
+        file("cert-dir", "apiserver"),
+        file("tls-cert-file", "apiserver.crt"),
+        file("tls-private-key-file", "apiserver.key"),
+        file("client-ca-file", "ca.crt"),
+        file("token-auth-file", "tokens.csv"),
+        "--authorization-mode=RBAC".into(),
+        format!("--service-account-issuer={}", ports.apiserver_url()),
+        file("service-account-key-file", "accounts.pub"),
+        file("service-account-signing-key-file", "accounts.key"),
+        "--service-cluster-ip-range=10.0.0.0/24".into(),
+        "--allow-privileged=true".into(),
+        // Without it, watches hold up the end of the process for up to a minute.
+        "--shutdown-watch-termination-grace-period=1s".into(),
+        file("audit-policy-file", "audit-policy.yaml"),
+        file("audit-log-path", "audit.log"),
+    ]
+}
+
+fn controllers_flags(dir: &Path, ports: &Ports, extra: &[String]) -> Vec<String> {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
+    let mut controllers = CONTROLLERS.join(",");
+    for name in extra {
+        controllers = controllers + "," + name;
+    }
+    vec![
+        file("kubeconfig", "controllers.kubeconfig"),
+        file("authentication-kubeconfig", "controllers.kubeconfig"),
+        file("authorization-kubeconfig", "controllers.kubeconfig"),
+        "--bind-address=127.0.0.1".into(),
+        format!("--secure-port={}", ports.controllers),
+        file("cert-dir", "controllers"),
+        "--leader-elect=false".into(),
+        "--use-service-account-credentials".into(),
+        file("service-account-private-key-file", "accounts.key"),
+        file("root-ca-file", "ca.crt"),
+        "--enable-hostpath-provisioner".into(),
+        // Its own limits are for one cluster of people, not for tests side by side.
+        "--kube-api-qps=500".into(),
+        "--kube-api-burst=1000".into(),
+        format!("--controllers={controllers}"),
+    ]
+}
+
+fn etcd_is_healthy(address: SocketAddr) -> Result<(), String> {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error: io::Error| error.to_string())?;
+    if answer.contains(r#""health":"true""#) { Ok(()) } else { Err(answer) }
+}
+
+/// One program of the control plane, which can be ended and started again.
+struct Server {
+    name: &'static str,
+    program: PathBuf,
+    flags: Vec<String>,
+    log: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Server {
+    fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
+        Self { name, program: programs.join(name), flags, log: log_file(dir, name), child: Mutex::new(None) }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        // A test that panicked leaves nothing half done in there.
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, spawner: &Spawner) -> Result<(), String> {
+        // Through `setpriv` the error would be an exit status.
+        fs::metadata(&self.program).map_err(|error| format!("{}: {error}", self.program.display()))?;
+        let mut child = self.child();
+        if child.is_some() {
+            return Err(format!("{} runs already", self.name));
+        }
+        let started = File::options().create(true).append(true).open(&self.log).and_then(|log| {
+            let mut command = spawner.command(&self.program);
+            command
+                .args(&self.flags)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                // Ctrl-C is for us, who end the programs in their order.
+                .process_group(0);
+            spawner.spawn(command)
+        });
+        *child = Some(started.map_err(|error| format!("{}: {error}", self.program.display()))?);
+        Ok(())
+    }
+
+    fn is_running(&self) -> bool {
+        self.child().is_some()
+    }
+
+    fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+        wait_until(self.name, PATIENCE, || match self.ended() {
+            Some(status) => Ok(Some(Err(format!("{} ended: {status}", self.name)))),
+            None => probe().map(|()| Some(Ok(()))),
+        })
+        .flatten()
+        .map_err(|error| format!("{error}\n{}", log_tail(&self.log)))
+    }
+
+    fn ended(&self) -> Option<ExitStatus> {
+        self.child().as_mut()?.try_wait().ok()?
+    }
+
+    /// Asks the program to end, and insists when it does not.
+    fn stop(&self) {
+        // One that ended by itself has left its process id to others.
+        if self.ended().is_none()
+            && let Some(child) = self.child().as_mut()
+        {
+            // The standard library knows SIGKILL only.
+            let terminate = format!("kill -TERM {}", child.id());
+            let _ = Command::new("sh").args(["-c", &terminate]).status();
+            let _ =
+                wait_until(self.name, Duration::from_secs(10), || child.try_wait().map_err(|error| error.to_string()));
+        }
+        self.kill();
+    }
+
+    /// Ends the program at once; one that ended already is only forgotten.
+    fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn log_file(dir: &Path, program: &str) -> PathBuf {
+    dir.join(program).with_extension("log")
+}
+
+fn log_tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// Spawns the programs so that they die with this process.
+///
+/// The kernel sends the signal that `setpriv --pdeathsig` asks for when the *thread* that spawned a
+/// program ends, so they are all spawned by one that lives as long as they may. Where there is no
+/// such `setpriv` (macOS) a killed test leaves its programs running.
+struct Spawner {
+    orders: mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>,
+    death_signal: bool,
+}
+
+impl Spawner {
+    fn new() -> Self {
+        let (orders, received) = mpsc::channel::<(Command, mpsc::Sender<_>)>();
+        thread::spawn(move || {
+            for (mut command, reply) in received {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        let death_signal = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "true"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        Self { orders, death_signal }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        if !self.death_signal {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command
+    }
+
+    fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (reply, child) = mpsc::channel();
+        self.orders.send((command, reply)).map_err(io::Error::other)?;
+        child.recv().map_err(io::Error::other)?
+    }
+}
+
+/// The temporary folder.
+///
+/// A small shell removes it when the pipe to it closes, which the kernel does however this process
+/// ends: no destructor runs at Ctrl-C.
+struct Scratch {
+    path: PathBuf,
+    janitor: Child,
+}
+
+impl Scratch {
+    fn new() -> Result<Self, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("podgraft-cluster-")
+            .tempdir()
+            .map_err(|error| format!("temporary folder: {error}"))?;
+        let path = fs::canonicalize(folder.path()).map_err(|error| error.to_string())?;
+        // More than once, as the programs may be writing while they are killed.
+        let script = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && exit; sleep 0.2; done"#;
+        let janitor = Command::new("sh")
+            .args(["-c", script, "podgraft-cluster-janitor"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("sh: {error}"))?;
+        let _ = folder.keep();
+        Ok(Self { path, janitor })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.janitor.stdin.take());
+        let _ = self.janitor.wait();
+    }
+}

@@ -1,0 +1,167 @@
+//! podgraft's own manifests in a [`ControlPlane`], with the webhook a process of this machine.
+
+#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Deserializer, Value, json};
+
+use super::control_plane::{Authority, ControlPlane, Output};
+
+/// The name that the API server asks the webhook's certificate for, and loopback's.
+const NAMES: &[&str] = &["podgraft.podgraft.svc", "localhost"];
+
+/// podgraft as `deploy/kustomize` installs it, but for the way to the webhook: the Service
+/// `podgraft` is another name for `localhost`, and the registrations name the port there.
+pub(crate) struct Install<'a> {
+    /// Where to install.
+    pub(crate) cluster: &'a ControlPlane,
+    /// The folder of the kustomization.
+    pub(crate) base: &'a Path,
+    /// The port of 127.0.0.1 that the webhook listens on.
+    pub(crate) port: u16,
+    /// The authorities of the webhook's certificate, PEM.
+    pub(crate) ca_pem: &'a str,
+}
+
+impl Install<'_> {
+    /// Applies the manifests. The API server takes a registration up some milliseconds later: wait
+    /// for the first effect.
+    pub(crate) fn apply(&self) -> Result<(), String> {
+        self.apply_objects(&self.objects()?)
+    }
+
+    /// Applies the registrations anew, with other authorities or another port.
+    pub(crate) fn update_webhooks(&self) -> Result<(), String> {
+        let mut objects = self.objects()?;
+        objects.retain(|object| object["webhooks"].is_array());
+        self.apply_objects(&objects)
+    }
+
+    /// Deletes the registrations, so that the API server calls nobody.
+    pub(crate) fn remove_webhooks(&self) -> Result<(), String> {
+        let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
+        let arguments = ["delete", kinds, "podgraft", "--ignore-not-found"];
+        success(&arguments, self.cluster.kubectl(&arguments)).map(drop)
+    }
+
+    /// The manifests as they are applied.
+    ///
+    /// Edited here and not by an overlay: kustomize cannot say "in every webhook" of a field that
+    /// the base does not have.
+    pub(crate) fn objects(&self) -> Result<Vec<Value>, String> {
+        let mut objects = self.render()?;
+        for object in &mut objects {
+            if object["kind"] == "Service" {
+                object["spec"] = json!({"type": "ExternalName", "externalName": "localhost"});
+            }
+            for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+                webhook["clientConfig"]["service"]["port"] = self.port.into();
+                webhook["clientConfig"]["caBundle"] = BASE64_STANDARD.encode(self.ca_pem).into();
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The objects of the kustomization, as JSON.
+    fn render(&self) -> Result<Vec<Value>, String> {
+        let base = self.base.to_string_lossy();
+        let arguments = ["kustomize", &base];
+        let yaml = success(&arguments, self.cluster.kubectl(&arguments))?;
+        let arguments = ["create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"];
+        let json = success(&arguments, self.cluster.kubectl_stdin(&arguments, &yaml))?;
+        let objects = Deserializer::from_str(&json).into_iter::<Value>();
+        // One object after the other, or one List of them.
+        let mut found = Vec::new();
+        for object in objects {
+            let mut object = object.map_err(|error| format!("kubectl create: {error}"))?;
+            match object.get_mut("items").and_then(Value::as_array_mut) {
+                Some(items) => found.append(items),
+                None => found.push(object),
+            }
+        }
+        Ok(found)
+    }
+
+    fn apply_objects(&self, objects: &[Value]) -> Result<(), String> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let arguments = ["apply", "-f", "-"];
+        success(&arguments, self.cluster.kubectl_stdin(&arguments, &list)).map(drop)
+    }
+}
+
+fn success(arguments: &[&str], output: Output) -> Result<String, String> {
+    if output.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!("kubectl {}: {}", arguments.join(" "), output.stderr.trim()))
+    }
+}
+
+/// A webhook's serving certificate in a folder as kubelet mounts a Secret: `tls.crt`, `tls.key` and
+/// `ca.crt` are links through the link `..data`, which is swapped when the Secret changes.
+pub(crate) struct ServingCertificate {
+    dir: PathBuf,
+    authority: Authority,
+}
+
+/// Makes an authority and a certificate of it for `podgraft.podgraft.svc` and `localhost`, and
+/// mounts it at `dir`, which is created.
+pub(crate) fn serving_certificate(dir: &Path) -> Result<ServingCertificate, String> {
+    let certificate = ServingCertificate { dir: dir.into(), authority: new_authority()? };
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    certificate.rotate()?;
+    Ok(certificate)
+}
+
+impl ServingCertificate {
+    /// The authority's certificate.
+    pub(crate) fn ca_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// Mounts a new certificate of the same authority.
+    pub(crate) fn rotate(&self) -> Result<(), String> {
+        let (certificate, key) = self.authority.issue(NAMES)?;
+        let files = [("tls.crt", certificate), ("tls.key", key), ("ca.crt", self.ca_pem())];
+        mount(&self.dir, &files).map_err(|error| format!("{}: {error}", self.dir.display()))
+    }
+
+    /// Mounts a certificate of a new authority, which [`Self::ca_pem`] gives from now on. To rotate
+    /// without a failed call, let the registration trust both before.
+    pub(crate) fn rotate_authority(&mut self, next: Authority) -> Result<(), String> {
+        self.authority = next;
+        self.rotate()
+    }
+}
+
+/// A new authority for [`ServingCertificate::rotate_authority`].
+pub(crate) fn new_authority() -> Result<Authority, String> {
+    Authority::new("podgraft test webhook")
+}
+
+/// Writes files as kubelet's `AtomicWriter` does: into a new folder, to which `..data` is then
+/// swapped by a rename; the old folder goes last.
+fn mount(dir: &Path, files: &[(&str, String)]) -> io::Result<()> {
+    let data = dir.join("..data");
+    let old = fs::read_link(&data).ok();
+    let new = tempfile::Builder::new().prefix("..").tempdir_in(dir)?.keep();
+    for (name, text) in files {
+        fs::write(new.join(name), text)?;
+    }
+    let next = dir.join("..data_tmp");
+    symlink(new.file_name().unwrap_or_default(), &next)?;
+    fs::rename(&next, &data)?;
+    for (name, _) in files {
+        let link = dir.join(name);
+        if !link.is_symlink() {
+            symlink(Path::new("..data").join(name), &link)?;
+        }
+    }
+    old.map_or(Ok(()), |old| fs::remove_dir_all(dir.join(old)))
+}
