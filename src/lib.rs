@@ -18,3 +18,4 @@ pub mod schema;
 pub mod snapshot;
 pub mod task;
 pub mod template;
+pub mod yaml;

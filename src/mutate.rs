@@ -557,3 +557,6 @@ fn annotate<'a>(pod: Json<'a>, applied: &'a str, arena: &'a Bump) -> Json<'a> {
     let annotations = annotations.unwrap_or(Json::Object(&[])).with(APPLIED, Json::Str(applied), arena);
     pod.with("metadata", metadata.with("annotations", annotations, arena), arena)
 }
+
+#[cfg(test)]
+mod tests;

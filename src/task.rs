@@ -214,6 +214,11 @@ fn recognise<'s>(pod: &Pod<'_>, snapshot: &'s Snapshot) -> Option<(&'static Row,
     })
 }
 
+/// Somebody whose word counts for this pod's task, if its system names anybody: whom `render` stands in for.
+pub fn a_submitter(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
+    recognise(pod, snapshot)?.1.submitters.first().cloned()
+}
+
 /// Whether the request comes from one of the system's submitters and not from inside a task of it: open
 /// charts run the tasks under the agent's own account.
 fn is_submitter(user: Json<'_>, system: &System) -> bool {

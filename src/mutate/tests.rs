@@ -1,0 +1,447 @@
+//! One review through all of it, with configuration made by hand and modules that are closures.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::render::{Level, Render, Rendered};
+use crate::snapshot::{Budget, Graft, Match, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault};
+
+const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
+const ID: &str = "6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60";
+
+/// A module that is a closure over the call's arguments.
+struct Fake<F>(F);
+
+impl<F> fmt::Debug for Fake<F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Fake")
+    }
+}
+
+impl<F: Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync> Render for Fake<F> {
+    fn render(&self, call: &Call<'_>) -> Rendered {
+        let logs = vec![Log { level: Level::Info, message: format!("saw {}", call.template) }];
+        Rendered { result: (self.0)(call), logs, elapsed: Duration::ZERO }
+    }
+}
+
+fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 'static) -> Module {
+    Module {
+        name: "hook".to_owned(),
+        digest: "0123456789abcdef".repeat(4),
+        when: None,
+        params: json!({"p": 1}),
+        may_remove: false,
+        on_error: OnError::Fail,
+        budget: Budget::default(),
+        code: Arc::new(Fake(code)),
+    }
+}
+
+fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
+    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, fragment }
+}
+
+fn unit<T>(source: Source, value: T) -> Unit<T> {
+    Unit { source, good: Some(Arc::new(value)), error: None }
+}
+
+/// A snapshot with the ClearML system, a base label and, for the queue `gpu`, `fragment` and `modules`.
+fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
+    let source = || Source::Queue("GPU".to_owned());
+    let base = layer(Source::Base, Conflict::Keep, json!({"metadata": {"labels": {"base": "yes"}}}));
+    let graft = Graft {
+        layers: vec![layer(source(), Conflict::Override, fragment)],
+        modules: modules.into_iter().map(Arc::new).collect(),
+    };
+    let queue = Queue {
+        name: "GPU".to_owned(),
+        id: None,
+        system: None,
+        matches: Match::default(),
+        base: Some(base.clone()),
+        graft,
+    };
+    Snapshot {
+        generation: 1,
+        digest: "d1".to_owned(),
+        namespace: "podgraft".to_owned(),
+        systems: vec![System {
+            name: "clearml".to_owned(),
+            kind: SystemKind::ClearML,
+            namespaces: Vec::new(),
+            pod_name_prefix: "clearml-id-".to_owned(),
+            submitters: vec![SUBMITTER.to_owned()],
+        }],
+        base: Some(unit(Source::Base, Graft { layers: vec![base], modules: Vec::new() })),
+        environments: Vec::new(),
+        queues: Queues { by_id: BTreeMap::new(), by_name: BTreeMap::from([("gpu".to_owned(), unit(source(), queue))]) },
+        task_config: Vec::new(),
+        providers_info: Vec::new(),
+        unknown_queue: UnknownQueue::Base,
+    }
+}
+
+fn pod() -> Value {
+    let name = format!("clearml-id-{ID}");
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "clearml", "labels": {"CLEARML": "agent-1", "clearml-agent-queue-name": "gpu"}},
+        "spec": {
+            "volumes": [{"name": "kube-api-access-x", "projected": {}}],
+            "containers": [{
+                "name": name, "image": "python", "command": ["/bin/bash"], "args": ["-c", "bootstrap secret"],
+                "env": [{"name": "CLEARML_WORKER_ID", "value": format!("w:{ID}")}, {"name": "CLEARML_API_SECRET_KEY", "value": "tokentoken"}, {"name": "OWN", "value": "plain-value"}],
+                "volumeMounts": [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets"}],
+                "resources": {"limits": {"nvidia.com/gpu": "1"}, "requests": {"nvidia.com/gpu": "1"}}
+            }]
+        },
+        "status": {}
+    })
+}
+
+fn review(pod: &Value, user: &str) -> Vec<u8> {
+    let request = json!({"uid": "u-1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
+        "namespace": pod["metadata"]["namespace"], "userInfo": {"username": user}, "object": pod});
+    serde_json::to_vec(&json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}))
+        .unwrap()
+}
+
+fn answered_to(pod: &Value, snapshot: &Snapshot) -> Answer {
+    let left = || Duration::from_secs(1);
+    match answer(&review(pod, SUBMITTER), snapshot, Pace::Patient(&left), &Bump::new()) {
+        Verdict::Done(answer) => answer,
+        Verdict::Slow(module) => panic!("slow: {module}"),
+    }
+}
+
+/// The pod as the API server would store it, by json-patch.
+fn applied(pod: &Value, answer: &Answer) -> Value {
+    use base64::Engine as _;
+    let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(reply["response"]["uid"], "u-1");
+    assert_eq!(reply["response"]["allowed"], true, "{reply}");
+    let mut result = pod.clone();
+    if let Some(patch) = reply["response"]["patch"].as_str() {
+        let text = base64::engine::general_purpose::STANDARD.decode(patch).unwrap();
+        json_patch::patch(&mut result, &serde_json::from_slice::<json_patch::Patch>(&text).unwrap()).unwrap();
+    }
+    result
+}
+
+fn denial(pod: &Value, snapshot: &Snapshot) -> String {
+    let answer = answered_to(pod, snapshot);
+    let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(reply["response"]["allowed"], false, "{reply}");
+    assert!(reply["response"]["patch"].is_null());
+    format!("{} {} {}", reply["response"]["status"]["code"], answer.reason.unwrap(), answer.message.unwrap())
+}
+
+#[test]
+fn base_queue_and_annotation_arrive_and_a_second_time_changes_nothing() {
+    let fragment = json!({"spec": {"volumes": [{"name": "scratch", "emptyDir": {}}],
+        "containers": [{"name": "primary", "env": [{"name": "HF_HOME", "value": "/cache"}], "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}]}});
+    let snapshot = snapshot(fragment, Vec::new());
+    let once = applied(&pod(), &answered_to(&pod(), &snapshot));
+    assert_eq!(once["metadata"]["labels"]["base"], "yes");
+    assert_eq!(once["metadata"]["annotations"][APPLIED], "base, queue/GPU");
+    assert_eq!(once["spec"]["containers"][0]["env"][0]["name"], "HF_HOME");
+    assert_eq!(once["spec"]["volumes"][0]["name"], "scratch");
+    let again = answered_to(&once, &snapshot);
+    assert_eq!((again.outcome, again.operations), (Outcome::Unchanged, 0));
+}
+
+#[test]
+fn what_is_not_ours_passes_untouched() {
+    let snapshot = snapshot(json!({}), Vec::new());
+    let mut mirror = pod();
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    let mut unlabelled = pod();
+    unlabelled["metadata"]["labels"] = json!({"app": "web"});
+    let mut own = pod();
+    own["metadata"]["namespace"] = json!("podgraft");
+    for pod in [mirror, unlabelled, own] {
+        assert_eq!(answered_to(&pod, &snapshot).outcome, Outcome::Skipped, "{pod}");
+    }
+    let change = |pointer: &str, value: Value| {
+        let mut body: Value = serde_json::from_slice(&review(&pod(), SUBMITTER)).unwrap();
+        body["request"][pointer] = value;
+        serde_json::to_vec(&body).unwrap()
+    };
+    let others = [
+        change("operation", json!("UPDATE")),
+        change("subResource", json!("exec")),
+        change("kind", json!({"group": "batch", "version": "v1", "kind": "Job"})),
+        change("object", Value::Null),
+    ];
+    for body in others {
+        let arena = Bump::new();
+        let Verdict::Done(answer) = answer(&body, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+        assert_eq!((answer.status, answer.outcome), (200, Outcome::Skipped));
+    }
+}
+
+#[test]
+fn a_dry_run_gets_the_same_patch() {
+    let snapshot = snapshot(json!({"metadata": {"labels": {"x": "y"}}}), Vec::new());
+    let mut body: Value = serde_json::from_slice(&review(&pod(), SUBMITTER)).unwrap();
+    body["request"]["dryRun"] = json!(true);
+    let dry = serde_json::to_vec(&body).unwrap();
+    let arena = Bump::new();
+    let Verdict::Done(dry) = answer(&dry, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+    assert_eq!(dry.body, answered_to(&pod(), &snapshot).body);
+}
+
+#[test]
+fn a_changed_limit_drops_the_request_that_was_its_copy() {
+    let resources = |limits: Value| json!({"spec": {"containers": [{"name": "primary", "resources": limits}]}});
+    let snapshot1 = snapshot(resources(json!({"limits": {"nvidia.com/gpu": "2"}})), Vec::new());
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot1));
+    assert_eq!(
+        result["spec"]["containers"][0]["resources"],
+        json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {}})
+    );
+    let asked = resources(json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "1"}}));
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(asked, Vec::new())));
+    assert_eq!(
+        result["spec"]["containers"][0]["resources"]["requests"],
+        json!({"nvidia.com/gpu": "1"}),
+        "a layer asked for it"
+    );
+}
+
+#[test]
+fn a_fragment_of_a_module_is_laid_like_a_layer() {
+    let hook = module(|call| {
+        let request: Value = serde_json::from_str(call.request).unwrap();
+        assert_eq!(request["queue_name"], "GPU");
+        assert_eq!(request["task_data"]["id"], ID);
+        assert_eq!(request["params"]["p"], 1);
+        let fragment = json!({"spec": {"volumes": [{"name": "nfs", "nfs": {"server": "s", "path": "/"}}],
+            "containers": [{"name": "primary", "volumeMounts": [{"name": "nfs", "mountPath": "/nfs"}]}]}});
+        Ok(Returned::Fragment(fragment.to_string()))
+    });
+    let snapshot = snapshot(json!({}), vec![hook]);
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot));
+    assert_eq!(result["spec"]["volumes"][0]["name"], "nfs");
+    assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU, module/hook@0123456789ab");
+    assert_eq!(answered_to(&result, &snapshot).outcome, Outcome::Unchanged);
+}
+
+#[test]
+fn a_template_given_back_is_compared_with_what_the_module_saw() {
+    let hook = module(|call| {
+        let mut template: Value = serde_json::from_str(call.template).unwrap();
+        assert!(!call.template.contains("kube-api-access"), "{template}");
+        assert!(!call.template.contains("bootstrap") && !call.template.contains("tokentoken"));
+        assert!(template.get("status").is_none() && template["metadata"].get("managedFields").is_none());
+        let env = template["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.push(json!({"name": "FOO", "value": "bar"}));
+        Ok(Returned::Template(template.to_string()))
+    });
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    let mut expected = pod()["spec"].clone();
+    expected["containers"][0]["env"].as_array_mut().unwrap().insert(0, json!({"name": "FOO", "value": "bar"}));
+    assert_eq!(result["spec"], expected, "the token volume, the arguments and the secret stay as they were");
+}
+
+#[test]
+fn what_a_module_returns_is_checked_and_the_module_is_named() {
+    let returns =
+        |text: &'static str| snapshot(json!({}), vec![module(move |_| Ok(Returned::Fragment(text.to_owned())))]);
+    let template = |change: fn(&mut Value)| {
+        let hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            change(&mut template);
+            Ok(Returned::Template(template.to_string()))
+        });
+        snapshot(json!({}), vec![hook])
+    };
+    let cases = [
+        (returns("nonsense"), "422 ModuleFailed module hook returned a fragment that is not a JSON object"),
+        (returns("[]"), "422 ModuleFailed module hook returned a fragment that is not a JSON object"),
+        (
+            returns(r#"{"spec":{},"spec":{}}"#),
+            "422 ModuleFailed module hook returned a fragment in which the name \"spec\" stands twice in one object",
+        ),
+        (
+            returns(r#"{"spec":{"volums":[]}}"#),
+            "422 ModuleFailed module hook returned a fragment that is no pod's: spec has no field volums; did you mean volumes?",
+        ),
+        (
+            returns(r#"{"spec":{"priority":"high"}}"#),
+            "422 ModuleFailed module hook returned a fragment that is no pod's: spec.priority is a string, should be a whole number",
+        ),
+        (
+            returns(r#"{"spec":{"containers":[{"name":"primary","image":"evil"}]}}"#),
+            "422 Protected module/hook: spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].image may not be changed: it is the task's own",
+        ),
+        (
+            returns(r#"{"metadata":{"namespace":"other"}}"#),
+            "422 Protected module/hook: metadata.namespace may not be changed: it is the API server's or the creator's",
+        ),
+        (
+            returns(r#"{"metadata":{"labels":{"clearml-agent-queue-name":"x"}}}"#),
+            "422 Protected module/hook: metadata.labels.clearml-agent-queue-name may not be changed: it is the task's identity",
+        ),
+        (
+            returns(r#"{"spec":{"volumes":[{"emptyDir":{}}]}}"#),
+            "422 ModuleFailed module hook returned a directive that does not exist: spec.volumes: an element without its key",
+        ),
+        (
+            returns(r#"{"spec":{"initContainers":[{"name":"x","env":[{"name":"Y","value":"podgraft.io:opaque"}]}]}}"#),
+            "422 ModuleFailed module hook returned a fragment that uses a value which was hidden from it",
+        ),
+        (
+            template(|pod| drop(pod["spec"]["containers"][0].as_object_mut().unwrap().remove("env"))),
+            "422 ModuleFailed module hook removes spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].env, and mayRemove is not set",
+        ),
+    ];
+    for (snapshot, expected) in cases {
+        assert_eq!(denial(&pod(), &snapshot), expected);
+    }
+}
+
+#[test]
+fn a_removal_that_was_declared_is_done() {
+    let mut hook = module(|call| {
+        let mut template: Value = serde_json::from_str(call.template).unwrap();
+        template["spec"]["containers"][0]["env"].as_array_mut().unwrap().retain(|entry| entry["name"] != "OWN");
+        Ok(Returned::Template(template.to_string()))
+    });
+    hook.may_remove = true;
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"]["containers"][0]["env"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_fault_refuses_the_pod_or_is_ignored_as_the_module_says() {
+    let faulty = |on_error: OnError, fault: Fault| {
+        let mut hook = module(move |_| Err(fault.clone()));
+        hook.on_error = on_error;
+        snapshot(json!({}), vec![hook])
+    };
+    let time = Fault::Time(Duration::from_millis(200));
+    assert_eq!(
+        denial(&pod(), &faulty(OnError::Fail, time.clone())),
+        "503 ModuleUnavailable module hook exceeded its time budget of 200 ms"
+    );
+    let memory = Fault::Memory(64 << 20);
+    assert_eq!(
+        denial(&pod(), &faulty(OnError::Fail, memory)),
+        "422 ModuleFailed module hook exceeded its memory budget of 64 MiB"
+    );
+    let ignored = answered_to(&pod(), &faulty(OnError::Ignore, time));
+    assert_eq!(ignored.outcome, Outcome::Patched);
+    assert_eq!(ignored.modules[0].fault.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
+    assert_eq!(applied(&pod(), &ignored)["metadata"]["annotations"][APPLIED], "base, queue/GPU");
+}
+
+#[test]
+fn a_slow_module_sends_the_request_elsewhere() {
+    let snapshot = snapshot(json!({}), vec![module(|_| Err(Fault::Slow))]);
+    let verdict = answer(&review(&pod(), SUBMITTER), &snapshot, Pace::Inline, &Bump::new());
+    assert!(matches!(verdict, Verdict::Slow(module) if module == "hook"));
+}
+
+#[test]
+fn a_modules_words_carry_no_secret() {
+    let mut snapshot = snapshot(
+        json!({}),
+        vec![module(|_| Err(Fault::Refused("nfs at 10.1.2.3-canary with plain-value and tokentoken".to_owned())))],
+    );
+    snapshot.task_config = vec![Vault {
+        namespaces: Vec::new(),
+        queue: None,
+        user: None,
+        config: json!({"nfs": {"server": "10.1.2.3-canary"}}),
+    }];
+    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook refused: nfs at *** with *** and ***");
+    let answer = answered_to(&pod(), &snapshot);
+    assert!(!answer.modules[0].logs[0].message.contains("plain-value"), "{:?}", answer.modules[0].logs);
+}
+
+#[test]
+fn vaults_are_laid_from_global_to_user_and_a_user_counts_only_from_a_submitter() {
+    let hook = || {
+        module(|call| {
+            Ok(Returned::Fragment(
+                json!({"metadata": {"annotations": {"seen": call.task_config.to_string()}}}).to_string(),
+            ))
+        })
+    };
+    let vault = |namespace: &[&str], queue: Option<&str>, user: Option<&str>, config: Value| Vault {
+        namespaces: namespace.iter().map(|name| (*name).to_owned()).collect(),
+        queue: queue.map(str::to_owned),
+        user: user.map(str::to_owned),
+        config,
+    };
+    let mut snapshot = snapshot(json!({}), vec![hook()]);
+    snapshot.task_config = vec![
+        vault(&[], None, Some("ada"), json!({"level": "user", "list": [3]})),
+        vault(&[], Some("GPU"), None, json!({"level": "queue", "queue": true})),
+        vault(&["clearml"], None, None, json!({"level": "namespace", "list": [1, 2]})),
+        vault(&["other"], None, None, json!({"other": true})),
+        vault(&[], None, None, json!({"level": "global", "deep": {"a": 1}})),
+    ];
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({"podgraft.io/user": "ada"});
+    let seen = |user: &str| {
+        let left = || Duration::from_secs(1);
+        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Pace::Patient(&left), &Bump::new()) else {
+            panic!("slow")
+        };
+        serde_json::from_str::<Value>(applied(&pod, &answer)["metadata"]["annotations"]["seen"].as_str().unwrap())
+            .unwrap()
+    };
+    assert_eq!(seen(SUBMITTER), json!({"level": "user", "list": [3], "queue": true, "deep": {"a": 1}}));
+    assert_eq!(seen("somebody"), json!({"level": "queue", "list": [1, 2], "queue": true, "deep": {"a": 1}}));
+}
+
+#[test]
+fn queues_that_nobody_configured_follow_unknown_queue() {
+    let mut pod = pod();
+    pod["metadata"]["labels"]["clearml-agent-queue-name"] = json!("nowhere");
+    let mut snapshot = snapshot(json!({"metadata": {"labels": {"queue": "yes"}}}), Vec::new());
+    let result = applied(&pod, &answered_to(&pod, &snapshot));
+    assert_eq!(
+        (&result["metadata"]["labels"]["base"], &result["metadata"]["labels"]["queue"]),
+        (&json!("yes"), &Value::Null)
+    );
+    snapshot.unknown_queue = UnknownQueue::Ignore;
+    assert_eq!(answered_to(&pod, &snapshot).outcome, Outcome::Skipped);
+    snapshot.unknown_queue = UnknownQueue::Deny;
+    assert_eq!(denial(&pod, &snapshot), "422 UnknownQueue queue 'nowhere' is not configured, and unknownQueue is Deny");
+}
+
+#[test]
+fn a_unit_that_was_never_sound_denies_its_pods_and_nobody_elses() {
+    let mut snapshot = snapshot(json!({}), Vec::new());
+    let bad = Unit {
+        source: Source::Queue("GPU".to_owned()),
+        good: None,
+        error: Some("podgraft.yaml:3:5: it is broken".to_owned()),
+    };
+    snapshot.queues.by_name.insert("gpu".to_owned(), bad);
+    assert_eq!(
+        denial(&pod(), &snapshot),
+        "503 ConfigInvalid queue/GPU has no valid configuration: podgraft.yaml:3:5: it is broken"
+    );
+    let mut other = pod();
+    other["metadata"]["labels"]["clearml-agent-queue-name"] = json!("else");
+    assert_eq!(answered_to(&other, &snapshot).outcome, Outcome::Patched);
+}
+
+#[test]
+fn a_pod_that_contradicts_itself_is_refused() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["env"][0]["value"] = json!("w:00000000000000000000000000000000");
+    assert_eq!(
+        denial(&pod, &snapshot(json!({}), Vec::new())),
+        "422 IdentityContradiction CLEARML_WORKER_ID names another task than the pod's name does"
+    );
+}
