@@ -8,6 +8,7 @@ pub mod layers;
 pub mod merge;
 pub mod mutate;
 pub mod normalize;
+pub mod offline;
 pub mod owners;
 pub mod patch;
 pub mod provenance;
