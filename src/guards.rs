@@ -1,6 +1,7 @@
 //! What may never leave, whoever asked for it: the last look at a patch before it is sent.
 
 use crate::patch::{Action, Operation, Step, readable, type_at};
+use crate::provenance::is_within;
 use crate::schema::{self, Misfit};
 use crate::task::Task;
 
@@ -21,12 +22,14 @@ pub fn check(
     removable: &[String],
 ) -> Result<(), (String, &'static str)> {
     for operation in operations {
-        let path = readable(operation.path);
         if let Some(whose) = protected(operation, task, owned) {
-            return Err((path, whose));
+            return Err((readable(operation.path), whose));
         }
-        if operation.action == Action::Remove && !removable.iter().any(|allowed| path.starts_with(allowed)) {
-            return Err((path, "nobody asked to remove it"));
+        if operation.action == Action::Remove {
+            let path = readable(operation.path);
+            if !removable.iter().any(|allowed| is_within(&path, allowed)) {
+                return Err((path, "nobody asked to remove it"));
+            }
         }
     }
     Ok(())
@@ -70,11 +73,11 @@ fn name<'a>(step: &Step<'a>) -> &'a str {
 /// wrong types without naming the webhook.
 pub fn fits(operations: &[Operation<'_>]) -> Result<(), Misfit> {
     for operation in operations.iter().filter(|operation| operation.action != Action::Remove) {
-        let path = readable(operation.path);
         let Some(kind) = type_at(operation.path) else {
-            return Err(Misfit { path, message: "is no field of a pod".to_owned() });
+            return Err(Misfit { path: readable(operation.path), message: "is no field of a pod".to_owned() });
         };
         schema::check(operation.value, kind, true).map_err(|misfit| {
+            let path = readable(operation.path);
             let dot = if misfit.path.is_empty() || misfit.path.starts_with('[') { "" } else { "." };
             Misfit { path: format!("{path}{dot}{}", misfit.path), message: misfit.message }
         })?;

@@ -388,7 +388,9 @@ impl<'a> Work<'_, 'a> {
         if matches!(rendered.result, Err(Fault::Slow)) {
             return Err(Stop::Slow(module.name.clone()));
         }
-        let redactor = Redactor::new(self.pod.object, &known.task_config, self.arena);
+        // Gathering what must not be said costs more than most modules: only where there is something to say.
+        let speaks = rendered.result.is_err() || !rendered.logs.is_empty();
+        let redactor = if speaks { Redactor::new(self.pod.object, &known.task_config, self.arena) } else { Redactor::default() };
         let laid = match rendered.result {
             Err(fault) => Err(fault_of(module, &fault, &redactor)),
             Ok(returned) => self.take(module, view, returned),

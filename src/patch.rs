@@ -3,6 +3,7 @@
 //! The comparison knows the schema: elements of a keyed list are matched by their key, so that an element
 //! inserted in front is one `add` and not a rewrite of everything behind it.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use bumpalo::Bump;
@@ -114,8 +115,10 @@ impl<'a> Differ<'a> {
             }
             return;
         };
+        let mut kept = vec![false; before.len()];
+        matches.iter().flatten().for_each(|place| kept[*place] = true);
         for index in (0..before.len()).rev() {
-            if !matches.contains(&Some(index)) {
+            if !kept[index] {
                 self.at(Step::Element(index, was[index].label()), |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
@@ -169,28 +172,47 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Beyond this many elements, sorting is cheaper than comparing each with each: a pod with 2,000 env entries would
+/// take two million comparisons.
+const MANY: usize = 32;
+
 fn number_repeats(names: &mut [Name<'_>]) {
+    if names.len() > MANY && names.iter().all(|name| matches!(name.what, What::Key(_))) {
+        let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
+        for name in names.iter_mut().rev() {
+            let times = seen.entry(name.label().unwrap_or_default()).or_default();
+            name.nth = *times;
+            *times += 1;
+        }
+        return;
+    }
     for index in (0..names.len()).rev() {
-        let (earlier, rest) = names.split_at_mut(index);
-        let nth = rest[1..].iter().filter(|later| later.what == rest[0].what).count();
-        rest[0].nth = nth;
-        let _ = earlier;
+        let what = names[index].what;
+        names[index].nth = names[index + 1..].iter().filter(|later| later.what == what).count();
     }
 }
 
 /// For each element after, the place it had before; `None` as a whole when what was kept changed its order
 /// (then the list is replaced: moving elements one by one would say more than the whole list does).
 fn matched(was: &[Name<'_>], will: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
+    let places: Option<HashMap<(&str, usize), usize>> = (was.len() > MANY)
+        .then(|| was.iter().enumerate().map(|(place, name)| Some(((name.label()?, name.nth), place))).collect())
+        .flatten();
+    let find = |name: &Name<'_>| match (&places, name.label()) {
+        (Some(places), Some(key)) => places.get(&(key, name.nth)).copied(),
+        _ => was.iter().position(|old| old == name),
+    };
     let mut next = 0;
     will.iter()
         .map(|name| {
-            // Kept elements keep their order, so the search goes on where it stopped.
-            match was[next..].iter().position(|old| old == name) {
-                Some(offset) => {
-                    next += offset + 1;
-                    Some(Some(next - 1))
+            // Kept elements keep their order nearly always, so the next one is tried first.
+            let place = if was.get(next) == Some(name) { Some(next) } else { find(name) };
+            match place {
+                Some(place) if place < next => None,
+                Some(place) => {
+                    next = place + 1;
+                    Some(Some(place))
                 }
-                None if was[..next].contains(name) => None,
                 None => Some(None),
             }
         })

@@ -14,6 +14,7 @@ use crate::render::Log;
 const SHORTEST: usize = 6;
 
 /// The strings that must not be repeated, the longest first.
+#[derive(Default)]
 pub struct Redactor<'a> {
     secrets: Vec<&'a str>,
 }

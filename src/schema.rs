@@ -130,16 +130,24 @@ pub struct Misfit {
     pub message: String,
 }
 
+impl Misfit {
+    fn here(message: String) -> Self {
+        Self { path: String::new(), message }
+    }
+
+    /// The same, seen from one step further up. Paths are made only when there is something to say: a check that
+    /// passes allocates nothing.
+    fn below(mut self, step: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{step}{dot}{}", self.path);
+        self
+    }
+}
+
 /// Checks `value` against `kind`, however deep; unknown fields and wrong types are misfits. `whole` says
 /// that required fields must be there (a fragment that lies over something need not have them).
 pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
-    let mut path = String::new();
-    checked(value, kind, whole, &mut path).map_err(|message| Misfit { path, message })
-}
-
-/// On an error `path` is left where it happened.
-fn checked(value: Json<'_>, kind: Type, whole: bool, path: &mut String) -> Result<(), String> {
-    let wrong = |wanted: &str| Err(format!("is {}, should be {wanted}", value.kind()));
+    let wrong = |wanted: &str| Err(Misfit::here(format!("is {}, should be {wanted}", value.kind())));
     match (kind, value) {
         // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
         (Type::Any, _) | (_, Json::Raw(_) | Json::Null) => Ok(()),
@@ -153,38 +161,29 @@ fn checked(value: Json<'_>, kind: Type, whole: bool, path: &mut String) -> Resul
         (Type::IntOrStr, _) => wrong("a whole number or a string"),
         (Type::Quantity, _) => wrong("a quantity, such as \"500m\" or \"4Gi\""),
         (Type::List(element), Json::Array(items)) => items.iter().enumerate().try_for_each(|(index, item)| {
-            below(path, &format!("[{index}]"), |path| checked(*item, *element, whole, path))
+            check(*item, *element, whole).map_err(|misfit| misfit.below(&format!("[{index}]")))
         }),
         (Type::List(_), _) => wrong("a list"),
         (Type::Map(element), Json::Object(members)) => members.iter().try_for_each(|(key, member)| {
-            below(path, &format!("[{key}]"), |path| checked(*member, *element, whole, path))
+            check(*member, *element, whole).map_err(|misfit| misfit.below(&format!("[{key}]")))
         }),
-        (Type::Object(object), Json::Object(members)) => checked_object(object, members, whole, path),
+        (Type::Object(object), Json::Object(members)) => check_object(object, members, whole),
         (Type::Map(_) | Type::Object(_), _) => wrong("an object"),
     }
 }
 
-fn checked_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool, path: &mut String) -> Result<(), String> {
+fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), Misfit> {
     for (key, member) in members {
         let Some(field) = object.field(key) else {
             let hint = object.nearest(key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            return Err(format!("has no field {key}{hint}"));
+            return Err(Misfit::here(format!("has no field {key}{hint}")));
         };
-        let step = if path.is_empty() { (*key).to_owned() } else { format!(".{key}") };
-        below(path, &step, |path| checked(*member, field.kind, whole, path))?;
+        check(*member, field.kind, whole).map_err(|misfit| misfit.below(key))?;
     }
     match object.required.iter().find(|name| whole && !members.iter().any(|(key, _)| key == *name)) {
-        Some(name) => Err(format!("lacks the field {name}")),
+        Some(name) => Err(Misfit::here(format!("lacks the field {name}"))),
         None => Ok(()),
     }
-}
-
-fn below(path: &mut String, step: &str, check: impl FnOnce(&mut String) -> Result<(), String>) -> Result<(), String> {
-    let length = path.len();
-    path.push_str(step);
-    check(path)?;
-    path.truncate(length);
-    Ok(())
 }
 
 #[cfg(test)]
