@@ -20,3 +20,6 @@ pub mod snapshot;
 pub mod task;
 pub mod template;
 pub mod yaml;
+
+// shell: I/O
+pub mod module;

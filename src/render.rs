@@ -2,6 +2,7 @@
 //! implement it with a closure.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,8 +22,8 @@ pub struct Call<'a> {
     pub request: &'a str,
     /// the pod after the layers as a hook may see it, JSON text
     pub template: &'a str,
-    /// what `config-get` looks into
-    pub task_config: &'a Value,
+    /// what `config-get` looks into; shared, because what an instance holds must outlive every borrow
+    pub task_config: &'a Arc<Value>,
     /// the module's own limits
     pub budget: Budget,
     /// where it runs
@@ -97,9 +98,9 @@ pub enum Fault {
     /// it recursed too deeply
     #[error("exhausted its stack")]
     Stack,
-    /// it returned more than fits
-    #[error("returned {0} bytes, more than the limit of {1}")]
-    Output(usize, usize),
+    /// it returned (or handed to the host at once) more bytes than fit; how many is not known, as the copy is refused
+    #[error("returned more than the limit of {} KiB", .0 >> 10)]
+    Output(usize),
     /// it trapped; the text is the trap's own and holds nothing of the guest's
     #[error("trapped: {0}")]
     Trap(String),

@@ -1,0 +1,156 @@
+//! What a hook adds to a pod, in the form that podgraft's layers have.
+
+use serde_json::{Map, Value, json};
+
+use crate::Outcome;
+
+/// podgraft lays a container entry of this name over the pod's primary container, whatever that is called.
+const PRIMARY: &str = "primary";
+
+/// A strategic fragment: lists are merged by their keys (name, mountPath…), maps by key.
+///
+/// ```
+/// # use podgraft_sdk::{Fragment, Outcome, serde_json::json};
+/// let outcome: Outcome = Fragment::new()
+///     .volume("scratch", "emptyDir", json!({}))
+///     .mount("scratch", "/scratch")
+///     .env("TMPDIR", "/scratch")
+///     .label("scratch", "true")
+///     .into();
+/// # let Outcome::Fragment(text) = outcome else { panic!() };
+/// # assert_eq!(text, r#"{"metadata":{"labels":{"scratch":"true"}},"spec":{"containers":[{"env":[{"name":"TMPDIR","value":"/scratch"}],"name":"primary","volumeMounts":[{"mountPath":"/scratch","name":"scratch"}]}],"volumes":[{"emptyDir":{},"name":"scratch"}]}}"#);
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a fragment changes nothing until the hook returns it"]
+pub struct Fragment {
+    metadata: Map<String, Value>,
+    spec: Map<String, Value>,
+    primary: Map<String, Value>,
+    containers: Vec<Value>,
+}
+
+impl Fragment {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A label of the pod.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        put(&mut self.metadata, "labels", key, value.into());
+        self
+    }
+
+    /// An annotation of the pod.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        put(&mut self.metadata, "annotations", key, value.into());
+        self
+    }
+
+    /// A label that the pod's node must have.
+    pub fn node_selector(mut self, key: &str, value: &str) -> Self {
+        put(&mut self.spec, "nodeSelector", key, value.into());
+        self
+    }
+
+    /// A taint that the pod tolerates: `json!({"key": "gpu", "operator": "Exists"})`.
+    pub fn toleration(mut self, toleration: Value) -> Self {
+        push(&mut self.spec, "tolerations", toleration);
+        self
+    }
+
+    /// A volume of the pod: `volume("data", "nfs", json!({"server": "10.0.0.1", "path": "/export"}))`.
+    pub fn volume(mut self, name: &str, kind: &str, source: Value) -> Self {
+        let volume = Map::from_iter([("name".into(), name.into()), (kind.into(), source)]);
+        push(&mut self.spec, "volumes", Value::Object(volume));
+        self
+    }
+
+    /// A volume over an existing claim.
+    pub fn claim(self, name: &str, claim: &str) -> Self {
+        self.volume(name, "persistentVolumeClaim", json!({"claimName": claim}))
+    }
+
+    /// Mounts a volume into the primary container.
+    pub fn mount(self, volume: &str, path: &str) -> Self {
+        self.mount_with(json!({"name": volume, "mountPath": path}))
+    }
+
+    /// Mounts a volume into the primary container, with `subPath`, `readOnly` and so on.
+    pub fn mount_with(mut self, mount: Value) -> Self {
+        push(&mut self.primary, "volumeMounts", mount);
+        self
+    }
+
+    /// A variable of the primary container.
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.env_with(json!({"name": name, "value": value}))
+    }
+
+    /// A variable of the primary container, with `valueFrom`.
+    pub fn env_with(mut self, variable: Value) -> Self {
+        push(&mut self.primary, "env", variable);
+        self
+    }
+
+    /// Another field of the primary container, such as `resources`; replaces what was there in this fragment.
+    pub fn primary(mut self, field: &str, value: Value) -> Self {
+        self.primary.insert(field.into(), value);
+        self
+    }
+
+    /// Another container, or fields for one that has the same name.
+    pub fn container(mut self, container: Value) -> Self {
+        self.containers.push(container);
+        self
+    }
+
+    /// An init container, or fields for one that has the same name.
+    pub fn init_container(mut self, container: Value) -> Self {
+        push(&mut self.spec, "initContainers", container);
+        self
+    }
+
+    /// Another field of the pod's spec, such as `runtimeClassName`; replaces what was there in this fragment.
+    pub fn spec(mut self, field: &str, value: Value) -> Self {
+        self.spec.insert(field.into(), value);
+        self
+    }
+
+    /// Its JSON.
+    fn into_json(mut self) -> Option<String> {
+        if !self.primary.is_empty() {
+            self.primary.insert("name".into(), PRIMARY.into());
+            self.containers.insert(0, Value::Object(self.primary));
+        }
+        for container in self.containers {
+            push(&mut self.spec, "containers", container);
+        }
+        let mut fragment = Map::new();
+        for (key, map) in [("metadata", self.metadata), ("spec", self.spec)] {
+            if !map.is_empty() {
+                fragment.insert(key.into(), Value::Object(map));
+            }
+        }
+        (!fragment.is_empty()).then(|| Value::Object(fragment).to_string())
+    }
+}
+
+impl From<Fragment> for Outcome {
+    /// An empty fragment is [`Outcome::Unchanged`].
+    fn from(fragment: Fragment) -> Self {
+        fragment.into_json().map_or(Self::Unchanged, Self::Fragment)
+    }
+}
+
+fn put(map: &mut Map<String, Value>, field: &str, key: &str, value: Value) {
+    if let Value::Object(entries) = map.entry(field).or_insert_with(|| Value::Object(Map::new())) {
+        entries.insert(key.into(), value);
+    }
+}
+
+fn push(map: &mut Map<String, Value>, field: &str, item: Value) {
+    if let Value::Array(items) = map.entry(field).or_insert_with(|| Value::Array(Vec::new())) {
+        items.push(item);
+    }
+}

@@ -1,0 +1,167 @@
+//! Template modules: WebAssembly components that change a task pod.
+//!
+//! [`Engine`] compiles bytes into a [`Render`], once per digest. Each call gets a fresh instance, so a render is a
+//! function of its arguments; whatever the guest does ends as a [`Fault`] within its budget.
+
+mod engine;
+mod host;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+
+pub use engine::{Engine, sha256_hex};
+
+use crate::render::{Call, Fault, Log, Outcome, Pace, Render, Rendered};
+use crate::snapshot::Budget;
+use engine::{Clock, TICK};
+use host::{Denied, Guest, State, TemplateModulePre};
+
+/// What a guest may return, or hand to an import, at once. The API server takes no object above 1.5 MiB.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// A call this short counts towards the inline pace.
+const FAST: Duration = Duration::from_millis(1);
+
+/// This many short calls prove a module fast: enough for a cold cache and a busy machine to be outnumbered.
+const FAST_CALLS: u32 = 100;
+
+/// An inline call is cut here, so that a worker's other requests wait no longer than for a page from disk.
+const INLINE_LIMIT: Duration = Duration::from_millis(2);
+
+/// A compiled module. Two names for the same bytes share one.
+struct Module {
+    digest: String,
+    code: TemplateModulePre<State>,
+    clock: Arc<Clock>,
+    record: Record,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { digest, record, .. } = self;
+        formatter.debug_struct("Module").field("digest", digest).field("record", record).finish_non_exhaustive()
+    }
+}
+
+impl Render for Module {
+    fn render(&self, call: &Call<'_>) -> Rendered {
+        let limit = match call.pace {
+            Pace::Inline if !self.record.is_fast() => return refused(Fault::Slow),
+            Pace::Inline => call.budget.time.min(INLINE_LIMIT),
+            Pace::Patient(left) => call.budget.time.min(left()),
+        };
+        if limit.is_zero() {
+            return refused(Fault::Time(limit));
+        }
+        let start = Instant::now();
+        let (result, logs) = self.run(call, limit);
+        let elapsed = start.elapsed();
+        let result = match (call.pace, result) {
+            (Pace::Inline, Err(Fault::Time(_))) => {
+                self.record.cut();
+                Err(Fault::Slow)
+            }
+            (Pace::Inline, result) => result,
+            (Pace::Patient(_), result) => {
+                if elapsed < FAST {
+                    self.record.fast_call();
+                }
+                result
+            }
+        };
+        Rendered { result, logs, elapsed }
+    }
+}
+
+impl Module {
+    /// One call in an instance of its own. The deadline stands before the instance is made, as a component may
+    /// run code when it starts.
+    fn run(&self, call: &Call<'_>, limit: Duration) -> (Result<Outcome, Fault>, Vec<Log>) {
+        let mut store = Store::new(self.code.engine(), State::new(call));
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(MAX_OUTPUT);
+        let _ticking = self.clock.ticking();
+        store.set_epoch_deadline(ticks(limit));
+        let result = self.code.instantiate(&mut store).and_then(|instance| {
+            instance.podgraft_template_hook().call_update_template(&mut store, call.request, call.template)
+        });
+        let result = match result {
+            Ok(Ok(Guest::Unchanged)) => Ok(Outcome::Unchanged),
+            Ok(Ok(Guest::Template(text))) => Ok(Outcome::Template(text)),
+            Ok(Ok(Guest::Fragment(text))) => Ok(Outcome::Fragment(text)),
+            Ok(Err(text)) => Err(Fault::Refused(text)),
+            Err(error) => Err(classify(&error, call.budget, limit)),
+        };
+        (result, store.into_data().into_logs())
+    }
+}
+
+/// A call that was not made.
+fn refused(fault: Fault) -> Rendered {
+    Rendered { result: Err(fault), logs: Vec::new(), elapsed: Duration::ZERO }
+}
+
+/// Ticks until a deadline that is `limit` away: one more than fit, as the current one is already running out.
+fn ticks(limit: Duration) -> u64 {
+    u64::try_from(limit.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX / 2).saturating_add(1)
+}
+
+/// Why wasmtime ended a call. The texts are ours or a trap's fixed ones: an error's own chain may quote the guest.
+fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> Fault {
+    if let Some(denied) = error.downcast_ref::<Denied>() {
+        return match denied {
+            Denied::Memory => Fault::Memory(budget.memory),
+            Denied::Table => Fault::Trap("table grown beyond its limit".into()),
+        };
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return match trap {
+            Trap::Interrupt => Fault::Time(limit),
+            Trap::StackOverflow => Fault::Stack,
+            Trap::AllocationTooLarge => Fault::Memory(budget.memory),
+            other => Fault::Trap(other.to_string().trim_start_matches("wasm trap: ").into()),
+        };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Fault::Busy;
+    }
+    // wasmtime keeps the type of this one to itself; a test holds its text
+    if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
+        return Fault::Output(MAX_OUTPUT);
+    }
+    if error.is::<std::str::Utf8Error>() {
+        return Fault::Trap("a result that is not UTF-8".into());
+    }
+    Fault::Trap("a result that breaks the component ABI".into())
+}
+
+/// Whether a module may run inline: after [`FAST_CALLS`] short calls, until an inline call had to be cut.
+#[derive(Debug, Default)]
+struct Record {
+    /// short calls so far, at most [`FAST_CALLS`]; [`Record::SLOW`] for good
+    fast_calls: AtomicU32,
+}
+
+impl Record {
+    const SLOW: u32 = u32::MAX;
+
+    fn is_fast(&self) -> bool {
+        self.fast_calls.load(Ordering::Relaxed) == FAST_CALLS
+    }
+
+    fn fast_call(&self) {
+        // full or slow: nothing to count, and no write to a cache line that all workers read
+        let count = |calls: u32| (calls < FAST_CALLS).then(|| calls + 1);
+        let _ = self.fast_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+    }
+
+    fn cut(&self) {
+        self.fast_calls.store(Self::SLOW, Ordering::Relaxed);
+    }
+}
