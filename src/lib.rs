@@ -22,4 +22,10 @@ pub mod template;
 pub mod yaml;
 
 // shell: I/O
+pub mod admin;
+pub mod admission;
+pub mod app;
+pub mod cli;
+pub mod metrics;
 pub mod module;
+pub mod server;

@@ -1,0 +1,63 @@
+//! The second, plain port: health, readiness, metrics.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::server::Stage;
+use crate::server::tls::Certificates;
+
+/// The media type of `prometheus_client`'s text.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the port tells of.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// whether a configuration has been loaded
+    pub loaded: watch::Receiver<bool>,
+    /// whether the process is on its way out
+    pub stage: watch::Receiver<Stage>,
+    /// all series
+    pub metrics: Arc<Metrics>,
+    /// looked after at each scrape too, so that a bad pair shows before a handshake meets it
+    pub certificates: Arc<Certificates>,
+}
+
+impl Admin {
+    /// `/healthz`, `/livez`, `/readyz` and `/metrics`.
+    pub fn routes(self) -> Router {
+        // Alive is whoever answers: a restart mends nothing that the cluster or the configuration lacks.
+        let alive = || async { "ok\n" };
+        Router::new()
+            .route("/healthz", get(alive))
+            .route("/livez", get(alive))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    let not = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if *admin.stage.borrow() != Stage::Serving {
+        return not("not ready: on its way out\n");
+    }
+    if !*admin.loaded.borrow() {
+        return not("not ready: no configuration has been loaded yet\n");
+    }
+    "ok\n".into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.certificates.refresh();
+    match admin.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

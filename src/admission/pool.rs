@@ -1,0 +1,203 @@
+//! The module threads: where a request goes on when one of its modules is too slow for the worker that it began on.
+//!
+//! They are threads of their own and not tokio's blocking ones, because the point is the bounds: on threads, on what
+//! waits, and on what one module may have of both, so that a module that loops delays its own pods and nobody else's.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io, thread};
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// How much there is of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// threads
+    pub threads: usize,
+    /// threads that one module may have at a time
+    pub threads_per_module: usize,
+    /// requests that wait for a thread
+    pub queue: usize,
+    /// requests that wait because of one module
+    pub queue_per_module: usize,
+}
+
+impl Limits {
+    /// Guests only compute, so more threads than cores do not make them faster; twice as many let a short call pass a
+    /// long one. Half of them per module leaves the other half to the other modules.
+    pub fn for_cores(cores: usize) -> Self {
+        let threads = (2 * cores).max(4);
+        Self { threads, threads_per_module: threads / 2, queue: 256, queue_per_module: 64 }
+    }
+}
+
+/// Why a request was not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// too many wait already
+    #[error("too many requests wait for it")]
+    Queue,
+    /// no thread was free before the deadline
+    #[error("it had no free thread before the deadline")]
+    Waiting,
+    /// a thread has it, but the deadline is here
+    #[error("it was not finished at the deadline")]
+    Running,
+}
+
+/// The module threads.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    running: HashMap<Arc<str>, usize>,
+    stopped: bool,
+}
+
+struct Job {
+    module: Arc<str>,
+    task: Box<dyn Task>,
+}
+
+/// What a thread does; its type knows the result's, the queue does not.
+trait Task: Send {
+    /// whether anybody still waits for the result
+    fn is_wanted(&self) -> bool;
+    fn run(self: Box<Self>);
+}
+
+struct Work<F, T> {
+    function: F,
+    begun: oneshot::Sender<()>,
+    reply: oneshot::Sender<T>,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// Starts the threads.
+    pub fn start(limits: Limits) -> io::Result<Self> {
+        let pool = Self { shared: Arc::new(Shared { limits, state: Mutex::default(), changed: Condvar::new() }) };
+        for number in 0..limits.threads {
+            let shared = Arc::clone(&pool.shared);
+            thread::Builder::new().name(format!("module-{number}")).spawn(move || shared.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// Runs `work` on a module thread, on account of `module`. What nobody has begun at the deadline is never begun;
+    /// what runs then runs on, unheard, and keeps its thread until it ends (its own budget sees to that).
+    ///
+    /// `work` answers for its own panics: one that gets here counts as [`Busy::Running`].
+    pub async fn run<T: Send + 'static>(
+        &self,
+        module: &str,
+        deadline: Instant,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let (begun, mut has_begun) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
+        self.shared.submit(Job { module: module.into(), task: Box::new(Work { function: work, begun, reply }) })?;
+        match timeout_at(deadline, result).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(Busy::Running),
+            Err(_) if has_begun.try_recv().is_ok() => Err(Busy::Running),
+            Err(_) => Err(Busy::Waiting),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared.state).stopped = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Pool").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn submit(&self, job: Job) -> Result<(), Busy> {
+        let mut state = lock(&self.state);
+        state.queue.retain(|job| job.task.is_wanted());
+        let of_module = state.queue.iter().filter(|waiting| waiting.module == job.module).count();
+        if state.queue.len() >= self.limits.queue || of_module >= self.limits.queue_per_module {
+            return Err(Busy::Queue);
+        }
+        state.queue.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        let mut state = lock(&self.state);
+        while !state.stopped {
+            let Some(job) = state.next(self.limits.threads_per_module) else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
+            state = lock(&self.state);
+            state.ended(&job.module);
+        }
+    }
+}
+
+impl State {
+    /// The oldest job that is still wanted and whose module has not got all the threads it may have.
+    fn next(&mut self, threads_per_module: usize) -> Option<Job> {
+        self.queue.retain(|job| job.task.is_wanted());
+        let running = &self.running;
+        let free = |job: &Job| running.get(&job.module).is_none_or(|count| *count < threads_per_module);
+        let job = self.queue.iter().position(free).and_then(|index| self.queue.remove(index))?;
+        *self.running.entry(Arc::clone(&job.module)).or_default() += 1;
+        Some(job)
+    }
+
+    fn ended(&mut self, module: &str) {
+        if let Some(count) = self.running.get_mut(module) {
+            *count -= 1;
+            if *count == 0 {
+                self.running.remove(module);
+            }
+        }
+    }
+}
+
+// === impl Work ===
+
+impl<T: Send, F: FnOnce() -> T + Send> Task for Work<F, T> {
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run(self: Box<Self>) {
+        let Self { function, begun, reply } = *self;
+        // whoever waited may be gone by now; then nobody misses the result
+        let _ = begun.send(());
+        let _ = reply.send(function());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

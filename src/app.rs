@@ -1,0 +1,209 @@
+//! The composition root of `podgraft serve`: what there is, and in which order it comes up and goes down.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::admin::Admin;
+use crate::admission::pool::{Limits, Pool};
+use crate::admission::{Admission, Mutate, Reviewer};
+use crate::metrics::Metrics;
+use crate::server::tls::{Certificates, Files};
+use crate::server::{Server, Stage, Timeouts};
+use crate::snapshot::Snapshot;
+
+/// What `podgraft serve` was told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// the webhook's port
+    pub listen: SocketAddr,
+    /// the plain port
+    pub admin_listen: SocketAddr,
+    /// certificate and key
+    pub files: Files,
+    /// a directory of modules beside the configuration's own
+    pub policies: Option<PathBuf>,
+    /// where the configuration is
+    pub source: Source,
+    /// how long a drain still accepts
+    pub drain_grace: Duration,
+    /// how long clients may take
+    pub timeouts: Timeouts,
+    /// the module threads
+    pub limits: Limits,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// in the ConfigMaps of this namespace
+    Cluster(String),
+    /// in this file or directory; no cluster is asked
+    Local(PathBuf),
+}
+
+/// What whoever watches the configuration gives to the rest.
+#[derive(Debug)]
+pub struct World {
+    /// the configuration of the moment
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// true from the first configuration on
+    pub loaded: watch::Receiver<bool>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// everybody was answered
+    Drained,
+    /// a second signal came before that
+    AtOnce,
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct App {
+    /// where the webhook listens
+    pub address: SocketAddr,
+    /// where the plain port is
+    pub admin_address: SocketAddr,
+    stage: watch::Sender<Stage>,
+    webhook: JoinHandle<()>,
+    /// The plain port outlives the webhook's: probes and scrapes go on until the last request is answered.
+    admin_stage: watch::Sender<Stage>,
+    admin: JoinHandle<()>,
+}
+
+/// Serves until a signal says otherwise and everybody is answered.
+pub async fn serve(settings: Settings) -> anyhow::Result<Ended> {
+    let mut signals = Signals::listen()?;
+    report_panics();
+    let metrics = Arc::new(Metrics::default());
+    let world = world(&settings, &metrics)?;
+    let app = App::start(&settings, world, Arc::new(Mutate), metrics).await?;
+    signals.next().await;
+    info!(grace_s = settings.drain_grace.as_secs(), "draining: not ready from now on, still serving");
+    tokio::select! {
+        () = app.drain(settings.drain_grace) => {
+            info!("drained, everybody is answered");
+            Ok(Ended::Drained)
+        }
+        () = signals.next() => {
+            warn!("second signal: requests under way are dropped");
+            Ok(Ended::AtOnce)
+        }
+    }
+}
+
+/// PLUG: the configuration's watcher. It makes the module engine, starts `watch::start(source, engine)`, calls
+/// `metrics.config_loaded` for each snapshot that it swaps in, and hands over its `snapshot` and `ready`. Until then
+/// the world is an empty configuration.
+#[expect(clippy::unnecessary_wraps, reason = "the watcher that belongs here can fail")]
+fn world(settings: &Settings, metrics: &Metrics) -> anyhow::Result<World> {
+    let _ = (&settings.source, &settings.policies);
+    let snapshot = Snapshot::default();
+    metrics.config_loaded(&snapshot);
+    Ok(World { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 })
+}
+
+// === impl App ===
+
+impl App {
+    /// Binds both ports and serves. Nothing is bound before the certificate is known to be sound.
+    pub async fn start(
+        settings: &Settings,
+        world: World,
+        reviewer: Arc<dyn Reviewer>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let certificates = Certificates::load(settings.files.clone(), Arc::clone(&metrics))?;
+        let pool = Pool::start(settings.limits).context("the module threads cannot be started")?;
+        let listener = bind("--listen", settings.listen).await?;
+        let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
+        let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+        let (stage, staged) = watch::channel(Stage::Serving);
+        let webhook = Server {
+            router: Admission::new(reviewer, world.snapshot, pool, Arc::clone(&metrics)).routes(),
+            tls: Some(certificates.server_config()?),
+            timeouts: settings.timeouts,
+            metrics: Arc::clone(&metrics),
+            stage: staged.clone(),
+        };
+        let (admin_stage, admin_staged) = watch::channel(Stage::Serving);
+        let admin = Admin { loaded: world.loaded, stage: staged, metrics: Arc::clone(&metrics), certificates };
+        let admin =
+            Server { router: admin.routes(), tls: None, timeouts: settings.timeouts, metrics, stage: admin_staged };
+        info!(%address, %admin_address, "listening");
+        Ok(Self {
+            address,
+            admin_address,
+            stage,
+            webhook: tokio::spawn(webhook.run(listener)),
+            admin_stage,
+            admin: tokio::spawn(admin.run(admin_listener)),
+        })
+    }
+
+    /// Goes down without dropping anybody: not ready at once, then for the grace everybody who comes is served and
+    /// told not to come back on that connection, then nobody is accepted, then the last request is answered.
+    pub async fn drain(self, grace: Duration) {
+        self.stage.send_replace(Stage::Draining);
+        sleep(grace).await;
+        self.stage.send_replace(Stage::Closing);
+        stopped("webhook", self.webhook.await);
+        self.admin_stage.send_replace(Stage::Closing);
+        stopped("admin", self.admin.await);
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen there"))
+}
+
+fn stopped(server: &str, result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result {
+        error!(server, %error, "the accept loop failed");
+    }
+}
+
+// === Signals ===
+
+/// SIGTERM from the kubelet, SIGINT from a terminal; both mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A panic's own text may quote a pod, so the log gets only the place.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(place, thread = thread::current().name(), "panic: a defect of podgraft, please report it");
+    }));
+}

@@ -1,0 +1,136 @@
+//! `podgraft serve`.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use crate::admission::go_duration;
+use crate::admission::pool::Limits;
+use crate::app::{self, Ended, Settings, Source};
+use crate::server::Timeouts;
+use crate::server::tls::Files;
+
+/// Run the webhook: an HTTPS server that answers the API server's AdmissionReviews.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  In a cluster, with the configuration in the ConfigMaps of its own namespace:
+    podgraft serve --namespace podgraft --tls-cert /tls/tls.crt --tls-key /tls/tls.key
+
+  On a desk, without a cluster:
+    podgraft serve --config podgraft.yaml --listen 127.0.0.1:8443 --admin-listen 127.0.0.1:8080 \\
+      --tls-cert certs/tls.crt --tls-key certs/tls.key
+
+SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then every request under way is
+answered. A second one ends at once.
+
+Exit codes: 0 drained, 1 ended at once with requests under way, 2 wrong usage or configuration.")]
+#[group(id = "source", required = true, multiple = false, args = ["namespace", "config"])]
+pub(super) struct Args {
+    /// Where the API server finds the webhook
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+
+    /// Where health (/healthz, /readyz) and Prometheus metrics (/metrics) are, without TLS
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    admin_listen: SocketAddr,
+
+    /// The certificate chain, PEM, the server's own first; read again whenever the file changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+
+    /// The certificate's private key, PEM; read again whenever the file changes
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
+
+    /// Take the configuration from the ConfigMaps of this namespace, podgraft's own
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+
+    /// Take the configuration from this file, or from all files of this directory; no cluster is needed
+    #[arg(long, value_name = "FILE|DIR")]
+    config: Option<PathBuf>,
+
+    /// Modules (.wasm) that are too large for a ConfigMap
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+
+    /// How long to go on accepting after SIGTERM, until no API server has the old endpoint any more
+    // Endpoints take a second or two to spread, seconds more in large clusters; with the 10 s that the last request
+    // may take, this stays well below a pod's terminationGracePeriodSeconds of 30.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    drain_grace: Duration,
+
+    /// How the log on stderr looks
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PODGRAFT_LOG_FORMAT")]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "PODGRAFT_LOG")]
+    log_level: EnvFilter,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// for people
+    Text,
+    /// one object a line
+    Json,
+}
+
+/// Serves with one worker per core that the process may use.
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { log_format, log_level, .. } = &args;
+    log(*log_format, log_level.clone());
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let ended = runtime.block_on(app::serve(args.settings(cores)))?;
+    runtime.shutdown_background();
+    Ok(match ended {
+        Ended::Drained => ExitCode::SUCCESS,
+        Ended::AtOnce => ExitCode::FAILURE,
+    })
+}
+
+impl Args {
+    fn settings(self, cores: usize) -> Settings {
+        Settings {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            files: Files { certificate: self.tls_cert, key: self.tls_key },
+            policies: self.policies,
+            source: match (self.namespace, self.config) {
+                (_, Some(path)) => Source::Local(path),
+                (namespace, None) => Source::Cluster(namespace.unwrap_or_default()), // the group requires one of them
+            },
+            drain_grace: self.drain_grace,
+            timeouts: Timeouts::default(),
+            limits: Limits::for_cores(cores),
+        }
+    }
+}
+
+fn log(format: LogFormat, level: EnvFilter) {
+    let lines = tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    go_duration(text).ok_or_else(|| "is not a duration such as 10s or 500ms".to_owned())
+}

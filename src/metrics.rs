@@ -1,0 +1,301 @@
+//! What Prometheus sees.
+//!
+//! Label values come from closed sets or from the configuration, never from a pod: nobody who submits tasks can make
+//! the number of series grow.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::mutate::{Answer, ModuleRun, Outcome};
+use crate::snapshot::Snapshot;
+
+/// Most requests take some 50 us, while the API server's own smallest bucket is 5 ms; the last is the longest that a
+/// request may take.
+const REQUEST_BUCKETS: [f64; 15] =
+    [25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 10.0];
+
+/// 1 and 2 ms are the bounds of the inline pace.
+const MODULE_BUCKETS: [f64; 11] = [10e-6, 20e-6, 50e-6, 100e-6, 500e-6, 1e-3, 2e-3, 10e-3, 50e-3, 0.2, 1.0];
+
+/// All series of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    durations: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
+    requests: Family<RequestLabels, Counter>,
+    denials: Family<DenialLabels, Counter>,
+    in_flight: Gauge,
+    panics: Counter,
+    module_durations: Family<ModuleLabel, Histogram, fn() -> Histogram>,
+    module_faults: Family<ModuleLabel, Counter>,
+    module_reruns: Family<ModuleLabel, Counter>,
+    generation: Gauge,
+    loaded: Gauge,
+    problems: Gauge,
+    not_after: Gauge,
+    certificate_failures: Counter,
+    connections: Gauge,
+    cuts: Family<CutLabel, Counter>,
+}
+
+/// What a connection was doing when its time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// the TLS handshake
+    Handshake,
+    /// nothing: a keep-alive that nobody used
+    Idle,
+    /// sending a request
+    Receiving,
+    /// taking our reply
+    Replying,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    outcome: Outcome,
+    queue: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DenialLabels {
+    reason: &'static str,
+    queue: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModuleLabel {
+    module: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabel {
+    phase: Cut,
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("podgraft"),
+            durations: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            requests: Family::default(),
+            denials: Family::default(),
+            in_flight: Gauge::default(),
+            panics: Counter::default(),
+            module_durations: Family::new_with_constructor(|| Histogram::new(MODULE_BUCKETS)),
+            module_faults: Family::default(),
+            module_reruns: Family::default(),
+            generation: Gauge::default(),
+            loaded: Gauge::default(),
+            problems: Gauge::default(),
+            not_after: Gauge::default(),
+            certificate_failures: Counter::default(),
+            connections: Gauge::default(),
+            cuts: Family::default(),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    /// Names the series; the fields and the registry share them.
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        );
+        registry.register(
+            "request_duration_seconds",
+            "From the whole request read to the reply made",
+            self.durations.clone(),
+        );
+        registry.register("requests", "Requests answered, by configured queue", self.requests.clone());
+        registry.register("denials", "Pods refused, by reason and configured queue", self.denials.clone());
+        registry.register("requests_in_flight", "Requests read and not yet answered", self.in_flight.clone());
+        registry.register("panics", "Requests answered with 500 because podgraft has a bug", self.panics.clone());
+        registry.register("module_duration_seconds", "One call of a module", self.module_durations.clone());
+        registry.register("module_faults", "Calls of a module that failed", self.module_faults.clone());
+        registry.register(
+            "module_reruns",
+            "Requests that moved to the module threads because of this module",
+            self.module_reruns.clone(),
+        );
+        registry.register(
+            "config_generation",
+            "Counts the configurations that this process has loaded",
+            self.generation.clone(),
+        );
+        registry.register(
+            "config_loaded_timestamp_seconds",
+            "When the configuration that serves was loaded",
+            self.loaded.clone(),
+        );
+        registry.register(
+            "config_problems",
+            "Parts of the configuration whose newest version is unsound, so that an older one serves or none",
+            self.problems.clone(),
+        );
+        registry.register(
+            "certificate_not_after_timestamp_seconds",
+            "When the serving certificate expires",
+            self.not_after.clone(),
+        );
+        registry.register(
+            "certificate_reload_failures",
+            "Certificates that could not be served, so that the one before goes on",
+            self.certificate_failures.clone(),
+        );
+        registry.register("connections", "Open connections of the webhook's port", self.connections.clone());
+        registry.register("connections_cut", "Connections closed because they took too long", self.cuts.clone());
+        self
+    }
+
+    /// All series as OpenMetrics text.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// A request was read; it counts as in flight until the guard goes.
+    pub(crate) fn request(&self) -> InFlight {
+        InFlight::new(&self.in_flight)
+    }
+
+    /// A connection was accepted; it counts as open until the guard goes.
+    pub(crate) fn connection(&self) -> InFlight {
+        InFlight::new(&self.connections)
+    }
+
+    pub(crate) fn connection_cut(&self, phase: Cut) {
+        self.cuts.get_or_create(&CutLabel { phase }).inc();
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub(crate) fn answered(&self, answer: &Answer, elapsed: Duration) {
+        let queue = || answer.queue.clone().unwrap_or_default();
+        let outcome = answer.outcome;
+        self.durations.get_or_create(&OutcomeLabel { outcome }).observe(elapsed.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { outcome, queue: queue() }).inc();
+        if let (Outcome::Denied, Some(reason)) = (outcome, answer.reason) {
+            self.denials.get_or_create(&DenialLabels { reason, queue: queue() }).inc();
+        }
+        for run in &answer.modules {
+            self.module_ran(run);
+        }
+    }
+
+    fn module_ran(&self, run: &ModuleRun) {
+        let module = ModuleLabel { module: run.name.clone() };
+        self.module_durations.get_or_create(&module).observe(run.elapsed.as_secs_f64());
+        if run.fault.is_some() {
+            self.module_faults.get_or_create(&module).inc();
+        }
+    }
+
+    pub(crate) fn module_rerun(&self, module: &str) {
+        self.module_reruns.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
+    }
+
+    /// A configuration begins to serve; the watcher says so when it swaps one in.
+    pub fn config_loaded(&self, snapshot: &Snapshot) {
+        self.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.loaded.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        self.problems.set(i64::try_from(problems(snapshot)).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn certificate_loaded(&self, not_after: Option<i64>) {
+        self.not_after.set(not_after.unwrap_or_default());
+    }
+
+    pub(crate) fn certificate_failed(&self) {
+        self.certificate_failures.inc();
+    }
+}
+
+/// The units whose newest version does not serve.
+fn problems(snapshot: &Snapshot) -> usize {
+    let queues = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
+    usize::from(snapshot.base.as_ref().is_some_and(|unit| unit.error.is_some()))
+        + snapshot.environments.iter().filter(|unit| unit.error.is_some()).count()
+        + queues.filter(|unit| unit.error.is_some()).count()
+}
+
+// === impl Outcome, Cut ===
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Cut {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl Outcome {
+    /// As metrics and log lines spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Patched => "patched",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Skipped => "skipped",
+            Outcome::Denied => "denied",
+            Outcome::Malformed => "malformed",
+        }
+    }
+}
+
+impl Cut {
+    /// As metrics and log lines spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cut::Handshake => "handshake",
+            Cut::Idle => "idle",
+            Cut::Receiving => "receiving",
+            Cut::Replying => "replying",
+        }
+    }
+}
+
+// === InFlight ===
+
+/// Counts in its gauge for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct InFlight(Gauge);
+
+impl InFlight {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
