@@ -1,6 +1,6 @@
 //! Which layers and modules a task pod gets, in which order, and what is known of its user and queue.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -134,16 +134,16 @@ impl Match {
 
 /// What the entries of `taskConfig` or `providersInfo` say of this pod: global < namespace < queue < user; maps
 /// merge, lists are replaced.
-pub fn vault<'s>(entries: &'s [Vault], task: &Task<'_, '_>, pod: &Pod<'_>) -> Cow<'s, Value> {
+pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>) -> Arc<Value> {
     let mut matching: Vec<(u8, &Vault)> =
         entries.iter().filter_map(|entry| Some((rank(entry, task, pod)?, entry))).collect();
     matching.sort_by_key(|(rank, _)| *rank);
     let mut values = matching.into_iter().map(|(_, entry)| &entry.config);
     let Some(first) = values.next() else {
-        return Cow::Owned(Value::Object(serde_json::Map::new()));
+        return Arc::new(Value::Object(serde_json::Map::new()));
     };
-    values.fold(Cow::Borrowed(first), |mut all, more| {
-        overlay(all.to_mut(), more);
+    values.fold(Arc::clone(first), |mut all, more| {
+        overlay(Arc::make_mut(&mut all), more);
         all
     })
 }

@@ -1,6 +1,6 @@
 //! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
@@ -373,7 +373,7 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    fn run_module(&mut self, module: &'a Module, known: &Known<'a>, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
         let view = template::view(self.steps.last(), self.task, self.arena);
         let template = serde_json::to_string(&view).unwrap_or_default();
         let request = self.request(module, known).to_string();
@@ -390,7 +390,8 @@ impl<'a> Work<'_, 'a> {
         }
         // Gathering what must not be said costs more than most modules: only where there is something to say.
         let speaks = rendered.result.is_err() || !rendered.logs.is_empty();
-        let redactor = if speaks { Redactor::new(self.pod.object, &known.task_config, self.arena) } else { Redactor::default() };
+        let redactor =
+            if speaks { Redactor::new(self.pod.object, &known.task_config, self.arena) } else { Redactor::default() };
         let laid = match rendered.result {
             Err(fault) => Err(fault_of(module, &fault, &redactor)),
             Ok(returned) => self.take(module, view, returned),
@@ -447,7 +448,7 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// The hook's arguments but the template and task_config (design section 5).
-    fn request(&self, module: &Module, known: &Known<'_>) -> Value {
+    fn request(&self, module: &Module, known: &Known) -> Value {
         let primary =
             self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));
         let worker = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
@@ -455,7 +456,7 @@ impl<'a> Work<'_, 'a> {
             "queue": self.task.queue_id,
             "queue_name": self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
             "task_data": {"id": self.task.id, "user": self.task.user},
-            "providers_info": known.providers,
+            "providers_info": *known.providers,
             "worker": {"worker_id": worker, "namespace": self.pod.namespace, "kind": "Pod"},
             "params": module.params,
             "environment": self.plan.environment,
@@ -465,7 +466,7 @@ impl<'a> Work<'_, 'a> {
         })
     }
 
-    fn scope(&self, _known: &Known<'a>) -> Scope {
+    fn scope(&self, _known: &Known) -> Scope {
         Scope
     }
 
@@ -511,9 +512,9 @@ impl<'a> Work<'_, 'a> {
 }
 
 /// What the configuration knows of a pod's user, queue and namespace.
-struct Known<'s> {
-    task_config: Cow<'s, Value>,
-    providers: Cow<'s, Value>,
+struct Known {
+    task_config: Arc<Value>,
+    providers: Arc<Value>,
 }
 
 const NO_PRIMARY: &str = "has something for the primary container, and nobody can say which that is: set the annotation podgraft.io/primary-container";

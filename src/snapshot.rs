@@ -192,8 +192,8 @@ pub struct Vault {
     pub queue: Option<String>,
     /// the task's user, where the pod's submitter may be believed
     pub user: Option<String>,
-    /// the tree
-    pub config: Value,
+    /// the tree; shared, as a call of a module needs one of its own
+    pub config: Arc<Value>,
 }
 
 /// `unknownQueue`.

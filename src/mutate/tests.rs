@@ -358,7 +358,7 @@ fn a_modules_words_carry_no_secret() {
         namespaces: Vec::new(),
         queue: None,
         user: None,
-        config: json!({"nfs": {"server": "10.1.2.3-canary"}}),
+        config: Arc::new(json!({"nfs": {"server": "10.1.2.3-canary"}})),
     }];
     assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook refused: nfs at *** with *** and ***");
     let answer = answered_to(&pod(), &snapshot);
@@ -378,7 +378,7 @@ fn vaults_are_laid_from_global_to_user_and_a_user_counts_only_from_a_submitter()
         namespaces: namespace.iter().map(|name| (*name).to_owned()).collect(),
         queue: queue.map(str::to_owned),
         user: user.map(str::to_owned),
-        config,
+        config: Arc::new(config),
     };
     let mut snapshot = snapshot(json!({}), vec![hook()]);
     snapshot.task_config = vec![
