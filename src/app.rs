@@ -19,9 +19,11 @@ use crate::admin::Admin;
 use crate::admission::pool::{Limits, Pool};
 use crate::admission::{Admission, Mutate, Reviewer};
 use crate::metrics::Metrics;
+use crate::module::Engine;
 use crate::server::tls::{Certificates, Files};
 use crate::server::{Server, Stage, Timeouts};
 use crate::snapshot::Snapshot;
+use crate::watch as config;
 
 /// What `podgraft serve` was told.
 #[derive(Debug, Clone)]
@@ -90,7 +92,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<Ended> {
     let mut signals = Signals::listen()?;
     report_panics();
     let metrics = Arc::new(Metrics::default());
-    let world = world(&settings, &metrics)?;
+    let config = watched(&settings, &metrics).await?;
+    let world = World { snapshot: Arc::clone(&config.snapshot), loaded: config.ready.clone() };
     let app = App::start(&settings, world, Arc::new(Mutate), metrics).await?;
     signals.next().await;
     info!(grace_s = settings.drain_grace.as_secs(), "draining: not ready from now on, still serving");
@@ -106,15 +109,31 @@ pub async fn serve(settings: Settings) -> anyhow::Result<Ended> {
     }
 }
 
-/// PLUG: the configuration's watcher. It makes the module engine, starts `watch::start(source, engine)`, calls
-/// `metrics.config_loaded` for each snapshot that it swaps in, and hands over its `snapshot` and `ready`. Until then
-/// the world is an empty configuration.
-#[expect(clippy::unnecessary_wraps, reason = "the watcher that belongs here can fail")]
-fn world(settings: &Settings, metrics: &Metrics) -> anyhow::Result<World> {
-    let _ = (&settings.source, &settings.policies);
-    let snapshot = Snapshot::default();
-    metrics.config_loaded(&snapshot);
-    Ok(World { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 })
+/// Starts watching the configuration; what the metrics say of it follows by itself.
+async fn watched(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<config::Handle> {
+    let engine = Engine::new().context("the module engine cannot be started")?;
+    let compile: config::Compile = Arc::new(move |name, bytes| engine.compile(name, bytes));
+    let (source, namespace) = match &settings.source {
+        Source::Local(path) => (config::Source::Path(path.clone()), String::new()),
+        Source::Cluster(namespace) => {
+            let client = kube::Client::try_default().await.context(
+                "no way to the API server: --namespace needs a pod's service account or a KUBECONFIG; without a cluster use --config",
+            )?;
+            (config::Source::Cluster { client, namespace: namespace.clone() }, namespace.clone())
+        }
+    };
+    let handle = config::start(source, settings.policies.clone(), namespace, compile);
+    let (mut status, metrics) = (handle.status.clone(), Arc::clone(metrics));
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let (generation, problems) = {
+                let now = status.borrow_and_update();
+                (now.generation, now.problems.len())
+            };
+            metrics.config_loaded(generation, problems);
+        }
+    });
+    Ok(handle)
 }
 
 // === impl App ===

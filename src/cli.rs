@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod diff;
+pub mod load;
+mod render;
 mod serve;
 
 /// Grafts per-queue and per-environment pod templates and WASM template modules onto ML task pods.
@@ -17,12 +20,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(serve::Args),
+    Render(render::Args),
 }
 
 /// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.
 pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
+        Verb::Render(args) => render::run(&args),
     }
 }
 

@@ -1,3 +1,37 @@
 //! Configuration text to checked, normal-form values.
+//!
+//! ```text
+//! text --yaml--> Node --sections--> parts of units --cursor, template, graft…--> units --build--> Snapshot
+//! ```
+//! Whatever is wrong becomes a [`Problem`] with its place; the unit that it is in (the base, one environment, one
+//! queue, one module) stays at its last good version, and all others go on. Nothing here does I/O: `watch.rs`
+//! reads, this judges.
 
+mod build;
+mod claims;
+mod cursor;
+mod graft;
+mod modules;
+mod node;
+mod parts;
+mod read;
+mod report;
+mod scalars;
+mod sections;
+mod spell;
+mod systems;
+mod template;
+mod typed;
+mod units;
 pub mod when;
+mod yaml;
+
+pub use build::{Builder, Built};
+pub use modules::{Compile, Wasm};
+pub use node::Position;
+pub use read::{File, Input};
+pub(crate) use read::{is_wasm, is_yaml};
+pub use report::Problem;
+
+#[cfg(test)]
+mod tests;

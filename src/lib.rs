@@ -29,3 +29,4 @@ pub mod cli;
 pub mod metrics;
 pub mod module;
 pub mod server;
+pub mod watch;

@@ -15,7 +15,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::mutate::{Answer, ModuleRun, Outcome};
-use crate::snapshot::Snapshot;
 
 /// Most requests take some 50 us, while the API server's own smallest bucket is 5 ms; the last is the longest that a
 /// request may take.
@@ -167,7 +166,7 @@ impl Metrics {
         self
     }
 
-    /// All series as OpenMetrics text.
+    /// All series as `OpenMetrics` text.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -217,12 +216,12 @@ impl Metrics {
         self.module_reruns.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
     }
 
-    /// A configuration begins to serve; the watcher says so when it swaps one in.
-    pub fn config_loaded(&self, snapshot: &Snapshot) {
-        self.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+    /// A configuration was loaded: which one serves now, and how many things are wrong with the newest.
+    pub fn config_loaded(&self, generation: u64, problems: usize) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.loaded.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        self.problems.set(i64::try_from(problems(snapshot)).unwrap_or(i64::MAX));
+        self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn certificate_loaded(&self, not_after: Option<i64>) {
@@ -232,14 +231,6 @@ impl Metrics {
     pub(crate) fn certificate_failed(&self) {
         self.certificate_failures.inc();
     }
-}
-
-/// The units whose newest version does not serve.
-fn problems(snapshot: &Snapshot) -> usize {
-    let queues = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
-    usize::from(snapshot.base.as_ref().is_some_and(|unit| unit.error.is_some()))
-        + snapshot.environments.iter().filter(|unit| unit.error.is_some()).count()
-        + queues.filter(|unit| unit.error.is_some()).count()
 }
 
 // === impl Outcome, Cut ===

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 use serde_json::Value;
 
-use crate::config::when::Scope;
+use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
 use crate::layers::{self, Plan};
@@ -358,10 +358,11 @@ impl<'a> Work<'_, 'a> {
         let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod);
         let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod);
         let known = Known { task_config, providers };
+        let (task, plan, pod) = (self.task, self.plan, self.pod);
         let mut scope = None;
         for module in &self.plan.modules {
             if let Some(when) = &module.when {
-                let scope = scope.get_or_insert_with(|| self.scope(&known));
+                let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, &known));
                 scope.set_params(&module.params);
                 let holds = when.holds(scope).map_err(|why| failed(module, &format!("condition: {why}")))?;
                 if !holds {
@@ -466,10 +467,6 @@ impl<'a> Work<'_, 'a> {
         })
     }
 
-    fn scope(&self, _known: &Known) -> Scope {
-        Scope
-    }
-
     fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
         let (pod, mut removable) =
             normalize(self.pod.object, self.steps.last(), &self.fragments, self.task.primary, self.arena);
@@ -509,6 +506,25 @@ impl<'a> Work<'_, 'a> {
             }
         }
     }
+}
+
+/// What conditions are asked about.
+fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k Known) -> Scope<'k> {
+    let labels = pod.object.at(&["metadata", "labels"]);
+    let labels = labels.iter().flat_map(Json::members);
+    Scope::new(Facts {
+        task_config: &known.task_config,
+        providers_info: &known.providers,
+        labels: labels.filter_map(|(key, value)| Some((*key, value.as_str()?))).collect(),
+        queue: task.queue_id.unwrap_or_default(),
+        queue_name: plan.queue.map_or(task.queue_name, |queue| Some(queue.name.as_str())).unwrap_or_default(),
+        environment: plan.environment.unwrap_or_default(),
+        namespace: pod.namespace,
+        user: task.user.unwrap_or_default(),
+        task_id: task.id.as_deref().unwrap_or_default(),
+        task_name: "",
+        system: &task.system.name,
+    })
 }
 
 /// What the configuration knows of a pod's user, queue and namespace.

@@ -36,7 +36,7 @@ pub struct Snapshot {
 }
 
 /// A part of the configuration that is replaced as a whole or not at all.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Unit<T> {
     /// `base`, `environment/production`, `queue/pvc-test`
     pub source: Source,
@@ -44,6 +44,13 @@ pub struct Unit<T> {
     pub good: Option<Arc<T>>,
     /// why the newest version is not what serves, if it is not
     pub error: Option<String>,
+}
+
+impl<T> Clone for Unit<T> {
+    /// By hand, as deriving would ask `T` for `Clone`.
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), good: self.good.clone(), error: self.error.clone() }
+    }
 }
 
 /// Who put something into a pod.
@@ -117,6 +124,8 @@ pub enum Conflict {
 pub struct Environment {
     /// its key in the configuration
     pub name: String,
+    /// its place among the environments that match; the higher is laid over the lower
+    pub priority: i64,
     /// which pods it is for; without any condition only pods that name it
     pub matches: Match,
     /// what it lays over them

@@ -255,7 +255,60 @@ fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
     })
 }
 
-/// A queue's name as the agent's label spells it.
+/// A queue's name as the agent's label spells it: `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and
+/// the result need not be a valid label: letters beyond ASCII survive inside, and the cut may leave a `-` at the end.
 pub fn canonical_queue_name(name: &str) -> String {
-    name.to_owned()
+    let lower = name.to_lowercase();
+    let ends = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let mut canonical = String::with_capacity(ends.len());
+    for c in ends.chars().map(|c| if is_word(c) { c } else { '-' }) {
+        if c != '-' || !canonical.ends_with('-') {
+            canonical.push(c);
+        }
+    }
+    canonical.chars().take(63).collect()
+}
+
+/// Python's `\w` without the underscore. Rust also counts circled letters and vowel signs as alphabetic; the signs are
+/// left at that, as a label with such letters is refused by the API server anyway.
+fn is_word(c: char) -> bool {
+    let circled = matches!(c, '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}');
+    c.is_alphanumeric() && !circled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical_queue_name;
+
+    /// The right side is what clearml-agent's own function gave.
+    #[test]
+    fn queue_names_are_what_the_agent_makes_of_them() {
+        let long = "a".repeat(70);
+        let cut_at_a_dash = format!("k-{}_b", "a".repeat(60));
+        let table = [
+            ("1xGPU", "1xgpu"),
+            ("GPU Queue For Team.A", "gpu-queue-for-team-a"),
+            ("GPUs_with_shared_memory", "gpus-with-shared-memory"),
+            ("gpu-fraction-1_000", "gpu-fraction-1-000"),
+            ("team.a", "team-a"),
+            ("Größe XL", "größe-xl"),
+            ("学習キュー", ""),
+            ("очередь gpu 1", "gpu-1"),
+            ("GPU_1", "gpu-1"),
+            ("  __a--_-.b__ ", "a-b"),
+            ("ÖL", "l"),
+            ("İx1", "i-x1"),
+            ("gpu Ⓐ 1", "gpu-1"),
+            ("x①y", "x①y"),
+            ("e\u{308}x1e\u{308}", "e-x1e"),
+            ("Ⅷa Ⅷ b", "a-ⅷ-b"),
+            ("a²b", "a²b"),
+            ("a\u{a0}b", "a-b"),
+            (&cut_at_a_dash, &cut_at_a_dash[..63].replace('_', "-")),
+            (&long, &long[..63]),
+        ];
+        for (name, label) in table {
+            assert_eq!(canonical_queue_name(name), label, "{name}");
+        }
+    }
 }

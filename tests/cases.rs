@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use libtest_mimic::{Arguments, Failed, Trial};
+use podgraft::cli::load::load;
 use podgraft::mutate::{Mutation, Stop, mutate};
 use podgraft::offline::{self, Sender};
 use podgraft::render::Pace;
 use podgraft::review::Review;
 use podgraft::snapshot::Snapshot;
-use podgraft::{watch, yaml};
+use podgraft::yaml;
 use serde_json::Value;
 
 fn main() {
@@ -34,12 +35,13 @@ fn main() {
 }
 
 fn case(folder: &Path, policies: &Path) -> Result<(), Failed> {
-    let snapshot = watch::load_once(&folder.join("config.yaml"), Some(policies)).map_err(|error| error.to_string())?;
+    let snapshot = load(&folder.join("config.yaml"), Some(policies)).map_err(|error| error.to_string())?;
     let user = fs::read_to_string(folder.join("as.txt")).ok();
     let sender = Sender { namespace: None, user: user.as_deref().map(str::trim) };
     let (name, result) = match rendered(&input(folder)?, sender, &snapshot)? {
         Ok(after) => {
-            let again = rendered(&after, sender, &snapshot)?.map_err(|rejection| format!("the second time: {rejection}"))?;
+            let again =
+                rendered(&after, sender, &snapshot)?.map_err(|rejection| format!("the second time: {rejection}"))?;
             if again != after {
                 return Err("rendering the result again changes it".into());
             }

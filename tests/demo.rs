@@ -73,7 +73,11 @@ fn run(story: &mut Story) -> Outcome<()> {
     let podgraft = Podgraft::start(&tls, &log, Some(&kubeconfig), &["--namespace", "podgraft"])?;
     install(podgraft.port)?;
     configure(&cluster, &config())?;
-    println!("   podgraft ready after {} ms, {:.0} MiB resident", podgraft.ready_after.as_millis(), podgraft.resident_mib());
+    println!(
+        "   podgraft ready after {} ms, {:.0} MiB resident",
+        podgraft.ready_after.as_millis(),
+        podgraft.resident_mib()
+    );
 
     story.step("create the task pod as the ClearML agent does");
     wait_until("the registration's first effect", SOON, || {
@@ -86,7 +90,9 @@ fn run(story: &mut Story) -> Outcome<()> {
     let after = cluster.get_json(&["pod", POD, "-n", NAMESPACE]);
     println!("\n{}", compared(&before, &after)?);
     let claim = format!("{POD}-task-pvc");
-    wait_until("the claim", SOON, || Ok(cluster.kubectl(&["get", "pvc", &claim, "-n", NAMESPACE]).success().then_some(())))?;
+    wait_until("the claim", SOON, || {
+        Ok(cluster.kubectl(&["get", "pvc", &claim, "-n", NAMESPACE]).success().then_some(()))
+    })?;
     println!("   Kubernetes made the claim {claim}");
     let again = cluster.kubectl_stdin_as(&agent, &["apply", "-n", NAMESPACE, "-f", "-"], &manifest("small"));
     quiet(&again.stderr)?;
@@ -102,7 +108,10 @@ fn run(story: &mut Story) -> Outcome<()> {
     println!("   next pod: NCCL_DEBUG={} (was {})", env(&next, "NCCL_DEBUG"), env(&after, "NCCL_DEBUG"));
 
     story.step("break the ConfigMap: the last good configuration goes on serving");
-    configure(&cluster, &edited.replace("volumeMounts:\n        - {name: task-pvc", "volumeMount:\n        - {name: task-pvc"))?;
+    configure(
+        &cluster,
+        &edited.replace("volumeMounts:\n        - {name: task-pvc", "volumeMount:\n        - {name: task-pvc"),
+    )?;
     let problem = podgraft.logged("volumeMount")?;
     println!("   podgraft says: {}", problem.trim());
     let pod = dry_run(&cluster, &agent, &another("broken-config"))?;
@@ -111,7 +120,10 @@ fn run(story: &mut Story) -> Outcome<()> {
 
     story.step("add a queue whose module loops: its pods are refused by name, the others go on");
     modules(&cluster, "podgraft-loop", &[("loop.wasm", assembled("loop.wat")?)])?;
-    configure(&cluster, &format!("{edited}{LOOPING}").replace("queues:\n", "queues:\n  loops: {modules: [looping]}\n"))?;
+    configure(
+        &cluster,
+        &format!("{edited}{LOOPING}").replace("queues:\n", "queues:\n  loops: {modules: [looping]}\n"),
+    )?;
     let looping = another("looping").replace("gpu-queue-for-team-a", "loops");
     let refused = wait_until("the refusal", SOON, || {
         let output = cluster.kubectl_stdin_as(&agent, &["create", "--dry-run=server", "-f", "-"], &looping);
@@ -124,7 +136,9 @@ fn run(story: &mut Story) -> Outcome<()> {
 
     story.step("delete the pod: its claim goes with it");
     cluster.kubectl_ok(&["delete", "pod", POD, "-n", NAMESPACE, "--force", "--grace-period=0"]);
-    wait_until("the claim's end", SOON, || Ok((!cluster.kubectl(&["get", "pvc", &claim, "-n", NAMESPACE]).success()).then_some(())))?;
+    wait_until("the claim's end", SOON, || {
+        Ok((!cluster.kubectl(&["get", "pvc", &claim, "-n", NAMESPACE]).success()).then_some(()))
+    })?;
     println!("   {claim} is gone");
 
     story.step("stop everything");
@@ -209,7 +223,8 @@ fn without_bookkeeping(pod: &Value) -> Value {
     let mut pod = pod.clone();
     if let Some((_, rest)) = text.split_once("kube-api-access-") {
         let suffix = &rest[..5];
-        pod = serde_json::from_str(&text.replace(&format!("kube-api-access-{suffix}"), "kube-api-access-xxxxx")).unwrap_or(pod);
+        pod = serde_json::from_str(&text.replace(&format!("kube-api-access-{suffix}"), "kube-api-access-xxxxx"))
+            .unwrap_or(pod);
     }
     for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
         pod["metadata"].as_object_mut().map(|metadata| metadata.remove(key));
@@ -242,18 +257,25 @@ fn account() -> &'static str {
 }
 
 fn configure(cluster: &ControlPlane, text: &str) -> Outcome<()> {
-    server_side(cluster, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "podgraft-config", "namespace": "podgraft"},
-        "data": {"podgraft.yaml": text}}))
+    server_side(
+        cluster,
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "podgraft-config", "namespace": "podgraft"},
+        "data": {"podgraft.yaml": text}}),
+    )
 }
 
 fn modules(cluster: &ControlPlane, name: &str, files: &[(&str, Vec<u8>)]) -> Outcome<()> {
     let data: serde_json::Map<String, Value> =
         files.iter().map(|(name, bytes)| ((*name).to_owned(), json!(BASE64_STANDARD.encode(bytes)))).collect();
-    server_side(cluster, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "podgraft"}, "binaryData": data}))
+    server_side(
+        cluster,
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "podgraft"}, "binaryData": data}),
+    )
 }
 
 fn server_side(cluster: &ControlPlane, object: &Value) -> Outcome<()> {
-    let output = cluster.kubectl_stdin(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &object.to_string());
+    let output =
+        cluster.kubectl_stdin(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &object.to_string());
     expect(output.success(), &output.stderr)
 }
 

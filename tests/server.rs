@@ -5,18 +5,19 @@
 
 use std::fs;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::pin::Pin;
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bumpalo::Bump;
-use podgraft::admission::Reviewer;
 use podgraft::admission::pool::Limits;
+use podgraft::admission::{Mutate, Reviewer};
 use podgraft::app::{App, Settings, Source, World};
 use podgraft::metrics::Metrics;
 use podgraft::mutate::{Answer, Outcome, Rejection, Verdict};
@@ -230,7 +231,7 @@ fn a_bad_pair_at_the_start_is_an_error_that_names_flag_and_file() {
     ] {
         let secret = Secret::new();
         secret.put(certificate, key);
-        let error = rustls_error(&secret);
+        let error = start_error(&secret);
         assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), problem);
     }
 }
@@ -258,6 +259,7 @@ fn a_drain_drops_nobody() {
         gate.wait_for(1).await;
         let (mut idle, mut half) = (server.connect().await, server.connect().await);
         idle.post(b"{}").await;
+        half.post(b"{}").await;
         half.send(b"POST /mutate HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConte").await;
 
         // the grace: not ready, but whoever comes is served and told to come elsewhere
@@ -418,6 +420,172 @@ fn requests_are_counted_by_outcome_and_queue() {
     });
 }
 
+// === with the real reviewer ===
+
+#[test]
+fn a_review_is_answered_under_its_uid_and_other_json_is_not_a_review() {
+    let mut fixture = Fixture::new();
+    fixture.reviewer = Arc::new(Mutate);
+    run(fixture, async |server| {
+        let mut client = server.connect().await;
+        let reply = client.post(review("admission.k8s.io/v1").as_bytes()).await;
+        assert_eq!(reply.status, 200);
+        let reply: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(reply["response"]["uid"], "a-\"uid\"");
+        assert_eq!(reply["response"]["allowed"], true);
+        for body in [&review("admission.k8s.io/v1beta1"), "", "{", "[]", "null", "{}", "\u{0}"] {
+            let reply = client.post(body.as_bytes()).await;
+            assert_eq!((reply.status, reply.body.lines().count()), (400, 1), "{body}: {}", reply.body);
+        }
+    });
+}
+
+// === the process ===
+
+#[test]
+fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
+    let mut process = Process::start(&["--drain-grace=10ms", "--log-level=trace"]);
+    let address = process.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reply = runtime.block_on(async {
+        let mut client = connect(address, &client_config()).await;
+        client.post(b"CANARY").await;
+        client.post(review("admission.k8s.io/v1").as_bytes()).await
+    });
+    assert_eq!(reply.status, 200);
+    process.signal("TERM");
+    let (code, log) = process.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains(r#""uid":"a-\"uid\"","namespace":"ns","name":"pod""#), "{log}");
+    assert!(!log.contains("CANARY"), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_1() {
+    let mut process = Process::start(&["--drain-grace=1h"]);
+    process.address();
+    process.signal("INT");
+    process.line("draining");
+    process.signal("TERM");
+    assert_eq!(process.end().0, Some(1));
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
+    let secret = Secret::new();
+    secret.swap();
+    let Files { certificate, key } = secret.files();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (certificate, listen, sentence) in [
+        (
+            "/nowhere",
+            "127.0.0.1:0",
+            "podgraft: --tls-cert /nowhere: cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            certificate,
+            &address,
+            &format!("podgraft: --listen {address}: cannot listen there: Address already in use (os error 98)\n"),
+        ),
+    ] {
+        let flags = ["serve", "--config=.", "--tls-cert", certificate, "--tls-key", key, "--listen", listen];
+        let output = Command::new(env!("CARGO_BIN_EXE_podgraft"))
+            .args(flags)
+            .args(["--admin-listen=127.0.0.1:0", "--log-level=off"])
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(2), sentence));
+    }
+    let usage = Command::new(env!("CARGO_BIN_EXE_podgraft")).args(["serve", "--tls-cert=a", "--tls-key=b"]).output();
+    assert_eq!(usage.unwrap().status.code(), Some(2), "neither --config nor --namespace");
+}
+
+fn review(version: &str) -> String {
+    serde_json::json!({
+        "apiVersion": version,
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "a-\"uid\"",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "operation": "CREATE",
+            "namespace": "ns",
+            "name": "pod",
+            "userInfo": {"username": "u"},
+            "object": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "pod", "labels": {"a": "CANARY"}},
+                "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "CANARY"}]}]},
+            },
+        },
+    })
+    .to_string()
+}
+
+/// The program itself.
+struct Process {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    log: String,
+    _secret: Secret,
+}
+
+impl Process {
+    fn start(flags: &[&str]) -> Self {
+        let secret = Secret::new();
+        secret.swap();
+        let Files { certificate, key } = secret.files();
+        let config = secret.directory.path().join("podgraft.yaml");
+        fs::write(&config, "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n").unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_podgraft"))
+            .args(["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"])
+            .args([Path::new("--config"), &config, Path::new("--tls-cert"), &certificate, Path::new("--tls-key"), &key])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr, log: String::new(), _secret: secret }
+    }
+
+    /// The next log line that says this.
+    fn line(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended: {}", self.log);
+            self.log += &line;
+            let line: serde_json::Value = serde_json::from_str(&line).expect("each line is an object");
+            if line["message"].as_str().is_some_and(|text| text.starts_with(message)) {
+                return line;
+            }
+        }
+    }
+
+    fn address(&mut self) -> std::net::SocketAddr {
+        self.line("listening")["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    fn end(&mut self) -> (Option<i32>, String) {
+        self.stderr.read_to_string(&mut self.log).unwrap();
+        (self.child.wait().unwrap().code(), self.log.clone())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 // === the reviewers ===
 
 type Judge = dyn Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync;
@@ -562,9 +730,9 @@ async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<App> {
     App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 
-fn rustls_error(secret: &Secret) -> String {
+fn start_error(secret: &Secret) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(start(Fixture::new(), secret)).unwrap_err().to_string()
+    format!("{:#}", runtime.block_on(start(Fixture::new(), secret)).unwrap_err())
 }
 
 impl Running {

@@ -5,20 +5,65 @@ use std::path::{Path, PathBuf};
 
 /// The core: pure and synchronous. Everything else under `src/` is shell.
 const CORE: &[&str] = &[
-    "config", "config.rs", "guards.rs", "json.rs", "layers.rs", "merge.rs", "mutate.rs", "mutate", "normalize.rs", "offline.rs",
-    "owners.rs", "patch.rs", "provenance.rs", "redact.rs", "render.rs", "review.rs", "schema.rs", "schema", "snapshot.rs",
-    "task.rs", "task", "template.rs", "yaml.rs",
+    "config",
+    "config.rs",
+    "guards.rs",
+    "json.rs",
+    "layers.rs",
+    "merge.rs",
+    "mutate.rs",
+    "mutate",
+    "normalize.rs",
+    "offline.rs",
+    "owners.rs",
+    "patch.rs",
+    "provenance.rs",
+    "redact.rs",
+    "render.rs",
+    "review.rs",
+    "schema.rs",
+    "schema",
+    "snapshot.rs",
+    "task.rs",
+    "task",
+    "template.rs",
+    "yaml.rs",
 ];
 
 /// What the core may not name: I/O, time, and those who do I/O.
 const FORBIDDEN: &[&str] = &[
-    "tokio", "axum", "hyper", "kube::", "wasmtime", "std::fs", "std::net", "std::env", "std::process", "std::thread", "Instant", "SystemTime",
-    "println!", "tracing",
+    "tokio",
+    "axum",
+    "hyper",
+    "kube::",
+    "wasmtime",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "Instant",
+    "SystemTime",
+    "println!",
+    "tracing",
 ];
 
 const SHELL: &[&str] = &[
-    "admin.rs", "admission.rs", "admission", "app.rs", "cli.rs", "cli", "lib.rs", "main.rs", "metrics.rs", "module.rs", "module",
-    "server.rs", "server", "watch.rs", "watch",
+    "admin.rs",
+    "admission.rs",
+    "admission",
+    "app.rs",
+    "cli.rs",
+    "cli",
+    "lib.rs",
+    "main.rs",
+    "metrics.rs",
+    "module.rs",
+    "module",
+    "server.rs",
+    "server",
+    "watch.rs",
+    "watch",
 ];
 
 fn root() -> &'static Path {
@@ -62,7 +107,10 @@ fn the_core_does_no_io() {
 fn every_source_is_core_or_shell() {
     for entry in fs::read_dir(root().join("src")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(CORE.contains(&name.as_str()) || SHELL.contains(&name.as_str()), "src/{name} is in neither list of tests/tidy.rs");
+        assert!(
+            CORE.contains(&name.as_str()) || SHELL.contains(&name.as_str()),
+            "src/{name} is in neither list of tests/tidy.rs"
+        );
     }
 }
 
@@ -79,12 +127,16 @@ fn every_case_folder_is_complete() {
 
 #[test]
 fn every_fixture_is_used() {
-    let tests: String = files(&root().join("tests"), ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let tests: String =
+        files(&root().join("tests"), ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for folder in ["clearml", "reviews"] {
         for entry in fs::read_dir(root().join("tests/fixtures").join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let is_fixture = name.ends_with(".yaml") || name.ends_with(".json");
-            assert!(!is_fixture || tests.contains(&format!("fixtures/{folder}")), "tests/fixtures/{folder}/{name} is in no test");
+            assert!(
+                !is_fixture || tests.contains(&format!("fixtures/{folder}")),
+                "tests/fixtures/{folder}/{name} is in no test"
+            );
         }
     }
 }
@@ -95,7 +147,10 @@ fn every_test_file_is_a_target() {
     for entry in fs::read_dir(root().join("tests")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let is_test = name.ends_with(".rs");
-        assert!(!is_test || manifest.contains(&format!("path = \"tests/{name}\"")), "tests/{name} is not in Cargo.toml");
+        assert!(
+            !is_test || manifest.contains(&format!("path = \"tests/{name}\"")),
+            "tests/{name} is not in Cargo.toml"
+        );
     }
 }
 
@@ -126,7 +181,9 @@ fn the_registration_selects_by_the_same_labels_as_the_task_table() {
 
 #[test]
 fn committed_modules_carry_no_paths_of_their_builder() {
-    for module in files(&root().join("policies"), ".wasm").iter().filter(|path| path.parent() == Some(&root().join("policies"))) {
+    for module in
+        files(&root().join("policies"), ".wasm").iter().filter(|path| path.parent() == Some(&root().join("policies")))
+    {
         let bytes = fs::read(module).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         for path in ["/home/", "/root/", "/work/", "/Users/", ".cargo/registry"] {

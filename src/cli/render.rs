@@ -10,47 +10,48 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bumpalo::Bump;
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde_json::Value;
 
+use super::diff::{self, Side};
+use super::load::load;
 use crate::json::Json;
 use crate::mutate::{self, Mutation, Stop};
+use crate::offline;
+use crate::offline::Sender;
 use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::Review;
 use crate::snapshot::Snapshot;
 use crate::yaml;
-use super::diff::{self, Side};
-use crate::{offline, watch};
-use crate::offline::Sender;
 
 /// Shows what the webhook would do to a pod, without any cluster.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  podgraft render -f pod.yaml --config podgraft.yaml -o diff")]
-pub struct RenderArgs {
+pub(super) struct Args {
     /// Pod manifest (YAML or JSON) or AdmissionReview (JSON); `-` is standard input
     #[arg(short, long, value_name = "POD|REVIEW")]
-    pub filename: PathBuf,
+    filename: PathBuf,
     /// Configuration file, or folder of configuration files
     #[arg(long, value_name = "FILE|DIR")]
-    pub config: PathBuf,
+    config: PathBuf,
     /// Folder with the template modules (*.wasm)
     #[arg(long, value_name = "DIR")]
-    pub policies: Option<PathBuf>,
+    policies: Option<PathBuf>,
     /// The pod's namespace; default: the manifest's own, else `default`
     #[arg(short, long)]
-    pub namespace: Option<String>,
+    namespace: Option<String>,
     /// Who creates the pod; default: a submitter of its task system, whose word counts
     #[arg(long = "as", value_name = "USER")]
-    pub user: Option<String>,
+    user: Option<String>,
     /// What to print
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
-    pub output: Output,
+    output: Output,
 }
 
 /// The forms of the result.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Output {
+enum Output {
     /// the pod as it comes back
     Yaml,
     /// the same as JSON
@@ -64,8 +65,8 @@ pub enum Output {
 }
 
 /// Runs the command. Exit code 0 is done, 1 is a rejected pod; an error is wrong usage or configuration.
-pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
-    let snapshot = watch::load_once(&args.config, args.policies.as_deref())?;
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let snapshot = load(&args.config, args.policies.as_deref())?;
     let body = review_text(read(&args.filename)?, args, &snapshot)?;
     let arena = Bump::new();
     let review = Review::parse(&body, &arena).map_err(anyhow::Error::msg)?;
@@ -83,7 +84,12 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
             print_untouched(args.output, review.object, &arena)?;
         }
         Err(Stop::Rejected(rejection)) => {
-            anstream::eprintln!("rejected ({}, {}): {}", rejection.reason.code(), rejection.reason.name(), rejection.message);
+            anstream::eprintln!(
+                "rejected ({}, {}): {}",
+                rejection.reason.code(),
+                rejection.reason.name(),
+                rejection.message
+            );
             return Ok(ExitCode::from(1));
         }
         Err(Stop::Slow(module)) => bail!("module {module} did not run"),
@@ -99,12 +105,14 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The review that the webhook would be sent.
-fn review_text(text: String, args: &RenderArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
+fn review_text(text: String, args: &Args, snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
     let file = args.filename.display();
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
     let given: Value = match serde_json::from_str(&text) {
         Ok(value) => value,
-        Err(_) => serde_saphyr::from_str_with_options(&text, options).map_err(|error| anyhow::anyhow!("{file}: {error}"))?,
+        Err(_) => {
+            serde_saphyr::from_str_with_options(&text, options).map_err(|error| anyhow::anyhow!("{file}: {error}"))?
+        }
     };
     let sender = Sender { namespace: args.namespace.as_deref(), user: args.user.as_deref() };
     if given["kind"] == "AdmissionReview" && sender.namespace.is_none() && sender.user.is_none() {

@@ -29,11 +29,10 @@ Examples:
     podgraft serve --config podgraft.yaml --listen 127.0.0.1:8443 --admin-listen 127.0.0.1:8080 \\
       --tls-cert certs/tls.crt --tls-key certs/tls.key
 
-SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then every request under way is
-answered. A second one ends at once.
+SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then
+every request under way is answered. A second one ends at once.
 
 Exit codes: 0 drained, 1 ended at once with requests under way, 2 wrong usage or configuration.")]
-#[group(id = "source", required = true, multiple = false, args = ["namespace", "config"])]
 pub(super) struct Args {
     /// Where the API server finds the webhook
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
@@ -51,13 +50,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
 
-    /// Take the configuration from the ConfigMaps of this namespace, podgraft's own
-    #[arg(long, value_name = "NS")]
-    namespace: Option<String>,
-
-    /// Take the configuration from this file, or from all files of this directory; no cluster is needed
-    #[arg(long, value_name = "FILE|DIR")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    configuration: Configuration,
 
     /// Modules (.wasm) that are too large for a ConfigMap
     #[arg(long, value_name = "DIR")]
@@ -76,6 +70,19 @@ pub(super) struct Args {
     /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "PODGRAFT_LOG")]
     log_level: EnvFilter,
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Configuration {
+    /// Take the configuration from the ConfigMaps of this namespace, podgraft's own
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+
+    /// Take the configuration from this file, or from all files of this directory; no cluster is needed
+    #[arg(long, value_name = "FILE|DIR")]
+    config: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -112,13 +119,19 @@ impl Args {
             admin_listen: self.admin_listen,
             files: Files { certificate: self.tls_cert, key: self.tls_key },
             policies: self.policies,
-            source: match (self.namespace, self.config) {
-                (_, Some(path)) => Source::Local(path),
-                (namespace, None) => Source::Cluster(namespace.unwrap_or_default()), // the group requires one of them
-            },
+            source: self.configuration.source(),
             drain_grace: self.drain_grace,
             timeouts: Timeouts::default(),
             limits: Limits::for_cores(cores),
+        }
+    }
+}
+
+impl Configuration {
+    fn source(self) -> Source {
+        match (self.namespace, self.config) {
+            (_, Some(path)) => Source::Local(path),
+            (namespace, None) => Source::Cluster(namespace.unwrap_or_default()), // clap requires one of them
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct Files {
 #[non_exhaustive]
 pub enum Error {
     /// a file cannot be read
-    #[error("{flag} {}: cannot be read: {source}", path.display())]
+    #[error("{flag} {}: cannot be read", path.display())]
     Read {
         /// the flag that named it
         flag: &'static str,
@@ -136,7 +136,8 @@ impl Certificates {
                     current.pair = pair;
                 }
                 Err(error) => {
-                    error!(%error, "certificate not reloaded, the one before goes on serving");
+                    let error = anyhow::Error::from(error); // prints its source too
+                    error!(error = format!("{error:#}"), "certificate not reloaded, the one before goes on serving");
                     self.metrics.certificate_failed();
                 }
             }

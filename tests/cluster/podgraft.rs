@@ -72,7 +72,8 @@ impl Podgraft {
     pub(crate) fn get(&self, path: &str) -> Result<(u16, String), String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).map_err(|error| error.to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: podgraft\r\nConnection: close\r\n\r\n").map_err(|error| error.to_string())?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: podgraft\r\nConnection: close\r\n\r\n")
+            .map_err(|error| error.to_string())?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply).map_err(|error| error.to_string())?;
         let (head, body) = reply.split_once("\r\n\r\n").ok_or("no HTTP reply")?;
@@ -116,7 +117,9 @@ impl Podgraft {
     pub(crate) fn terminate(mut self) -> Result<ExitStatus, String> {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().map_err(|error| error.to_string())?;
-        wait_until("podgraft's end", Duration::from_secs(60), || self.child.try_wait().map_err(|error| error.to_string()))
+        wait_until("podgraft's end", Duration::from_secs(60), || {
+            self.child.try_wait().map_err(|error| error.to_string())
+        })
     }
 }
 

@@ -1,0 +1,390 @@
+//! A new [`Snapshot`] from what was read and from the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::cursor::Cursor;
+use super::modules::{self, Compile, Modules, Store, hex};
+use super::read::{self, Docs, Input};
+use super::report::{Problem, Report};
+use super::sections::{Part, Sections};
+use super::systems;
+use super::units::{self, World};
+use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
+use crate::task::canonical_queue_name;
+
+/// Makes snapshots and remembers what was good.
+#[derive(Default)]
+pub struct Builder {
+    previous: Arc<Snapshot>,
+    problems: Vec<Problem>,
+    /// the last good version of every module, used or not
+    modules: BTreeMap<String, Arc<Module>>,
+    /// the file that each unit was last seen in
+    origins: BTreeMap<Source, Arc<str>>,
+    /// the files that `systems`, `taskConfig`… were last seen in
+    whole: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
+}
+
+/// What came of a build.
+pub struct Built {
+    /// what serves now
+    pub snapshot: Arc<Snapshot>,
+    /// everything that is wrong, by file and line
+    pub problems: Vec<Problem>,
+    /// whether the input differs from the build before
+    pub changed: bool,
+    /// whether every file could be taken apart; when not, there may be units that nobody knows of
+    pub readable: bool,
+    /// files that hold a GraftConfig
+    pub files: usize,
+}
+
+impl Builder {
+    /// Builds. The base, environments, queues and modules that are wrong stay at their last good version.
+    pub fn build(&mut self, input: &Input, compile: &Compile<'_>) -> Built {
+        let known: BTreeSet<&str> =
+            self.origins.values().chain(self.whole.values().flatten()).map(|file| &**file).collect();
+        let docs = read::read(input, &|name| known.contains(name));
+        let store = Store::new(input.wasm.iter().chain(&docs.wasm));
+        let digest = digest(&docs, &store, &input.namespace);
+        let changed = digest != self.previous.digest;
+        let sections = Sections::of(&docs.docs);
+        let torn: BTreeSet<Arc<str>> = docs.torn.union(&sections.torn).cloned().collect();
+        if changed {
+            let mut problems = [docs.problems.as_slice(), &sections.problems].concat();
+            let mut pass = Pass { builder: self, torn: &torn, problems: &mut problems, origins: BTreeMap::new() };
+            let mut snapshot = pass.run(&sections, &store, compile);
+            let origins = pass.origins;
+            snapshot.generation = self.previous.generation + 1;
+            snapshot.digest = digest;
+            snapshot.namespace.clone_from(&input.namespace);
+            problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            self.origins = origins;
+            self.previous = Arc::new(snapshot);
+            self.problems = problems;
+        }
+        Built {
+            snapshot: Arc::clone(&self.previous),
+            problems: self.problems.clone(),
+            changed,
+            readable: torn.is_empty(),
+            files: docs.docs.len(),
+        }
+    }
+}
+
+/// First 12 hex digits over names, texts and module digests, in an order of their own.
+fn digest(docs: &Docs, store: &Store<'_>, namespace: &str) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        // lengths in front, or "a"+"bc" would be "ab"+"c"
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    };
+    add(namespace);
+    docs.texts.iter().for_each(|(file, text)| {
+        add(file);
+        add(text);
+    });
+    store.digests().for_each(|(name, digest)| {
+        add(name);
+        add(digest);
+    });
+    let mut text = hex(&hash.finalize());
+    text.truncate(12);
+    text
+}
+
+/// One build under way.
+struct Pass<'p> {
+    builder: &'p mut Builder,
+    torn: &'p BTreeSet<Arc<str>>,
+    problems: &'p mut Vec<Problem>,
+    origins: BTreeMap<Source, Arc<str>>,
+}
+
+impl Pass<'_> {
+    fn run(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Snapshot {
+        let previous = Arc::clone(&self.builder.previous);
+        let modules = self.modules(sections, store, compile);
+        let systems = self.systems(sections, &previous);
+        let mut world =
+            World { modules: &modules, systems: &systems, base: None, environment_volumes: BTreeSet::new() };
+        let base = self.base(sections, &world, &previous);
+        world.base = base.as_ref();
+        let environments = self.environments(sections, &world, &previous);
+        let good = environments.iter().filter_map(|unit| unit.good.as_ref());
+        world.environment_volumes = good.flat_map(units::volumes_of).collect();
+        let queues = self.queues(sections, &world, &previous);
+        Snapshot {
+            task_config: self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config),
+            providers_info: self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info),
+            unknown_queue: self.unknown_queue(sections, previous.unknown_queue),
+            systems,
+            base,
+            environments,
+            queues,
+            ..Snapshot::default()
+        }
+    }
+
+    /// Decodes a unit and decides which version serves.
+    fn unit<T>(
+        &mut self,
+        source: Source,
+        path: String,
+        parts: &[Part<'_>],
+        previous: Option<&Arc<T>>,
+        decode: impl FnOnce(&Cursor<'_>) -> Option<T>,
+    ) -> Option<Unit<T>> {
+        let (part, others) = parts.split_last()?;
+        let report = Report::new(part.file);
+        for other in others {
+            report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
+        }
+        let fresh = decode(&Cursor::new(part.node, path, &report));
+        self.origins.insert(source.clone(), Arc::clone(part.file));
+        let fresh = fresh.filter(|_| report.is_clean()).map(Arc::new);
+        let error = self.note(report);
+        let good = fresh.or_else(|| previous.cloned());
+        Some(Unit { source, good, error })
+    }
+
+    /// Takes a report's problems over; gives them as a unit's error.
+    fn note(&mut self, report: Report) -> Option<String> {
+        let problems = report.into_problems();
+        let error = problems.first().map(|first| match problems.len() {
+            1 => first.to_string(),
+            more => format!("{first} (and {} more)", more - 1),
+        });
+        self.problems.extend(problems);
+        error
+    }
+
+    /// A unit that is gone: really removed, unless its file cannot be taken apart.
+    fn keep<T>(&mut self, source: &Source, good: Option<&Arc<T>>) -> Option<Unit<T>> {
+        if self.origins.contains_key(source) {
+            return None;
+        }
+        let file = self.builder.origins.get(source).filter(|file| self.torn.contains(*file))?;
+        let problem = self.problems.iter().find(|problem| problem.file == *file);
+        let error = problem.map_or_else(|| format!("{file} cannot be read"), Problem::to_string);
+        self.origins.insert(source.clone(), Arc::clone(file));
+        Some(Unit { source: source.clone(), good: good.cloned(), error: Some(error) })
+    }
+
+    fn modules(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Modules {
+        let last = std::mem::take(&mut self.builder.modules);
+        let mut modules = Modules::default();
+        let mut good = BTreeMap::new();
+        for (name, parts) in &sections.modules {
+            let previous = last.get(*name);
+            let decode = |cursor: &Cursor<'_>| modules::decode(name, cursor, store, previous, compile);
+            let unit = self.unit(Source::Module((*name).into()), format!("modules.{name}"), parts, previous, decode);
+            let Some(unit) = unit else { continue };
+            match (&unit.error, &unit.good) {
+                (None, Some(module)) => _ = modules.sound.insert((*name).into(), Arc::clone(module)),
+                _ => _ = modules.broken.insert((*name).into()),
+            }
+            good.extend(unit.good.map(|module| ((*name).to_owned(), module)));
+        }
+        let gone: Vec<_> = self.builder.origins.keys().filter_map(module_name).collect();
+        for name in gone {
+            if self.keep(&Source::Module(name.clone()), last.get(&name)).is_some() {
+                good.extend(last.get(&name).map(|module| (name.clone(), Arc::clone(module))));
+                modules.broken.insert(name);
+            }
+        }
+        self.builder.modules = good;
+        modules
+    }
+
+    fn base(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Option<Unit<Graft>> {
+        let good = previous.base.as_ref().and_then(|unit| unit.good.as_ref());
+        let unit = self
+            .unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| units::base(cursor, world));
+        unit.or_else(|| self.keep(&Source::Base, good))
+    }
+
+    fn environments(
+        &mut self,
+        sections: &Sections<'_>,
+        world: &World<'_>,
+        previous: &Snapshot,
+    ) -> Vec<Unit<Environment>> {
+        let last: BTreeMap<&Source, &Unit<Environment>> =
+            previous.environments.iter().map(|unit| (&unit.source, unit)).collect();
+        let mut found = Vec::new();
+        for (name, parts) in &sections.environments {
+            let source = Source::Environment((*name).into());
+            let good = last.get(&source).and_then(|unit| unit.good.as_ref());
+            found.extend(self.unit(source, format!("environments.{name}"), parts, good, |cursor| {
+                units::environment(name, cursor, world)
+            }));
+        }
+        found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.good.as_ref())));
+        found.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        found
+    }
+
+    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Queues {
+        let all = previous.queues.by_name.values().chain(previous.queues.by_id.values());
+        let last: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
+        let names = Names::of(sections);
+        let mut queues = Queues::default();
+        for (name, parts) in &sections.queues {
+            let source = Source::Queue((*name).into());
+            let good = last.get(&source).and_then(|unit| unit.good.as_ref());
+            let unit = self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
+                names.clash(name).iter().for_each(|message| cursor.error(message));
+                units::queue(name, cursor, world)
+            });
+            let Some(unit) = unit else { continue };
+            file_queue(&mut queues, &unit, names.id_of(name), !names.is_shared(name));
+        }
+        for (source, unit) in last {
+            if let Some(unit) = self.keep(source, unit.good.as_ref()) {
+                file_queue(&mut queues, &unit, None, true);
+            }
+        }
+        queues
+    }
+
+    /// Whether a section that is no unit can be trusted; notes the files that it is in.
+    fn whole_is_sound(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Report>) -> bool {
+        let files: BTreeSet<_> = parts.iter().map(|part| Arc::clone(part.file)).collect();
+        let lost = self.builder.whole.get(key).is_some_and(|before| before.intersection(self.torn).next().is_some());
+        let known = self.builder.whole.entry(key).or_default();
+        if lost {
+            known.extend(files);
+        } else {
+            *known = files;
+        }
+        let clean = reports.iter().all(Report::is_clean);
+        reports.into_iter().for_each(|report| _ = self.note(report));
+        clean && !lost
+    }
+
+    fn systems(&mut self, sections: &Sections<'_>, previous: &Snapshot) -> Vec<System> {
+        let mut reports = Vec::new();
+        let mut found = Vec::new();
+        for (name, parts) in &sections.systems {
+            let Some((part, others)) = parts.split_last() else { continue };
+            let report = Report::new(part.file);
+            let path = format!("systems.{name}");
+            for other in others {
+                report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
+            }
+            found.extend(systems::system(name, &Cursor::new(part.node, path, &report)));
+            reports.push(report);
+        }
+        let parts: Vec<_> = sections.systems.values().flatten().collect();
+        let sound = self.whole_is_sound("systems", &parts, reports);
+        // before the first good version there is nothing but the stock
+        match sound || previous.systems.is_empty() {
+            true => systems::with_stock(if sound { found } else { Vec::new() }),
+            false => previous.systems.clone(),
+        }
+    }
+
+    fn vaults(&mut self, key: &'static str, tree: &'static str, parts: &[Part<'_>], previous: &[Vault]) -> Vec<Vault> {
+        let mut reports = Vec::new();
+        let mut found = Vec::new();
+        for part in parts {
+            let report = Report::new(part.file);
+            found.extend(systems::vaults(&Cursor::new(part.node, key, &report), tree));
+            reports.push(report);
+        }
+        systems::sort_vaults(&mut found);
+        let parts: Vec<_> = parts.iter().collect();
+        if self.whole_is_sound(key, &parts, reports) { found } else { previous.to_vec() }
+    }
+
+    fn unknown_queue(&mut self, sections: &Sections<'_>, previous: UnknownQueue) -> UnknownQueue {
+        let parts: Vec<_> = sections.unknown_queue.iter().collect();
+        let mut reports = Vec::new();
+        let mut found = None;
+        for (i, part) in parts.iter().enumerate() {
+            let report = Report::new(part.file);
+            let cursor = Cursor::new(part.node, "unknownQueue", &report);
+            for other in parts.iter().take(i) {
+                cursor.error(format!("is also defined in {}:{}", other.file, other.at.line));
+            }
+            found = systems::unknown_queue(&cursor);
+            reports.push(report);
+        }
+        if self.whole_is_sound("unknownQueue", &parts, reports) { found.unwrap_or_default() } else { previous }
+    }
+}
+
+fn module_name(source: &Source) -> Option<String> {
+    match source {
+        Source::Module(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// The order in which environments are laid.
+fn rank(unit: &Unit<Environment>) -> (i64, &Source) {
+    (unit.good.as_ref().map_or(0, |environment| environment.priority), &unit.source)
+}
+
+/// Files a queue under its id and its name; where two want one place, the one that serves has it.
+fn file_queue(queues: &mut Queues, unit: &Unit<Queue>, id: Option<&str>, by_name: bool) {
+    let Source::Queue(name) = &unit.source else { return };
+    let id = unit.good.as_ref().and_then(|queue| queue.id.as_deref()).or(id);
+    let name = Some(canonical_queue_name(name)).filter(|name| by_name && !name.is_empty());
+    for (map, key) in [(&mut queues.by_id, id.map(str::to_owned)), (&mut queues.by_name, name)] {
+        let Some(key) = key else { continue };
+        if map.get(&key).is_none_or(|other| other.good.is_none()) {
+            map.insert(key, unit.clone());
+        }
+    }
+}
+
+/// What pods call the queues of a configuration.
+struct Names<'a> {
+    by_id: BTreeMap<&'a str, Vec<&'a str>>,
+    by_label: BTreeMap<String, Vec<&'a str>>,
+    ids: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(sections: &Sections<'a>) -> Self {
+        let mut names = Self { by_id: BTreeMap::new(), by_label: BTreeMap::new(), ids: BTreeMap::new() };
+        for (name, parts) in &sections.queues {
+            names.by_label.entry(canonical_queue_name(name)).or_default().push(name);
+            if let Some(id) = parts.iter().find_map(|part| part.node.text("id")) {
+                names.by_id.entry(id).or_default().push(name);
+                names.ids.insert(name, id);
+            }
+        }
+        names
+    }
+
+    fn id_of(&self, name: &str) -> Option<&'a str> {
+        self.ids.get(name).copied()
+    }
+
+    /// Whether other queues have the same label; their ids tell them apart then.
+    fn is_shared(&self, name: &str) -> bool {
+        let label = canonical_queue_name(name);
+        !label.is_empty() && self.by_label.get(&label).is_some_and(|names| names.len() > 1)
+    }
+
+    /// Why pods could not tell this queue from another.
+    fn clash(&self, name: &str) -> Option<String> {
+        let other = |names: &[&'a str]| names.iter().find(|other| **other != name).copied();
+        if let Some((id, other)) = self.id_of(name).and_then(|id| Some((id, other(self.by_id.get(id)?)?))) {
+            return Some(format!("has the id `{id}`, as queues.{other} has"));
+        }
+        let label = canonical_queue_name(name);
+        let names = self.by_label.get(&label).filter(|_| !label.is_empty())?;
+        let nameless = names.iter().any(|name| !self.ids.contains_key(name));
+        let other = other(names).filter(|_| nameless)?;
+        Some(format!("is `{label}` in a pod's label, as queues.{other} is: give the id of both"))
+    }
+}

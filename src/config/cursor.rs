@@ -1,0 +1,246 @@
+//! Decoding by hand: a [`Cursor`] stands on one value and knows its path; [`Fields`] takes a mapping apart
+//! and refuses what nobody asked for. Both go on after an error, so that one load shows them all.
+
+use serde_json::Value;
+
+use super::node::{Key, Node, Position, Tree};
+use super::report::Report;
+use super::spell;
+
+/// One value of a file.
+#[derive(Clone)]
+pub(crate) struct Cursor<'a> {
+    pub(crate) node: &'a Node,
+    /// `queues.x.env[0]`
+    pub(crate) path: String,
+    pub(crate) report: &'a Report,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Report) -> Self {
+        Self { node, path: path.into(), report }
+    }
+
+    pub(crate) fn error(&self, message: impl Into<String>) {
+        self.report.add(self.node.at, &self.path, message);
+    }
+
+    fn child(&self, key: &str, node: &'a Node) -> Self {
+        // a key with a dot (label keys, mostly) would read as several
+        let path = match key.contains('.') {
+            true => format!("{}['{key}']", self.path),
+            false if self.path.is_empty() => key.to_owned(),
+            false => format!("{}.{key}", self.path),
+        };
+        Self { node, path, report: self.report }
+    }
+
+    /// The value under `key`, when this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<Self> {
+        let node = self.node.get(key).filter(|node| !matches!(node.tree, Tree::Null))?;
+        Some(self.child(key, node))
+    }
+
+    /// The entries that are set, when this is a mapping.
+    pub(crate) fn set_entries(&self) -> impl Iterator<Item = (&'a str, Self)> {
+        let entries = match &self.node.tree {
+            Tree::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        let set = entries.iter().filter(|(_, node)| !matches!(node.tree, Tree::Null));
+        set.map(|(key, node)| (key.text.as_str(), self.child(&key.text, node)))
+    }
+
+    /// The elements of a list; none, and a problem, when it is something else.
+    pub(crate) fn list(&self) -> Vec<Cursor<'a>> {
+        match &self.node.tree {
+            Tree::List(nodes) => nodes
+                .iter()
+                .enumerate()
+                .map(|(i, node)| Self { node, path: format!("{}[{i}]", self.path), report: self.report })
+                .collect(),
+            _ => {
+                self.error(format!("must be a list, not {}", self.node.kind()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The entries of a mapping whose keys are names of the user's.
+    pub(crate) fn entries(&self) -> Vec<(&'a Key, Cursor<'a>)> {
+        match &self.node.tree {
+            Tree::Map(entries) => entries.iter().map(|(key, node)| (key, self.child(&key.text, node))).collect(),
+            _ => {
+                self.error(format!("must be a mapping, not {}", self.node.kind()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A string; a scalar that YAML reads as something else gets the fix named.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        match &self.node.tree {
+            Tree::Text(text) => Some(text),
+            Tree::Bool(_) | Tree::Number(_) => {
+                self.error(format!("must be a string, but YAML reads {} here: put it in quotes", self.node.kind()));
+                None
+            }
+            _ => {
+                self.error(format!("must be a string, not {}", self.node.kind()));
+                None
+            }
+        }
+    }
+
+    /// A string that is not empty.
+    pub(crate) fn name(&self) -> Option<&'a str> {
+        let text = self.text()?;
+        if text.is_empty() {
+            self.error("must not be empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A list of strings.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.list().iter().filter_map(Cursor::name).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.node.tree {
+            Tree::Bool(value) => Some(value),
+            _ => {
+                self.error(format!("must be true or false, not {}", self.node.kind()));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn integer(&self) -> Option<i64> {
+        let number = match &self.node.tree {
+            Tree::Number(number) => number.as_i64(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.error("must be a whole number");
+        }
+        number
+    }
+
+    /// One of a closed set of words; `later` are words that the documentation knows and this version does not.
+    pub(crate) fn word<T: Copy>(&self, words: &[(&'static str, T)], later: &[&str]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        if later.contains(&text) {
+            self.error(format!("{text} is not supported yet"));
+            return None;
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.error(format!("must be {}{}", names.join(" or "), spell::hint(text, names.iter().copied())));
+        None
+    }
+
+    /// The value as it is, checked for placeholders only.
+    pub(crate) fn plain(&self) -> Value {
+        self.refuse_placeholders();
+        self.node.to_json()
+    }
+
+    /// Placeholders come later; taken literally today, they would change their meaning then.
+    pub(crate) fn refuse_placeholders(&self) {
+        match &self.node.tree {
+            Tree::Text(text) if has_placeholder(text) => self.error("placeholders are not supported yet"),
+            Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
+            Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),
+            _ => {}
+        }
+    }
+
+    /// A mapping with a closed set of keys.
+    pub(crate) fn fields(&self) -> Option<Fields<'a>> {
+        match &self.node.tree {
+            Tree::Map(entries) => Some(Fields { cursor: self.clone(), entries, known: Vec::new() }),
+            // `queues: {gpu: }` is a queue that wants nothing of its own
+            Tree::Null => Some(Fields { cursor: self.clone(), entries: &[], known: Vec::new() }),
+            _ => {
+                self.error(format!("must be a mapping, not {}", self.node.kind()));
+                None
+            }
+        }
+    }
+}
+
+/// Shell text survives: only the documented roots are placeholders.
+fn has_placeholder(text: &str) -> bool {
+    const ROOTS: [&str; 7] = ["task.", "queue.", "pod.", "params.", "task_config.", "providers_info.", "CLEARML_"];
+    text.split("${").skip(1).any(|rest| ROOTS.iter().any(|root| rest.starts_with(root)))
+}
+
+/// A mapping that is being taken apart. Whoever made it calls [`Fields::finish`].
+pub(crate) struct Fields<'a> {
+    pub(crate) cursor: Cursor<'a>,
+    entries: &'a [(Key, Node)],
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of `key`; absent and null are the same, as they are to Kubernetes.
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Cursor<'a>> {
+        self.known.push(key);
+        let (_, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
+        (!matches!(node.tree, Tree::Null)).then(|| self.cursor.child(key, node))
+    }
+
+    /// The same for a key that must be there.
+    pub(crate) fn require(&mut self, key: &'static str) -> Option<Cursor<'a>> {
+        let found = self.take(key);
+        if found.is_none() {
+            self.cursor.error(format!("key `{key}` is missing"));
+        }
+        found
+    }
+
+    /// The same for a key that is Helm's `default`: an empty value is not set.
+    pub(crate) fn take_filled(&mut self, key: &'static str) -> Option<Cursor<'a>> {
+        self.take(key).filter(|cursor| !cursor.node.is_empty())
+    }
+
+    /// Keys that the documentation knows and this version does not.
+    pub(crate) fn later(&mut self, keys: impl IntoIterator<Item = &'static str>) {
+        for name in keys.into_iter().filter(|name| !self.known.contains(name)).collect::<Vec<_>>() {
+            if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
+                self.error(key.at, format!("key `{name}` is not supported yet"));
+            }
+            self.known.push(name);
+        }
+    }
+
+    /// Refuses every key that nobody asked for, with the nearest one.
+    pub(crate) fn finish(self) {
+        for (key, node) in self.entries.iter().filter(|(key, _)| !self.known.contains(&key.text.as_str())) {
+            let path = self.cursor.child(&key.text, node).path;
+            let hint = spell::hint(&key.text, self.known.iter().copied());
+            self.cursor.report.add(key.at, &path, format!("unknown key{hint}"));
+        }
+    }
+
+    pub(crate) fn error(&self, at: Position, message: impl Into<String>) {
+        self.cursor.report.add(at, &self.cursor.path, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_placeholder;
+
+    #[test]
+    fn shell_text_is_no_placeholder() {
+        assert!(has_placeholder("a-${task.id}"));
+        assert!(has_placeholder("$${pod.name}"));
+        assert!(has_placeholder("${HOME} ${CLEARML_QUEUE_ID}"));
+        assert!(!has_placeholder("${HOME}/${queue}/$task.id"));
+    }
+}

@@ -1,0 +1,244 @@
+//! What a unit lays over a pod: the templates, claims and modules of the base, an environment or a queue.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::claims::{self, Claim};
+use super::cursor::{Cursor, Fields};
+use super::modules::Modules;
+use super::node::Position;
+use super::parts::MountRef;
+use super::template::{self, FLAT_KEYS, Place, Template};
+use crate::snapshot::{Conflict, Graft, Layer, Source};
+
+/// `merge`: what a layer of a queue does with the base's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// both apply
+    Strategic,
+    /// the base's value of a key that the layer sets does not
+    Replace,
+}
+
+/// A unit's own part, decoded.
+pub(crate) struct Laid<'a> {
+    pub(crate) graft: Graft,
+    /// for the search for their volumes
+    pub(crate) mounts: Vec<MountRef<'a>>,
+    /// keys of the base that do not apply beside this
+    pub(crate) replaced: BTreeSet<&'static str>,
+}
+
+/// Who is being decoded.
+pub(crate) struct Owner<'b> {
+    pub(crate) source: Source,
+    /// where its layers stand, unless they have a key of their own
+    pub(crate) at: Position,
+    pub(crate) modules: &'b Modules,
+}
+
+/// `conflict` and `merge` as written.
+struct Rule {
+    conflict: Option<Conflict>,
+    merge: Option<Merge>,
+}
+
+impl Rule {
+    fn take(fields: &mut Fields<'_>) -> Self {
+        let conflicts = [("Keep", Conflict::Keep), ("Override", Conflict::Override)];
+        let conflict = fields.take("conflict").and_then(|cursor| cursor.word(&conflicts, &["Deny"]));
+        let merges = [("Strategic", Merge::Strategic), ("Replace", Merge::Replace)];
+        let merge = fields.take("merge").and_then(|cursor| {
+            let merge = cursor.word(&merges, &[])?;
+            if merge == Merge::Replace && !cursor.path.starts_with("queues.") {
+                cursor.error("Replace is about a queue and the base; here it has nothing to replace");
+            }
+            Some(merge)
+        });
+        Self { conflict, merge }
+    }
+}
+
+/// A template with what its place in the file gives it.
+struct Entry<'a> {
+    template: Template<'a>,
+    at: Position,
+    conflict: Conflict,
+    merge: Merge,
+}
+
+/// `basePodTemplate`: the flat form with the unit's other keys beside it.
+pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
+    let rule = Rule::take(fields);
+    let claims = take_claims(fields);
+    let template = template::flat(fields, &claimed(&claims));
+    let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
+    lay(fields, owner, &rule, vec![entry], &claims, Conflict::Keep)
+}
+
+/// An environment: `podTemplate`.
+pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
+    let rule = Rule::take(fields);
+    let claims = take_claims(fields);
+    let entries = take_pod_template(fields, &claims).into_iter().collect();
+    fields.later(["template", "templateOverrides", "queue", "levelMode"]);
+    lay(fields, owner, &rule, entries, &claims, Conflict::Keep)
+}
+
+/// A queue: `podTemplate`, and `templateOverrides` over it.
+pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
+    let rule = Rule::take(fields);
+    let claims = take_claims(fields);
+    let mut entries: Vec<_> = take_pod_template(fields, &claims).into_iter().collect();
+    if let Some(cursor) = fields.take("templateOverrides")
+        && let Some(mut keys) = cursor.fields()
+    {
+        let template = template::flat(&mut keys, &claimed(&claims));
+        keys.finish();
+        let at = cursor.node.at;
+        entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
+    }
+    fields.later(["template", "levelMode", "queueSettings"]);
+    // a claim for a volume that the pod brings is meant to win over it, as ClearML's own hook does
+    lay(fields, owner, &rule, entries, &claims, Conflict::Override)
+}
+
+fn take_claims<'a>(fields: &mut Fields<'a>) -> Vec<Claim<'a>> {
+    fields.take("claims").map(|cursor| claims::decode(&cursor)).unwrap_or_default()
+}
+
+fn claimed<'c>(claims: &'c [Claim<'_>]) -> BTreeSet<&'c str> {
+    claims.iter().map(|claim| claim.volume).collect()
+}
+
+fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>]) -> Option<Entry<'a>> {
+    let cursor = fields.take("podTemplate")?;
+    let template = template::full(&cursor, &claimed(claims));
+    let at = cursor.node.at;
+    Some(Entry { template, at, conflict: Conflict::Keep, merge: Merge::Strategic })
+}
+
+/// Claims into layers, layers and modules into a graft. `alone` is the rule of claims without a template.
+fn lay<'a>(
+    fields: &mut Fields<'a>,
+    owner: &Owner<'_>,
+    rule: &Rule,
+    mut entries: Vec<Entry<'a>>,
+    claims: &[Claim<'a>],
+    alone: Conflict,
+) -> Laid<'a> {
+    // before the claims: a claim adds to the base's volumes, it does not replace them
+    let replacing = entries.iter().filter(|entry| rule.merge.unwrap_or(entry.merge) == Merge::Replace);
+    let replaced = replacing.flat_map(|entry| set_keys(&entry.template.fragment)).collect();
+    for claim in claims {
+        place_claim(claim, &mut entries, alone);
+    }
+    let modules = fields.take("modules").map(|cursor| owner.modules.find_all(&cursor)).unwrap_or_default();
+    let mut mounts = Vec::new();
+    let mut layers = Vec::new();
+    for entry in entries {
+        mounts.extend(entry.template.mounts);
+        if entry.template.fragment.as_object().is_none_or(serde_json::Map::is_empty) {
+            continue;
+        }
+        layers.push(Layer {
+            source: owner.source.clone(),
+            file: Arc::clone(&fields.cursor.report.file),
+            line: entry.at.line,
+            conflict: rule.conflict.unwrap_or(entry.conflict),
+            explicit: rule.conflict.is_some(),
+            fragment: entry.template.fragment,
+        });
+    }
+    Laid { graft: Graft { layers, modules }, mounts, replaced }
+}
+
+/// Into the template that has the volume, else the last one, else one of its own.
+fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Conflict) {
+    let mut laid = false;
+    for entry in entries.iter_mut() {
+        laid |= claim.lay_over(&mut entry.template.fragment);
+    }
+    if laid {
+        return;
+    }
+    if let Some(entry) = entries.last_mut() {
+        let spec = &mut entry.template.fragment["spec"];
+        match spec["volumes"].as_array_mut() {
+            Some(volumes) => volumes.push(claim.to_volume()),
+            None => spec["volumes"] = json!([claim.to_volume()]),
+        }
+        return;
+    }
+    let template = Template { fragment: json!({"spec": {"volumes": [claim.to_volume()]}}), mounts: Vec::new() };
+    entries.push(Entry { template, at: claim.cursor.node.at, conflict: alone, merge: Merge::Strategic });
+}
+
+/// The flat form's keys that a fragment sets.
+fn set_keys(fragment: &Value) -> Vec<&'static str> {
+    let primary = primary_of(fragment);
+    let set = |place, key| match place {
+        Place::Metadata => fragment.get("metadata").is_some_and(|part| part.get(key).is_some()),
+        Place::Spec => fragment.get("spec").is_some_and(|part| part.get(key).is_some()),
+        Place::Primary => primary.is_some_and(|part| part.get(key).is_some()),
+    };
+    FLAT_KEYS.iter().filter(|(key, place)| set(*place, *key)).map(|(key, _)| *key).collect()
+}
+
+/// The entry for the primary container.
+fn primary_of(fragment: &Value) -> Option<&Value> {
+    let containers = fragment.pointer("/spec/containers")?.as_array()?;
+    containers.iter().find(|container| container["name"] == crate::snapshot::PRIMARY)
+}
+
+/// The base without the keys that a queue replaces; none when nothing is left of it.
+pub(crate) fn without(base: &Layer, replaced: &BTreeSet<&'static str>) -> Option<Layer> {
+    let mut layer = base.clone();
+    for (key, place) in FLAT_KEYS.iter().filter(|(key, _)| replaced.contains(key)) {
+        let part = match place {
+            Place::Metadata => layer.fragment.get_mut("metadata"),
+            Place::Spec => layer.fragment.get_mut("spec"),
+            Place::Primary => layer.fragment.pointer_mut("/spec/containers/0"),
+        };
+        part.and_then(Value::as_object_mut).map(|part| part.remove(*key));
+    }
+    prune(&mut layer.fragment);
+    (!layer.fragment.as_object().is_none_or(serde_json::Map::is_empty)).then_some(layer)
+}
+
+/// Drops what removing keys left empty.
+fn prune(fragment: &mut Value) {
+    let Some(fragment) = fragment.as_object_mut() else { return };
+    if let Some(spec) = fragment.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("containers").is_some_and(|list| list[0].as_object().is_some_and(|entry| entry.len() == 1))
+    {
+        spec.remove("containers");
+    }
+    fragment.retain(|_, part| part.as_object().is_none_or(|part| !part.is_empty()));
+}
+
+/// The names of a fragment's volumes.
+pub(crate) fn volume_names(fragment: &Value) -> impl Iterator<Item = &str> {
+    let list = fragment.pointer("/spec/volumes").and_then(Value::as_array);
+    let stays = |volume: &&Value| volume.get("$patch").is_none_or(|directive| directive != "delete");
+    list.into_iter().flatten().filter(stays).filter_map(|volume| volume["name"].as_str())
+}
+
+/// The names of the volumes that a fragment's containers mount.
+pub(crate) fn mounted_names(fragment: &Value) -> impl Iterator<Item = &str> {
+    let lists = ["/spec/containers", "/spec/initContainers"].into_iter();
+    let containers = lists.filter_map(|path| fragment.pointer(path)?.as_array()).flatten();
+    let mounts = containers.filter_map(|container| container.get("volumeMounts")?.as_array()).flatten();
+    mounts.filter_map(|mount| mount.get("name")?.as_str())
+}
+
+/// Refuses mounts whose volume no layer brings that this unit is laid over or with.
+pub(crate) fn check_mounts(mounts: &[MountRef<'_>], volumes: &BTreeSet<&str>) {
+    for mount in mounts.iter().filter(|mount| !volumes.contains(mount.volume)) {
+        let hint = super::spell::hint(mount.volume, volumes.iter().copied());
+        let message = format!("volume `{}` is defined neither here nor in what this lies over{hint}", mount.volume);
+        Cursor::error(&mount.cursor, message);
+    }
+}

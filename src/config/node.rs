@@ -1,0 +1,90 @@
+//! A configuration file as a tree in which every key and value knows where it stands.
+
+use serde_json::{Map, Number, Value};
+
+/// A place in a file, from 1; 0 is nowhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// line, from 1
+    pub line: u32,
+    /// column in characters, from 1
+    pub column: u32,
+}
+
+/// A value and where it begins. Without `Debug` on purpose: it may hold secrets.
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) tree: Tree,
+}
+
+/// What a [`Node`] holds.
+pub(crate) enum Tree {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// A mapping's key.
+pub(crate) struct Key {
+    pub(crate) at: Position,
+    pub(crate) text: String,
+}
+
+impl Node {
+    /// The value under `key`, if this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        match &self.tree {
+            Tree::Map(entries) => entries.iter().find_map(|(k, node)| (k.text == key).then_some(node)),
+            _ => None,
+        }
+    }
+
+    /// The text under `key`.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key).map(|node| &node.tree) {
+            Some(Tree::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is, for an error: never the value itself, which may be a secret.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.tree {
+            Tree::Null => "nothing",
+            Tree::Bool(_) => "a boolean",
+            Tree::Number(_) => "a number",
+            Tree::Text(_) => "a string",
+            Tree::List(_) => "a list",
+            Tree::Map(_) => "a mapping",
+        }
+    }
+
+    /// Nothing, `{}`, `[]` or `""`: what Helm's `default` takes for not set.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.tree {
+            Tree::Null => true,
+            Tree::Bool(_) | Tree::Number(_) => false,
+            Tree::Text(text) => text.is_empty(),
+            Tree::List(list) => list.is_empty(),
+            Tree::Map(map) => map.is_empty(),
+        }
+    }
+
+    /// The same without places.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.tree {
+            Tree::Null => Value::Null,
+            Tree::Bool(value) => Value::Bool(*value),
+            Tree::Number(value) => Value::Number(value.clone()),
+            Tree::Text(value) => Value::String(value.clone()),
+            Tree::List(list) => Value::Array(list.iter().map(Node::to_json).collect()),
+            Tree::Map(map) => {
+                let entries = map.iter().map(|(key, node)| (key.text.clone(), node.to_json()));
+                Value::Object(entries.collect::<Map<_, _>>())
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Files to documents: which of them are ours, which cannot be read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::modules::Wasm;
+use super::node::{Node, Position, Tree};
+use super::report::{Problem, Report};
+use super::yaml;
+
+/// A configuration file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct File {
+    /// as errors call it: a file's name, or `<ConfigMap>/<key>`
+    pub name: String,
+    /// its text
+    pub text: String,
+}
+
+/// All that a configuration is made from.
+#[derive(Clone, Default)]
+pub struct Input {
+    /// YAML files, of which those that hold no GraftConfig are ignored
+    pub files: Vec<File>,
+    /// the modules' bytes
+    pub wasm: Vec<Wasm>,
+    /// podgraft's own namespace
+    pub namespace: String,
+}
+
+/// A file that holds a GraftConfig.
+pub(crate) struct Doc {
+    pub(crate) file: Arc<str>,
+    pub(crate) node: Node,
+}
+
+/// The files after reading.
+#[derive(Default)]
+pub(crate) struct Docs {
+    /// by file name
+    pub(crate) docs: Vec<Doc>,
+    /// modules that came in ConfigMap manifests
+    pub(crate) wasm: Vec<Wasm>,
+    /// ours, but not readable: what was in them is not known
+    pub(crate) torn: BTreeSet<Arc<str>>,
+    pub(crate) problems: Vec<Problem>,
+    /// the names and texts that count for the digest
+    pub(crate) texts: Vec<(Arc<str>, String)>,
+}
+
+/// Reads all files; `known` says which were ours before.
+pub(crate) fn read(input: &Input, known: &dyn Fn(&str) -> bool) -> Docs {
+    let mut docs = Docs::default();
+    for file in &input.files {
+        docs.read(&file.name, &file.text, known, true);
+    }
+    docs.docs.sort_by(|a, b| a.file.cmp(&b.file));
+    docs.texts.sort();
+    docs
+}
+
+impl Docs {
+    fn read(&mut self, name: &str, text: &str, known: &dyn Fn(&str) -> bool, may_be_manifest: bool) {
+        let file: Arc<str> = name.into();
+        let node = match yaml::parse(text) {
+            Ok(node) => node,
+            // a broken file of somebody else's is none of our business
+            Err(_) if !known(name) && !text.contains("podgraft.io/") => return,
+            Err(error) => {
+                self.tear(&file, error.at, "", &error.message);
+                self.texts.push((file, text.to_owned()));
+                return;
+            }
+        };
+        match (node.text("apiVersion"), node.text("kind")) {
+            (Some("podgraft.io/v1alpha1"), Some("GraftConfig")) => {
+                self.texts.push((Arc::clone(&file), text.to_owned()));
+                self.docs.push(Doc { file, node });
+            }
+            (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
+            (version, kind) if is_meant_for_us(version, kind) => {
+                self.tear(&file, node.at, "", "is not apiVersion: podgraft.io/v1alpha1, kind: GraftConfig");
+                self.texts.push((file, text.to_owned()));
+            }
+            // the two lines got lost: still ours
+            _ if known(name) => {
+                self.tear(&file, node.at, "", "apiVersion: podgraft.io/v1alpha1, kind: GraftConfig is missing");
+                self.texts.push((file, text.to_owned()));
+            }
+            _ => {}
+        }
+    }
+
+    fn tear(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
+        let report = Report::new(file);
+        report.add(at, path, message);
+        self.problems.extend(report.into_problems());
+        self.torn.insert(Arc::clone(file));
+    }
+
+    /// A core/v1 ConfigMap, read as the cluster's would be.
+    fn read_manifest(&mut self, node: &Node, file: &Arc<str>, known: &dyn Fn(&str) -> bool) {
+        let name = node.get("metadata").and_then(|metadata| metadata.text("name")).unwrap_or(file);
+        for (key, text) in texts(node.get("data")).filter(|(key, _)| is_yaml(key)) {
+            self.read(&format!("{name}/{key}"), text, known, false);
+        }
+        for (key, text) in texts(node.get("binaryData")).filter(|(key, _)| is_wasm(key)) {
+            let packed: String = text.split_whitespace().collect();
+            match STANDARD.decode(packed) {
+                Ok(bytes) => {
+                    self.wasm.push(Wasm { name: key.to_owned(), origin: name.to_owned(), bytes: bytes.into() });
+                }
+                Err(_) => {
+                    let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
+                    let report = Report::new(file);
+                    report.add(at, &format!("binaryData['{key}']"), "is not base64");
+                    self.problems.extend(report.into_problems());
+                }
+            }
+        }
+    }
+}
+
+fn is_meant_for_us(version: Option<&str>, kind: Option<&str>) -> bool {
+    kind == Some("GraftConfig") || version.is_some_and(|version| version.starts_with("podgraft.io/"))
+}
+
+/// Whether a file or ConfigMap key of this name may hold configuration.
+pub(crate) fn is_yaml(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Whether a file or ConfigMap key of this name is a module.
+pub(crate) fn is_wasm(name: &str) -> bool {
+    name.ends_with(".wasm")
+}
+
+fn texts(node: Option<&Node>) -> impl Iterator<Item = (&str, &str)> {
+    let entries = match node.map(|node| &node.tree) {
+        Some(Tree::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    entries.iter().filter_map(|(key, node)| match &node.tree {
+        Tree::Text(text) => Some((key.text.as_str(), text.as_str())),
+        _ => None,
+    })
+}

@@ -1,0 +1,74 @@
+//! What is wrong with a configuration, and where.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::node::Position;
+
+/// One thing that is wrong. Its text names keys and places, never the values of env or vaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// file, or `<ConfigMap>/<key>`
+    pub file: Arc<str>,
+    /// from 1; 0 when it concerns the whole file
+    pub line: u32,
+    /// from 1
+    pub column: u32,
+    /// `queues.pvc-test.templateOverrides.env[0].value`
+    pub path: String,
+    /// one sentence
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    /// `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers write it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.file)?;
+        if self.line > 0 {
+            write!(formatter, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(formatter, ": {}", self.path)?;
+        }
+        write!(formatter, ": {}", self.message)
+    }
+}
+
+/// Collects the problems of one unit, which is sound when there are none.
+pub(crate) struct Report {
+    pub(crate) file: Arc<str>,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Report {
+    pub(crate) fn new(file: &Arc<str>) -> Self {
+        Self { file: Arc::clone(file), problems: RefCell::default() }
+    }
+
+    pub(crate) fn add(&self, at: Position, path: &str, message: impl Into<String>) {
+        let problem = Problem {
+            file: Arc::clone(&self.file),
+            line: at.line,
+            column: at.column,
+            path: path.to_owned(),
+            message: message.into(),
+        };
+        let mut problems = self.problems.borrow_mut();
+        // an anchor that is used twice is wrong once
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
+    /// The problems in the order in which they stand in the file.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems
+    }
+}

@@ -1,0 +1,222 @@
+//! Scalars with a grammar of their own: quantities, durations, names.
+
+use std::time::Duration;
+
+use serde_json::Number;
+
+use super::cursor::Cursor;
+use super::node::Tree;
+
+/// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
+pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
+    let text = match &cursor.node.tree {
+        Tree::Number(number) => quantity_of_number(number),
+        Tree::Text(text) => is_quantity(text).then(|| text.clone()),
+        _ => None,
+    };
+    if text.is_none() {
+        cursor.error("is not a quantity, like 2, 500m, 16Gi");
+    }
+    text
+}
+
+/// Kubernetes writes fractions in thousandths (down to billionths), never with a point.
+fn quantity_of_number(number: &Number) -> Option<String> {
+    let text = number.to_string();
+    let Some((whole, fraction)) = text.split_once('.') else {
+        return is_quantity(&text).then_some(text);
+    };
+    if fraction.contains('e') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let (digits, suffix) = match fraction.len() {
+        0 => (0, ""),
+        1..=3 => (3, "m"),
+        4..=6 => (6, "u"),
+        7..=9 => (9, "n"),
+        _ => return None,
+    };
+    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |rest| ("-", rest));
+    let joined = format!("{whole}{fraction:0<digits$}");
+    let digits = joined.trim_start_matches('0');
+    let digits = if digits.is_empty() { "0" } else { digits };
+    Some(format!("{sign}{digits}{suffix}"))
+}
+
+/// `<signed number><suffix>`, as apimachinery's `ParseQuantity` takes it.
+fn is_quantity(text: &str) -> bool {
+    const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i16>().is_ok());
+    number.contains(|c: char| c.is_ascii_digit())
+        && number.matches('.').count() <= 1
+        && (exponent || SUFFIXES.contains(&suffix))
+}
+
+/// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
+pub(crate) fn duration(cursor: &Cursor<'_>) -> Option<Duration> {
+    let parsed = cursor.text().map(parse_duration)?;
+    let found = parsed.filter(|duration| !duration.is_zero());
+    if found.is_none() {
+        cursor.error("is not a duration above zero, like 200ms, 1.5s, 1m");
+    }
+    found
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = next;
+    }
+    Some(total)
+}
+
+/// Bytes of memory: a quantity without fractions of a byte, more than nothing.
+pub(crate) fn bytes(cursor: &Cursor<'_>) -> Option<u64> {
+    let found = quantity(cursor).as_deref().map(parse_bytes)?;
+    if found.is_none() {
+        cursor.error("is not an amount of memory, like 64Mi");
+    }
+    found
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor: u64 = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
+}
+
+/// A name that Kubernetes takes for a volume or a container.
+pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
+    let text = cursor.name()?;
+    if is_dns_label(text) {
+        return Some(text);
+    }
+    let fixed = kebab(text);
+    let hint = if is_dns_label(&fixed) { format!("; for example `{fixed}`") } else { String::new() };
+    cursor.error(format!("`{text}` is not a DNS label (lower-case letters, digits and -, at most 63){hint}"));
+    None
+}
+
+fn is_dns_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// `initVol_1` as `init-vol-1`.
+fn kebab(text: &str) -> String {
+    let mut name = String::new();
+    for c in text.chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+        match c {
+            c if c.is_ascii_alphanumeric() => name.push(c.to_ascii_lowercase()),
+            _ if name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    name.trim_matches('-').to_owned()
+}
+
+/// A name of an API object: DNS labels with dots.
+pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
+    let text = cursor.name()?;
+    if text.len() <= 253 && text.split('.').all(is_dns_label) {
+        return Some(text);
+    }
+    cursor.error("is not the name of an object (lower-case letters, digits, - and .)");
+    None
+}
+
+/// The key of a label, an annotation or a node label: `name` or `prefix/name`.
+pub(crate) fn is_qualified_name(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    is_label_text(name)
+        && !name.is_empty()
+        && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label))
+}
+
+/// The value of a label.
+pub(crate) fn is_label_text(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_the_quantities_that_the_api_server_writes() {
+        let number = |value: f64| Number::from_f64(value).and_then(|number| quantity_of_number(&number));
+        assert_eq!(quantity_of_number(&2.into()), Some("2".into()));
+        assert_eq!(number(0.5), Some("500m".into()));
+        assert_eq!(number(1.25), Some("1250m".into()));
+        assert_eq!(number(2.0), Some("2".into()));
+        assert_eq!(number(-0.1), Some("-100m".into()));
+        assert_eq!(number(0.000_25), Some("250u".into()));
+        assert_eq!(number(1e-12), Some("1e-12".into()));
+    }
+
+    #[test]
+    fn quantities_are_told_from_other_text() {
+        for good in ["1", "1.5Gi", "500m", "+3", "1e3", "12E6", "2E", ".5"] {
+            assert!(is_quantity(good), "{good}");
+        }
+        for bad in ["", "1gb", "16GB", "1 Gi", "1.2.3", "m", "1mi", "Gi", "."] {
+            assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_go_s() {
+        assert_eq!(parse_duration("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(parse_duration("1m1.5s"), Some(Duration::from_millis(61_500)));
+        for bad in ["200", "1 s", "-1s", "1d", "ms", "1e9h", "99999999999999999999h"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_and_mended() {
+        assert_eq!(kebab("initVol_1"), "init-vol-1");
+        assert_eq!(kebab("NFS--Data"), "n-f-s-data");
+        assert!(is_qualified_name("gke-gcsfuse/volumes") && is_qualified_name("a.b/C_d.e"));
+        assert!(!is_qualified_name("a/b/c") && !is_qualified_name("") && !is_qualified_name("-a"));
+    }
+}

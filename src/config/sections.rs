@@ -1,0 +1,98 @@
+//! The files of one configuration put together: every unit with the places where it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Fields};
+use super::node::{Node, Position};
+use super::read::Doc;
+use super::report::{Problem, Report};
+
+/// Top-level keys that the documentation knows and this version does not.
+const LATER: [&str; 7] =
+    ["createQueues", "defaultTemplate", "guards", "levelMode", "podTemplates", "queueSettings", "tasks"];
+
+/// Where something is written.
+pub(crate) struct Part<'a> {
+    pub(crate) file: &'a Arc<str>,
+    /// its key
+    pub(crate) at: Position,
+    pub(crate) node: &'a Node,
+}
+
+/// The parts of named things.
+pub(crate) type Named<'a> = BTreeMap<&'a str, Vec<Part<'a>>>;
+
+/// All files, by what is written in them.
+#[derive(Default)]
+pub(crate) struct Sections<'a> {
+    pub(crate) base: Vec<Part<'a>>,
+    pub(crate) environments: Named<'a>,
+    pub(crate) queues: Named<'a>,
+    pub(crate) modules: Named<'a>,
+    pub(crate) systems: Named<'a>,
+    pub(crate) task_config: Vec<Part<'a>>,
+    pub(crate) providers_info: Vec<Part<'a>>,
+    pub(crate) unknown_queue: Vec<Part<'a>>,
+    /// files with a mistake outside of any unit: what else its author meant to be in them is not known
+    pub(crate) torn: BTreeSet<Arc<str>>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl<'a> Sections<'a> {
+    /// Sorts the documents' top-level keys.
+    pub(crate) fn of(docs: &'a [Doc]) -> Self {
+        let mut sections = Self::default();
+        for doc in docs {
+            let report = Report::new(&doc.file);
+            if let Some(fields) = Cursor::new(&doc.node, "", &report).fields() {
+                sections.sort(fields, doc);
+            }
+            if !report.is_clean() {
+                sections.torn.insert(Arc::clone(&doc.file));
+            }
+            sections.problems.extend(report.into_problems());
+        }
+        sections
+    }
+
+    fn sort(&mut self, mut fields: Fields<'_>, doc: &'a Doc) {
+        // read already
+        fields.take("apiVersion");
+        fields.take("kind");
+        fields.take("metadata");
+        for (key, named) in [
+            ("systems", &mut self.systems),
+            ("environments", &mut self.environments),
+            ("queues", &mut self.queues),
+            ("modules", &mut self.modules),
+        ] {
+            fields.take(key).iter().for_each(|cursor| sort_named(cursor, doc, key, named));
+        }
+        for (key, parts) in [
+            ("basePodTemplate", &mut self.base),
+            ("taskConfig", &mut self.task_config),
+            ("providersInfo", &mut self.providers_info),
+            ("unknownQueue", &mut self.unknown_queue),
+        ] {
+            if let (Some(cursor), Some(node)) = (fields.take(key), doc.node.get(key)) {
+                parts.push(Part { file: &doc.file, at: cursor.node.at, node });
+            }
+        }
+        fields.later(LATER);
+        fields.finish();
+    }
+}
+
+fn sort_named<'a>(cursor: &Cursor<'_>, doc: &'a Doc, key: &str, named: &mut Named<'a>) {
+    // told by the cursor, taken from the document, which lives as long as the sections do
+    let count = cursor.entries().len();
+    let Some(super::node::Tree::Map(entries)) = doc.node.get(key).map(|node| &node.tree) else { return };
+    for (key, node) in entries.iter().take(count) {
+        if key.text.is_empty() {
+            cursor.report.add(key.at, &cursor.path, "a name is empty");
+            continue;
+        }
+        named.entry(&key.text).or_default().push(Part { file: &doc.file, at: key.at, node });
+    }
+}

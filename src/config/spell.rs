@@ -1,0 +1,8 @@
+//! The nearest valid spelling of a word, as errors say it.
+
+use crate::schema::nearest;
+
+/// `; did you mean x?`, or nothing.
+pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}

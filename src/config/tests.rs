@@ -1,0 +1,66 @@
+//! Text in, snapshot and problems out.
+
+mod bad;
+mod forms;
+mod last_good;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Builder, Built, File, Input, Wasm};
+use crate::render::{Call, Outcome, Render, Rendered};
+use crate::snapshot::{Queue, Unit};
+
+const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
+
+/// A module that does nothing; its text tells two compilations apart.
+#[derive(Debug)]
+struct Idle;
+
+impl Render for Idle {
+    fn render(&self, _: &Call<'_>) -> Rendered {
+        Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
+    }
+}
+
+fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+    if bytes.starts_with(b"bad") { Err("is no component".to_owned()) } else { Ok(Arc::new(Idle)) }
+}
+
+/// Files by name; the two lines that every GraftConfig begins with are put in front.
+fn input(files: &[(&str, &str)]) -> Input {
+    Input {
+        files: files.iter().map(|(name, text)| File { name: (*name).into(), text: format!("{HEAD}{text}") }).collect(),
+        wasm: vec![wasm("ok.wasm", "ok"), wasm("bad.wasm", "bad")],
+        namespace: "podgraft".into(),
+    }
+}
+
+fn wasm(name: &str, bytes: &str) -> Wasm {
+    Wasm { name: name.into(), origin: "policies".into(), bytes: bytes.as_bytes().into() }
+}
+
+fn build(text: &str) -> Built {
+    Builder::default().build(&input(&[("c.yaml", text)]), &compile)
+}
+
+fn texts(built: &Built) -> Vec<String> {
+    built.problems.iter().map(ToString::to_string).collect()
+}
+
+fn sound(text: &str) -> Built {
+    let built = build(text);
+    assert_eq!(texts(&built), Vec::<String>::new());
+    built
+}
+
+fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {
+    &built.snapshot.queues.by_name[label]
+}
+
+/// The fragments of a queue's layers.
+fn fragments(built: &Built, label: &str) -> Vec<Value> {
+    let queue = queue(built, label).good.as_ref().unwrap();
+    queue.graft.layers.iter().map(|layer| layer.fragment.clone()).collect()
+}

@@ -1,0 +1,348 @@
+//! Bad input and the full text of what is said about it. Two lines stand in front of each: `apiVersion`, `kind`.
+
+use super::*;
+
+fn check(table: &[(&str, &[&str])]) {
+    for (text, expected) in table {
+        assert_eq!(texts(&build(text)), *expected, "{text}");
+    }
+}
+
+/// `queues: {q: {templateOverrides: …}}`, its keys at line 6, column 7.
+fn overrides(text: &str) -> String {
+    format!("queues:\n  q:\n    templateOverrides:\n      {text}\n")
+}
+
+#[test]
+fn keys_that_nobody_knows_get_the_nearest_one() {
+    check(&[
+        ("enviroments: {}", &["c.yaml:3:1: enviroments: unknown key; did you mean environments?"]),
+        ("gpu: {}", &["c.yaml:3:1: gpu: unknown key"]),
+        (
+            "queues:\n  pvc-test:\n    templateOverrides:\n      volumeMount: []\n      envs: []\n",
+            &[
+                "c.yaml:6:7: queues.pvc-test.templateOverrides.volumeMount: unknown key; did you mean volumeMounts?",
+                "c.yaml:7:7: queues.pvc-test.templateOverrides.envs: unknown key; did you mean env?",
+            ],
+        ),
+        (
+            "environments: {e: {prority: 1, match: {namespace: [a]}}}",
+            &[
+                "c.yaml:3:20: environments.e.prority: unknown key; did you mean priority?",
+                "c.yaml:3:40: environments.e.match.namespace: unknown key; did you mean namespaces?",
+            ],
+        ),
+        (
+            "queues: {q: {podTemplate: {spec: {volumes: [{name: v, nfs: {server: s, path: /, readonly: true}}]}}}}",
+            &["c.yaml:3:81: queues.q.podTemplate.spec.volumes[0].nfs.readonly: unknown key; did you mean readOnly?"],
+        ),
+        (
+            "taskConfig: [{match: {users: a}, config: {}}]",
+            &["c.yaml:3:23: taskConfig[0].match.users: unknown key; did you mean user?"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_comes_later_is_refused_by_name() {
+    check(&[
+        ("guards: {}", &["c.yaml:3:1: key `guards` is not supported yet"]),
+        ("tasks: {}", &["c.yaml:3:1: key `tasks` is not supported yet"]),
+        ("queues: {q: {mode: Observe}}", &["c.yaml:3:20: queues.q.mode: Observe is not supported yet"]),
+        ("queues: {q: {conflict: Deny}}", &["c.yaml:3:24: queues.q.conflict: Deny is not supported yet"]),
+        (
+            &overrides("fileMounts: []"),
+            &["c.yaml:6:7: queues.q.templateOverrides: key `fileMounts` is not supported yet"],
+        ),
+        (&overrides("sidecars: []"), &["c.yaml:6:7: queues.q.templateOverrides: key `sidecars` is not supported yet"]),
+        (
+            "queues: {q: {podTemplate: {spec: {hostPID: true, containers: [{name: primary, ports: []}]}}}}",
+            &[
+                "c.yaml:3:35: queues.q.podTemplate.spec: key `hostPID` is not supported yet",
+                "c.yaml:3:79: queues.q.podTemplate.spec.containers[0]: key `ports` is not supported yet",
+            ],
+        ),
+        (
+            "queues: {q: {claims: [{volume: v, type: Managed, name: n}]}}",
+            &["c.yaml:3:41: queues.q.claims[0].type: Managed is not supported yet"],
+        ),
+        (
+            "modules: {m: {python: a.py}}",
+            &[
+                "c.yaml:3:14: modules.m: key `wasm` is missing",
+                "c.yaml:3:15: modules.m: key `python` is not supported yet",
+            ],
+        ),
+        ("systems: {f: {type: Flyte}}", &["c.yaml:3:21: systems.f.type: Flyte is not supported yet"]),
+        (
+            &overrides("env: [{name: ID, value: 'x-${task.id}'}, {name: SHELL, value: '${HOME}'}]"),
+            &["c.yaml:6:31: queues.q.templateOverrides.env[0].value: placeholders are not supported yet"],
+        ),
+    ]);
+}
+
+#[test]
+fn env_and_labels_are_strings() {
+    let wrong = "must be a string, but YAML reads a boolean here: put it in quotes";
+    check(&[
+        (
+            &overrides("env: [{name: A, value: yes}, {name: A, value: '1'}, {value: x}, {name: B=C}]"),
+            &[
+                &format!("c.yaml:6:30: queues.q.templateOverrides.env[0].value: {wrong}"),
+                "c.yaml:6:43: queues.q.templateOverrides.env[1].name: name `A` stands twice in this list",
+                "c.yaml:6:59: queues.q.templateOverrides.env[2]: key `name` is missing",
+                "c.yaml:6:78: queues.q.templateOverrides.env[3].name: an env name has no =",
+            ],
+        ),
+        (
+            &overrides("env: [{name: '', value: s}, {name: A, value: s, valueFrom: {}}]"),
+            &[
+                "c.yaml:6:20: queues.q.templateOverrides.env[0].name: must not be empty",
+                "c.yaml:6:66: queues.q.templateOverrides.env[1].valueFrom: stands beside value; an env variable has one of them",
+                "c.yaml:6:66: queues.q.templateOverrides.env[1].valueFrom: must have one source, like secretKeyRef or fieldRef",
+            ],
+        ),
+        (
+            &overrides("labels: {a.b/c: true, a b: c, d: e f}"),
+            &[
+                &format!("c.yaml:6:23: queues.q.templateOverrides.labels['a.b/c']: {wrong}"),
+                "c.yaml:6:29: queues.q.templateOverrides.labels.a b: is not a key that Kubernetes takes (`name` or `prefix/name`)",
+                "c.yaml:6:40: queues.q.templateOverrides.labels.d: is not a label value (at most 63 letters, digits, -, _ and .)",
+            ],
+        ),
+        (&overrides("env: {A: b}"), &["c.yaml:6:12: queues.q.templateOverrides.env: must be a list, not a mapping"]),
+    ]);
+}
+
+#[test]
+fn volumes_and_mounts_fit_together() {
+    check(&[
+        (
+            &overrides(
+                "volumes: [{name: initVol, emptyDir: {}}, {name: a, emptyDir: {}}, {name: a, hostPath: {path: /}, emptyDir: {}}]",
+            ),
+            &[
+                "c.yaml:6:24: queues.q.templateOverrides.volumes[0].name: `initVol` is not a DNS label (lower-case letters, digits and -, at most 63); for example `init-vol`",
+                "c.yaml:6:80: queues.q.templateOverrides.volumes[2].name: name `a` stands twice in this list",
+                "c.yaml:6:114: queues.q.templateOverrides.volumes[2].emptyDir: a volume has one source, this one has hostPath and emptyDir",
+            ],
+        ),
+        (
+            &overrides("volumes: [{name: a}, {name: b, persistentVolumeClaim: {claimName: PVC_NAME}}]"),
+            &[
+                "c.yaml:6:17: queues.q.templateOverrides.volumes[0]: has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}",
+                "c.yaml:6:73: queues.q.templateOverrides.volumes[1].persistentVolumeClaim.claimName: is not the name of an object (lower-case letters, digits, - and .)",
+            ],
+        ),
+        (
+            &overrides(
+                "volumeMounts: [{name: dta, mountPath: /a}, {name: data, mountPath: /a}]\n    claims: [{volume: data, type: Existing, name: x}]",
+            ),
+            &[
+                "c.yaml:6:29: queues.q.templateOverrides.volumeMounts[0].name: volume `dta` is defined neither here nor in what this lies over; did you mean data?",
+                "c.yaml:6:74: queues.q.templateOverrides.volumeMounts[1].mountPath: mountPath `/a` stands twice in this list",
+            ],
+        ),
+        (
+            "basePodTemplate: {volumes: [{name: v, emptyDir: {}}], volumeMounts: [{name: v, mountPath: /v}]}\nqueues:\n  q: {templateOverrides: {volumes: [{name: w, emptyDir: {}}]}}\n  ok: {templateOverrides: {volumeMounts: [{name: v, mountPath: /w}]}}",
+            &[
+                "c.yaml:5:6: queues.q: its volumes replace those of basePodTemplate, which still mounts `v`: repeat the volume here, or write merge: Strategic",
+            ],
+        ),
+        (
+            "basePodTemplate: {volumeMounts: [{name: v, mountPath: '/v:ro'}]}",
+            &[
+                "c.yaml:3:41: basePodTemplate.volumeMounts[0].name: volume `v` is defined neither here nor in what this lies over",
+                "c.yaml:3:55: basePodTemplate.volumeMounts[0].mountPath: a mountPath has no :",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn the_schema_is_checked_at_every_depth() {
+    check(&[
+        (
+            &overrides("resources: {limits: {cpu: 1gb, memory: true}, request: {}}"),
+            &[
+                "c.yaml:6:33: queues.q.templateOverrides.resources.limits.cpu: is not a quantity, like 2, 500m, 16Gi",
+                "c.yaml:6:46: queues.q.templateOverrides.resources.limits.memory: is not a quantity, like 2, 500m, 16Gi",
+                "c.yaml:6:53: queues.q.templateOverrides.resources.request: unknown key; did you mean requests?",
+            ],
+        ),
+        (
+            &overrides(
+                "tolerations: [{key: k, operator: Exist, effect: NoSchedule, tolerationSeconds: soon}, {operator: Exists, value: x}]",
+            ),
+            &[
+                "c.yaml:6:40: queues.q.templateOverrides.tolerations[0].operator: must be Exists or Equal or Lt or Gt; did you mean Exists?",
+                "c.yaml:6:86: queues.q.templateOverrides.tolerations[0].tolerationSeconds: must be a whole number",
+                "c.yaml:6:119: queues.q.templateOverrides.tolerations[1].value: operator Exists takes no value",
+            ],
+        ),
+        (
+            &overrides("initContainers: [{name: Init, command: ls}]"),
+            &[
+                "c.yaml:6:24: queues.q.templateOverrides.initContainers[0]: key `image` is missing",
+                "c.yaml:6:31: queues.q.templateOverrides.initContainers[0].name: `Init` is not a DNS label (lower-case letters, digits and -, at most 63); for example `init`",
+                "c.yaml:6:46: queues.q.templateOverrides.initContainers[0].command: must be a list, not a string",
+            ],
+        ),
+        (
+            "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {accessModes: [RWO], storageClass: fast, resources: {}}}]}}",
+            &[
+                "c.yaml:3:58: queues.q.claims[0].spec: key `resources.requests.storage` is missing",
+                "c.yaml:3:73: queues.q.claims[0].spec.accessModes[0]: must be ReadWriteOnce or ReadOnlyMany or ReadWriteMany or ReadWriteOncePod",
+                "c.yaml:3:79: queues.q.claims[0].spec.storageClass: unknown key; did you mean storageClassName?",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn the_primary_container_is_the_task_s() {
+    check(&[
+        (
+            "queues: {q: {podTemplate: {primaryContainerName: '', spec: {containers: [{name: a}]}}}}",
+            &["c.yaml:3:50: queues.q.podTemplate.primaryContainerName: must not be empty"],
+        ),
+        (
+            "queues: {q: {podTemplate: {primaryContainerName: main, spec: {containers: [{name: mian}]}}}}",
+            &["c.yaml:3:50: queues.q.podTemplate.primaryContainerName: no entry of spec.containers is called `main`"],
+        ),
+        (
+            "queues: {q: {podTemplate: {spec: {containers: [{name: primary, image: a, args: []}, {name: b, image: c}]}}}}",
+            &[
+                "c.yaml:3:71: queues.q.podTemplate.spec.containers[0].image: the primary container's image, command and args are the task's own",
+                "c.yaml:3:80: queues.q.podTemplate.spec.containers[0].args: the primary container's image, command and args are the task's own",
+                "c.yaml:3:102: queues.q.podTemplate.spec.containers[1].image: key `image` is not supported yet",
+            ],
+        ),
+        (
+            "queues: {q: {podTemplate: {primaryContainerName: a, spec: {containers: [{name: a}, {name: primary}, {name: default}]}}}}",
+            &[
+                "c.yaml:3:91: queues.q.podTemplate.spec.containers[1].name: `primary` means the pod's primary container, which is `a` here",
+                "c.yaml:3:108: queues.q.podTemplate.spec.containers[2].name: container entry `default` is not supported yet",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn modules_are_checked_against_their_files() {
+    check(&[
+        (
+            "modules: {m: {wasm: okk.wasm, when: 'task_confg.x', budget: {time: 200, memory: 1.5}, onError: Retry}}",
+            &[
+                "c.yaml:3:21: modules.m.wasm: there is no file `okk.wasm`; did you mean ok.wasm?",
+                "c.yaml:3:37: modules.m.when: there is no variable `task_confg`; there are environment, params, pod, providers_info, queue, queue_name, task, task_config, user",
+                "c.yaml:3:68: modules.m.budget.time: must be a string, but YAML reads a number here: put it in quotes",
+                "c.yaml:3:81: modules.m.budget.memory: is not an amount of memory, like 64Mi",
+                "c.yaml:3:96: modules.m.onError: must be Fail or Ignore",
+            ],
+        ),
+        (
+            "modules: {m: {wasm: ok.wasm, sha256: ABCDEF0123450000000000000000000000000000000000000000000000000000, params: []}}\nqueues: {q: {modules: [m, k]}}",
+            &[
+                "c.yaml:3:38: modules.m.sha256: the file is 2689367b205c…, not abcdef012345…",
+                "c.yaml:3:112: modules.m.params: must be a mapping, not a list",
+                "c.yaml:4:24: queues.q.modules[0]: module `m` is broken: see modules.m",
+                "c.yaml:4:27: queues.q.modules[1]: module `k` is not defined",
+            ],
+        ),
+        ("modules: {m: {wasm: bad.wasm}}", &["c.yaml:3:21: modules.m.wasm: is no component"]),
+        (
+            "modules: {m: {wasm: ok.wasm, sha256: 3f}}",
+            &["c.yaml:3:38: modules.m.sha256: must be 64 hexadecimal digits"],
+        ),
+    ]);
+    let mut twice = input(&[("c.yaml", "modules: {m: {wasm: ok.wasm}}")]);
+    twice.wasm.push(Wasm { origin: "ConfigMap graft".into(), ..wasm("ok.wasm", "other") });
+    let built = Builder::default().build(&twice, &compile);
+    assert_eq!(
+        texts(&built),
+        ["c.yaml:3:21: modules.m.wasm: `ok.wasm` exists more than once: in policies and in ConfigMap graft"]
+    );
+}
+
+#[test]
+fn queues_must_be_told_apart() {
+    check(&[
+        (
+            "queues:\n  очередь gpu 1: {}\n  GPU_1: {id: a}\n",
+            &[
+                "c.yaml:4:18: queues.очередь gpu 1: is `gpu-1` in a pod's label, as queues.GPU_1 is: give the id of both",
+                "c.yaml:5:10: queues.GPU_1: is `gpu-1` in a pod's label, as queues.очередь gpu 1 is: give the id of both",
+            ],
+        ),
+        (
+            "queues: {a: {id: x}, b: {id: x}, 学習: {}, c: {system: clearmI}}",
+            &[
+                "c.yaml:3:13: queues.a: has the id `x`, as queues.b has",
+                "c.yaml:3:25: queues.b: has the id `x`, as queues.a has",
+                "c.yaml:3:38: queues.学習: no label can carry this name, so pods do not tell it: give the queue's id",
+                "c.yaml:3:54: queues.c.system: there is no system `clearmI`; did you mean clearml?",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn one_thing_stands_in_one_file() {
+    let files = [
+        ("a.yaml", "queues: {q: {}}\nunknownQueue: Base\nsystems: {s: {type: Generic}}\n"),
+        (
+            "b.yaml",
+            "queues: {q: {}}\nunknownQueue: Deny\nsystems: {s: {type: Generic}}\nbasePodTemplate: {merge: Replace}\n",
+        ),
+    ];
+    let built = Builder::default().build(&input(&files), &compile);
+    assert_eq!(
+        texts(&built),
+        [
+            "b.yaml:3:10: queues.q: is also defined in a.yaml:3",
+            "b.yaml:4:15: unknownQueue: is also defined in a.yaml:4",
+            "b.yaml:5:11: systems.s: is also defined in a.yaml:5",
+            "b.yaml:6:26: basePodTemplate.merge: Replace is about a queue and the base; here it has nothing to replace",
+        ]
+    );
+    assert!(queue(&built, "q").good.is_none());
+}
+
+#[test]
+fn files_that_are_not_ours_are_left_alone_and_ours_are_not() {
+    let files = [
+        ("broken.yaml", "queues: [\n"),
+        ("twice.yaml", "queues: {}\nqueues: {}\n"),
+        ("two.yaml", "queues: {}\n---\nqueues: {}\n"),
+    ];
+    let mut all = input(&files);
+    let texts_of = [
+        ("old.yaml", "apiVersion: podgraft.io/v1\nkind: GraftConfig\n"),
+        ("other.yaml", "a: ["),
+        ("list.yaml", "- 1"),
+        ("kustomization.yaml", "resources: []"),
+    ];
+    all.files.extend(texts_of.map(|(name, text)| File { name: name.into(), text: text.into() }));
+    let built = Builder::default().build(&all, &compile);
+    assert_eq!(
+        texts(&built),
+        [
+            "broken.yaml:3:9: unclosed bracket '['",
+            "old.yaml:1:1: is not apiVersion: podgraft.io/v1alpha1, kind: GraftConfig",
+            "twice.yaml:4:1: key `queues` stands twice",
+            "two.yaml:5:1: a second YAML document: one file holds one GraftConfig",
+        ]
+    );
+    assert!(!built.readable);
+}
+
+#[test]
+fn secrets_do_not_show_in_errors() {
+    let built = build(
+        "taskConfig: hunter2\nprovidersInfo: [{info: hunter2}, hunter2]\nbasePodTemplate: {env: [{name: A, value: [hunter2]}, hunter2]}\n\
+         modules: {m: {wasm: ok.wasm, params: hunter2}}\nqueues: {q: {templateOverrides: {env: hunter2, annotations: [hunter2]}}}\n",
+    );
+    assert!(built.problems.len() >= 7, "{:?}", texts(&built));
+    assert!(texts(&built).iter().all(|text| !text.contains("hunter2")), "{:?}", texts(&built));
+}

@@ -1,0 +1,138 @@
+//! The base, an environment and a queue, each decoded and checked against what it is laid over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Fields};
+use super::graft::{self, Laid, Owner};
+use super::modules::Modules;
+use super::spell;
+use super::systems::refuse_empty;
+use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
+use crate::task::canonical_queue_name;
+
+/// What units are decoded against.
+pub(crate) struct World<'b> {
+    pub(crate) modules: &'b Modules,
+    pub(crate) systems: &'b [System],
+    /// the base as it serves
+    pub(crate) base: Option<&'b Unit<Graft>>,
+    /// the volumes of all environments
+    pub(crate) environment_volumes: BTreeSet<String>,
+}
+
+impl World<'_> {
+    fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
+        Owner { source, at: cursor.node.at, modules: self.modules }
+    }
+
+    fn base_layer(&self) -> Option<&Layer> {
+        self.base?.good.as_ref()?.layers.first()
+    }
+
+    /// Whether the base's volumes are not known, so that a mount of one must not be called wrong.
+    fn base_is_unknown(&self) -> bool {
+        self.base.is_some_and(|base| base.good.is_none())
+    }
+}
+
+/// `basePodTemplate`.
+pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<Graft> {
+    let mut fields = cursor.fields()?;
+    let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
+    fields.finish();
+    graft::check_mounts(&laid.mounts, &own_volumes(&laid));
+    Some(laid.graft)
+}
+
+/// `environments.<name>`.
+pub(crate) fn environment(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Environment> {
+    let mut fields = cursor.fields()?;
+    let matches = take_match(&mut fields, Some("flyte"));
+    let priority = fields.take("priority").and_then(|cursor| cursor.integer()).unwrap_or_default();
+    let laid = graft::environment(&mut fields, &world.owner(Source::Environment(name.to_owned()), cursor));
+    fields.finish();
+    let mut volumes = own_volumes(&laid);
+    volumes.extend(world.base_layer().into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
+    if !world.base_is_unknown() {
+        graft::check_mounts(&laid.mounts, &volumes);
+    }
+    Some(Environment { name: name.to_owned(), priority, matches, graft: laid.graft })
+}
+
+/// `queues.<name>`.
+pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Queue> {
+    let mut fields = cursor.fields()?;
+    let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
+    let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
+    if id.is_none() && canonical_queue_name(name).is_empty() {
+        cursor.error("no label can carry this name, so pods do not tell it: give the queue's id");
+    }
+    let system = fields.take("system").and_then(|cursor| {
+        let system = cursor.name()?;
+        if !world.systems.iter().any(|known| known.name == system) {
+            let names = world.systems.iter().map(|system| system.name.as_str());
+            cursor.error(format!("there is no system `{system}`{}", spell::hint(system, names)));
+        }
+        Some(system.to_owned())
+    });
+    let matches = take_match(&mut fields, None);
+    if let Some(mode) = fields.take("mode") {
+        mode.word(&[("Enforce", ())], &["Observe"]);
+    }
+    let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
+    fields.finish();
+    let base = world.base_layer().and_then(|layer| graft::without(layer, &laid.replaced));
+    if !world.base_is_unknown() {
+        check_queue_mounts(cursor, &laid, base.as_ref(), world);
+    }
+    Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
+}
+
+/// ClearML's documentation spells queues by their id in one place and by name elsewhere.
+fn is_clearml_id(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &World<'_>) {
+    let mut volumes = own_volumes(laid);
+    volumes.extend(world.environment_volumes.iter().map(String::as_str));
+    volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
+    graft::check_mounts(&laid.mounts, &volumes);
+    // `volumes` replaced, the base's mounts not: ClearML's chart makes such pods, and nobody can run them
+    let mounted = base.into_iter().flat_map(|layer| graft::mounted_names(&layer.fragment));
+    for volume in mounted.filter(|volume| !volumes.contains(volume)).collect::<BTreeSet<_>>() {
+        cursor.error(format!(
+            "its volumes replace those of basePodTemplate, which still mounts `{volume}`: \
+             repeat the volume here, or write merge: Strategic"
+        ));
+    }
+}
+
+fn own_volumes<'l>(laid: &'l Laid<'_>) -> BTreeSet<&'l str> {
+    laid.graft.layers.iter().flat_map(|layer| graft::volume_names(&layer.fragment)).collect()
+}
+
+fn take_match(fields: &mut Fields<'_>, later: Option<&'static str>) -> Match {
+    let mut found = Match::default();
+    let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields()) else { return found };
+    if let Some(cursor) = fields.take("namespaces") {
+        refuse_empty(&cursor);
+        found.namespaces = cursor.texts();
+    }
+    if let Some(cursor) = fields.take("podLabels") {
+        refuse_empty(&cursor);
+        let labels = cursor.entries().into_iter();
+        found.pod_labels =
+            labels.filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned()))).collect();
+    }
+    fields.later(later);
+    fields.finish();
+    found
+}
+
+/// The names of the volumes that a serving graft brings.
+pub(crate) fn volumes_of(graft: &Arc<Environment>) -> impl Iterator<Item = String> {
+    let layers = graft.graft.layers.iter();
+    layers.flat_map(|layer| graft::volume_names(&layer.fragment)).map(str::to_owned)
+}

@@ -1,0 +1,186 @@
+//! YAML text to [`Node`]s.
+//!
+//! YAML 1.1's scalars, as kubectl reads them (`0644` is octal, `no` is false); duplicate keys and a second
+//! document are errors; aliases and merge keys work but cannot grow without bound.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+use serde_saphyr::{Error, Location, Spanned};
+
+use super::node::{Key, Node, Position, Tree};
+
+/// Why a text is no YAML.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct YamlError {
+    pub(crate) at: Position,
+    pub(crate) message: String,
+}
+
+/// Reads one document.
+pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        // a snippet would print lines that may hold secrets
+        with_snippet: false,
+        // a ConfigMap has 1 MiB: five times what replays of its anchors may reasonably give
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+    };
+    serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options).map(Node::from).map_err(|error| explain(&error))
+}
+
+fn explain(error: &Error) -> YamlError {
+    let message = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("key `{key}` stands twice"),
+        Error::MultipleDocuments { .. } => "a second YAML document: one file holds one GraftConfig".to_owned(),
+        // its own text prints the scalar
+        Error::NonFiniteFloat { .. } => "a number that JSON cannot hold".to_owned(),
+        other => without_place(&other.to_string()),
+    };
+    YamlError { at: error.location().map_or_else(Position::default, position), message }
+}
+
+/// The place is printed in front already, as every problem's is.
+fn without_place(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let text = message.strip_prefix("error: ").unwrap_or(message);
+    let text = if text.starts_with("line ") { text.split_once(": ").map_or(text, |(_, rest)| rest) } else { text };
+    text.split(" at line ").next().unwrap_or(text).trim().to_owned()
+}
+
+fn position(location: Location) -> Position {
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Position { line: small(location.line()), column: small(location.column()) }
+}
+
+// === impl Node ===
+
+impl From<Spanned<Tree>> for Node {
+    /// Where it was written, not where an alias or a merge key brought it in: that is where it is mended.
+    fn from(spanned: Spanned<Tree>) -> Self {
+        Node { at: position(spanned.defined), tree: spanned.value }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number that JSON cannot hold"))?;
+        Ok(Tree::Number(number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Tree, E> {
+        Ok(Tree::Text(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element::<Spanned<Tree>>()? {
+            nodes.push(Node::from(node));
+        }
+        Ok(Tree::List(nodes))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let value = map.next_value::<Spanned<Tree>>()?;
+            entries.push((Key { at: position(key.defined), text: key.value }, Node::from(value)));
+        }
+        Ok(Tree::Map(entries))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn scalars_are_what_kubectl_reads() {
+        let text = "{octal: 0644, no: no, quoted: 'no', big: 1_000, half: 0.5, none: ~, text: a b, '1': 2}";
+        let expected = json!({"octal": 420, "no": false, "quoted": "no", "big": 1000, "half": 0.5,
+            "none": null, "text": "a b", "1": 2});
+        assert_eq!(parse(text).map(|node| node.to_json()).unwrap(), expected);
+    }
+
+    #[test]
+    fn keys_and_values_know_their_place() {
+        let node = parse("a:\n  b: [1,\n    two]\n").ok().unwrap();
+        let Tree::Map(outer) = &node.get("a").unwrap().tree else { unreachable!() };
+        assert_eq!(outer[0].0.at, Position { line: 2, column: 3 });
+        let Tree::List(list) = &outer[0].1.tree else { unreachable!() };
+        assert_eq!(list[1].at, Position { line: 3, column: 5 });
+    }
+
+    #[test]
+    fn merge_keys_and_aliases_keep_the_place_of_their_definition() {
+        let node = parse("base: &b {x: 1}\nuse:\n  <<: *b\n  y: 2\n").ok().unwrap();
+        let merged = node.get("use").unwrap();
+        assert_eq!(merged.to_json(), json!({"x": 1, "y": 2}));
+        assert_eq!(merged.get("x").unwrap().at.line, 1);
+    }
+
+    #[test]
+    fn what_is_no_single_document_is_refused_without_its_text() {
+        let bomb = (0..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
+            let alias = format!("*a{n},").repeat(10);
+            format!("{text}a{}: &a{} [{alias}]\n", n + 1, n + 1)
+        });
+        let table = [
+            ("a: 1\na: secret\n", 2, "key `a` stands twice"),
+            ("a: 1\n---\nb: 2\n", 3, "a second YAML document: one file holds one GraftConfig"),
+            ("a: .nan\n", 1, "a number that JSON cannot hold"),
+            ("a: [secret\nb: 1\n", 2, ""),
+            ("a: 'secret\n", 2, ""),
+            (bomb.as_str(), 0, ""),
+        ];
+        for (text, line, message) in table {
+            let error = parse(text).err().unwrap();
+            assert!(!error.message.contains("secret"), "{}", error.message);
+            assert!(!error.message.contains(" at line "), "{}", error.message);
+            assert!(line == 0 || error.at.line == line, "{text}: {error:?}");
+            assert!(message.is_empty() || error.message == message, "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! From configuration that changes to the snapshot that serves.
+//!
+//! ```text
+//! --config FILE|DIR, polled  --.
+//! the namespace's ConfigMaps --+--> parts --debounced--> Builder (blocking thread) --> ArcSwap, log, metrics
+//! --policies DIR, polled     --'
+//! ```
+//! What is wrong is the [`Builder`]'s to judge; nothing here ever takes a snapshot away: with the API server gone or
+//! a file unreadable, the last one serves.
+
+mod cluster;
+mod files;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Builder, Built, File, Input, Position, Problem, Wasm};
+use crate::render::Render;
+use crate::snapshot::Snapshot;
+
+/// Turns a module's bytes into code.
+pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String> + Send + Sync>;
+
+/// Where the configuration is.
+pub enum Source {
+    /// a file, or a folder of files
+    Path(PathBuf),
+    /// all ConfigMaps of a namespace
+    Cluster {
+        /// for the API server
+        client: Client,
+        /// podgraft's own namespace
+        namespace: String,
+    },
+}
+
+/// What the last load gave, for metrics and `/configz`.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// of the snapshot that serves; 0 before the first
+    pub generation: u64,
+    /// everything that is wrong
+    pub problems: Arc<[Problem]>,
+    /// when the last load ended
+    pub loaded_at: Option<SystemTime>,
+    /// loads so far, whether they changed something or not
+    pub loads: u64,
+}
+
+/// A running watch; dropping it ends it.
+pub struct Handle {
+    /// what serves
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// true from the first load on in which every file could be taken apart. A replica that starts while a file is
+    /// torn would not know what it misses, so it leaves the traffic to those that do.
+    pub ready: watch::Receiver<bool>,
+    /// what the last load gave
+    pub status: watch::Receiver<Status>,
+    _tasks: JoinSet<()>,
+}
+
+/// What one origin holds.
+#[derive(Clone, Default, PartialEq)]
+struct Part {
+    files: Vec<File>,
+    wasm: Vec<Wasm>,
+}
+
+/// All origins; none is read yet.
+type Parts = watch::Sender<Vec<Option<Part>>>;
+
+/// How often is looked, and how long changes may settle.
+#[derive(Clone, Copy)]
+struct Pace {
+    poll: Duration,
+    settle: Duration,
+}
+
+/// A second is what a kubelet takes anyway to bring a ConfigMap into a volume; `kubectl apply` of several
+/// ConfigMaps is one change when it takes less than a tenth of it.
+const PACE: Pace = Pace { poll: Duration::from_secs(1), settle: Duration::from_millis(100) };
+
+/// Changes that do not settle are taken as they are after this many rounds.
+const MAX_ROUNDS: u32 = 10;
+
+/// Watches from now on; to be called inside a runtime.
+pub fn start(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile) -> Handle {
+    start_at(source, policies, namespace, compile, PACE)
+}
+
+fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, pace: Pace) -> Handle {
+    let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
+    let changes = parts.subscribe();
+    let mut tasks = JoinSet::new();
+    let path = match &source {
+        Source::Path(path) => Some(path.clone()),
+        Source::Cluster { .. } => None,
+    };
+    if let Some(policies) = policies {
+        let folder = files::Folder { path: policies, only_modules: true };
+        tasks.spawn(files::poll(folder, parts.clone(), 1, pace.poll));
+    }
+    match source {
+        Source::Path(path) => {
+            tasks.spawn(files::poll(files::Folder { path, only_modules: false }, parts, 0, pace.poll));
+        }
+        Source::Cluster { client, namespace } => {
+            tasks.spawn(cluster::watch(client, namespace, parts, 0));
+        }
+    }
+    let empty = Snapshot { namespace: namespace.clone(), ..Snapshot::default() };
+    let snapshot = Arc::new(ArcSwap::from_pointee(empty));
+    let (ready, is_ready) = watch::channel(false);
+    let status = Status { generation: 0, problems: Arc::default(), loaded_at: None, loads: 0 };
+    let (status, last_status) = watch::channel(status);
+    let loader =
+        Loader { builder: Arc::default(), compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
+    tasks.spawn(loader.run(changes, pace.settle));
+    Handle { snapshot, ready: is_ready, status: last_status, _tasks: tasks }
+}
+
+/// Loads a file or folder once, as `podgraft render` and `podgraft check` do.
+///
+/// # Errors
+/// Something cannot be read at all; what is wrong inside is in [`Built::problems`].
+pub fn load_once(
+    path: &Path,
+    policies: Option<&Path>,
+    namespace: &str,
+    compile: &dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String>,
+) -> anyhow::Result<Built> {
+    let mut input = Input { namespace: namespace.to_owned(), ..Input::default() };
+    for (path, only_modules) in [(Some(path), false), (policies, true)] {
+        let Some(path) = path else { continue };
+        let folder = files::Folder { path: path.to_owned(), only_modules };
+        let part = folder.read().with_context(|| format!("cannot read {}", path.display()))?.0;
+        input.files.extend(part.files);
+        input.wasm.extend(part.wasm);
+    }
+    Ok(build(&mut Builder::default(), &input, Some(path), compile))
+}
+
+/// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
+fn build(
+    builder: &mut Builder,
+    input: &Input,
+    path: Option<&Path>,
+    compile: &dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String>,
+) -> Built {
+    let mut built = builder.build(input, compile);
+    if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
+        let Position { line, column } = Position::default();
+        built.problems.push(Problem {
+            file: path.display().to_string().into(),
+            line,
+            column,
+            path: String::new(),
+            message: "holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`".to_owned(),
+        });
+    }
+    built
+}
+
+/// The task that turns parts into snapshots.
+struct Loader {
+    builder: Arc<Mutex<Builder>>,
+    compile: Compile,
+    path: Option<PathBuf>,
+    namespace: String,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    ready: watch::Sender<bool>,
+    status: watch::Sender<Status>,
+}
+
+impl Loader {
+    async fn run(self, mut changes: watch::Receiver<Vec<Option<Part>>>, settle: Duration) {
+        let mut said = BTreeSet::new();
+        // nobody waits for the first load to settle: what is there is there
+        let mut first = true;
+        while changes.changed().await.is_ok() {
+            for _ in 0..if first { 0 } else { MAX_ROUNDS } {
+                if !moves_on(&mut changes, settle).await {
+                    break;
+                }
+            }
+            let parts = changes.borrow_and_update().iter().cloned().collect::<Option<Vec<_>>>();
+            let Some(parts) = parts else { continue };
+            first = false;
+            if let Some(built) = self.build(parts).await {
+                self.publish(&built, &mut said);
+            }
+        }
+    }
+
+    /// On a thread of its own, as compiling modules takes long. Nothing when the build panicked: then what served
+    /// goes on serving.
+    async fn build(&self, parts: Vec<Part>) -> Option<Built> {
+        let mut input = Input { namespace: self.namespace.clone(), ..Input::default() };
+        for part in parts {
+            input.files.extend(part.files);
+            input.wasm.extend(part.wasm);
+        }
+        let (builder, compile, path) = (Arc::clone(&self.builder), Arc::clone(&self.compile), self.path.clone());
+        let built = tokio::task::spawn_blocking(move || {
+            let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+            build(&mut builder, &input, path.as_deref(), &|name, bytes| compile(name, bytes))
+        });
+        built.await.inspect_err(|error| tracing::error!(%error, "loading the configuration failed")).ok()
+    }
+
+    fn publish(&self, built: &Built, said: &mut BTreeSet<String>) {
+        let problems: BTreeSet<String> = built.problems.iter().map(ToString::to_string).collect();
+        for problem in problems.difference(said) {
+            tracing::warn!("configuration: {problem}");
+        }
+        *said = problems;
+        if built.changed {
+            self.snapshot.store(Arc::clone(&built.snapshot));
+            let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
+            tracing::info!(generation, digest, problems = built.problems.len(), "configuration loaded");
+        }
+        if built.readable {
+            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
+        self.status.send_modify(|status| {
+            status.generation = built.snapshot.generation;
+            status.problems = built.problems.as_slice().into();
+            status.loaded_at = Some(SystemTime::now());
+            status.loads += 1;
+        });
+    }
+}
+
+/// Waits a moment; says whether something changed in it.
+async fn moves_on(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
+    matches!(tokio::time::timeout(settle, changes.changed()).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests;

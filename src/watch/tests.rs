@@ -1,0 +1,192 @@
+//! Files and a stand-in API server, changed while they are watched.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::time::timeout;
+
+use super::*;
+
+const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
+const QUICK: Pace = Pace { poll: Duration::from_millis(5), settle: Duration::from_millis(5) };
+
+fn compile() -> Compile {
+    Arc::new(|_, _| Err("no modules here".to_owned()))
+}
+
+fn watch_path(path: &Path, policies: Option<&Path>) -> Handle {
+    let source = Source::Path(path.to_owned());
+    start_at(source, policies.map(Path::to_owned), "podgraft".into(), compile(), QUICK)
+}
+
+fn graft(queue: &str) -> String {
+    format!("{HEAD}queues: {{{queue}: {{}}}}\n")
+}
+
+/// Waits for a load after which the snapshot has these queues.
+async fn has_queues(handle: &mut Handle, queues: &[&str]) {
+    let snapshot = Arc::clone(&handle.snapshot);
+    let there = || snapshot.load().queues.by_name.keys().map(String::as_str).eq(queues.iter().copied());
+    let found = timeout(Duration::from_secs(10), handle.status.wait_for(|_| there())).await;
+    assert!(found.is_ok(), "there are {:?}", snapshot.load().queues.by_name.keys());
+}
+
+async fn is_ready(handle: &mut Handle) {
+    timeout(Duration::from_secs(10), handle.ready.wait_for(|ready| *ready)).await.unwrap().unwrap();
+}
+
+async fn loads(handle: &mut Handle, more_than: u64) -> Status {
+    let found = timeout(Duration::from_secs(10), handle.status.wait_for(|status| status.loads > more_than)).await;
+    found.unwrap().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), graft("a")).unwrap();
+    fs::write(folder.path().join("README.md"), "not ours").unwrap();
+    let mut handle = watch_path(folder.path(), None);
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["a"]).await;
+    fs::write(folder.path().join("b.yaml"), graft("b")).unwrap();
+    has_queues(&mut handle, &["a", "b"]).await;
+    let before = handle.status.borrow().loads;
+    fs::write(folder.path().join("a.yaml"), "apiVersion: podgraft.io/v1alpha1\nkind: [").unwrap();
+    let status = loads(&mut handle, before).await;
+    assert_eq!(status.problems.len(), 1);
+    has_queues(&mut handle, &["a", "b"]).await;
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    has_queues(&mut handle, &["b"]).await;
+    assert_eq!(handle.snapshot.load().generation, handle.status.borrow().generation);
+    assert_eq!(handle.snapshot.load().namespace, "podgraft");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configmap_volume_is_followed_through_its_symlinks() {
+    let volume = tempfile::tempdir().unwrap();
+    let at = |name: &str| volume.path().join(name);
+    let version = |name: &str, queue: &str| {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("graft.yaml"), graft(queue)).unwrap();
+    };
+    version("..1", "one");
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/graft.yaml", at("graft.yaml")).unwrap();
+    let mut folder = watch_path(volume.path(), None);
+    let mut file = watch_path(&at("graft.yaml"), None);
+    has_queues(&mut folder, &["one"]).await;
+    has_queues(&mut file, &["one"]).await;
+    // both texts have the same length, and maybe the same time: it is the inode that tells
+    for (name, queue) in [("..2", "two"), ("..3", "six")] {
+        version(name, queue);
+        symlink(name, at("..new")).unwrap();
+        fs::rename(at("..new"), at("..data")).unwrap();
+        has_queues(&mut folder, &[queue]).await;
+        has_queues(&mut file, &[queue]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_not_there_yet_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("later.yaml");
+    let mut handle = watch_path(&path, None);
+    fs::write(&path, graft("q")).unwrap();
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["q"]).await;
+    let before = handle.status.borrow().loads;
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    fs::write(&path, graft("r")).unwrap();
+    has_queues(&mut handle, &["r"]).await;
+    assert!(handle.status.borrow().loads > before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_starts_on_a_torn_file_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    fs::write(&path, format!("{HEAD}queues: [")).unwrap();
+    let mut handle = watch_path(&path, None);
+    assert_eq!(loads(&mut handle, 0).await.problems.len(), 1);
+    assert!(!*handle.ready.borrow());
+    fs::write(&path, graft("q")).unwrap();
+    is_ready(&mut handle).await;
+    // once ready, always ready: the last good version serves
+    let before = handle.status.borrow().loads;
+    fs::write(&path, format!("{HEAD}queues: [")).unwrap();
+    loads(&mut handle, before).await;
+    assert!(*handle.ready.borrow());
+    has_queues(&mut handle, &["q"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_read_beside_the_configuration() {
+    let (folder, policies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let text = format!("{HEAD}modules: {{m: {{wasm: m.wasm}}}}\n");
+    fs::write(folder.path().join("a.yaml"), text).unwrap();
+    let mut handle = watch_path(folder.path(), Some(policies.path()));
+    let status = loads(&mut handle, 0).await;
+    assert_eq!(status.problems[0].to_string(), "a.yaml:3:21: modules.m.wasm: there is no file `m.wasm`");
+    fs::write(policies.path().join("m.wasm"), "code").unwrap();
+    fs::write(policies.path().join("ignored.yaml"), graft("q")).unwrap();
+    let compiled = |status: &Status| status.problems[0].to_string().ends_with("modules.m.wasm: no modules here");
+    timeout(Duration::from_secs(10), handle.status.wait_for(compiled)).await.unwrap().unwrap();
+    let once = load_once(folder.path(), Some(policies.path()), "ns", &*compile()).unwrap();
+    assert_eq!(once.problems.len(), 1);
+}
+
+#[test]
+fn loading_once_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = load_once(folder.path(), None, "ns", &*compile()).unwrap();
+    let text = none.problems[0].to_string();
+    assert!(text.ends_with(": holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`"), "{text}");
+    let error = load_once(&folder.path().join("no.yaml"), None, "ns", &*compile()).err().unwrap();
+    assert!(format!("{error:#}").contains("no.yaml: No such file"), "{error:#}");
+}
+
+/// A stand-in for the API server: answers each request with the next line, then stays silent.
+fn client(answers: &'static [(u16, &'static str)]) -> Client {
+    let asked = Arc::new(AtomicU32::new(0));
+    let service = tower::service_fn(move |_request: hyper::Request<kube::client::Body>| {
+        let number = asked.fetch_add(1, Ordering::SeqCst) as usize;
+        async move {
+            let Some((status, body)) = answers.get(number) else { return std::future::pending().await };
+            let response = hyper::Response::builder().status(*status).header("content-type", "application/json");
+            Ok::<_, std::io::Error>(response.body(kube::client::Body::from(body.as_bytes().to_vec())).unwrap())
+        }
+    });
+    Client::new(service, "podgraft")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configmaps_are_followed_through_errors() {
+    const FORBIDDEN: &str =
+        r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","message":"no","code":403}"#;
+    const LIST: &str = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[
+        {"metadata":{"name":"kube-root-ca.crt"},"data":{"ca.crt":"x"}},
+        {"metadata":{"name":"graft"},"data":{"q.yaml":"apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {q: {modules: [m]}}\nmodules: {m: {wasm: m.wasm}}"},"binaryData":{"m.wasm":"b2s="}}]}"#;
+    const EVENTS: &str = concat!(
+        r#"{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"more","resourceVersion":"2"},"data":{"r.yml":"apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {r: {}}"}}}"#,
+        "\n",
+        r#"{"type":"DELETED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"graft","resourceVersion":"3"}}}"#,
+        "\n"
+    );
+    let client = client(&[(403, FORBIDDEN), (200, LIST), (200, EVENTS)]);
+    let source = Source::Cluster { client, namespace: "podgraft".into() };
+    let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
+    assert!(!*handle.ready.borrow());
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["r"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_without_configuration_is_ready() {
+    const LIST: &str = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+    let source = Source::Cluster { client: client(&[(200, LIST)]), namespace: "podgraft".into() };
+    let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
+    is_ready(&mut handle).await;
+    assert_eq!(handle.status.borrow().problems.len(), 0);
+}
