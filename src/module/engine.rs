@@ -44,7 +44,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 pub struct Engine {
     wasmtime: wasmtime::Engine,
     linker: LinkerCell,
-    clock: Arc<Clock>,
+    pub(super) clock: Arc<Clock>,
     /// what is in use, by digest
     compiled: Mutex<HashMap<String, Weak<Module>>>,
 }
@@ -89,7 +89,8 @@ impl Engine {
         Ok(module)
     }
 
-    fn link(&self, bytes: &[u8]) -> Result<TemplateModulePre<State>, String> {
+    /// Checks and links a component; the error is a sentence's end.
+    pub(super) fn link(&self, bytes: &[u8]) -> Result<TemplateModulePre<State>, String> {
         check_form(bytes)?;
         let component = Component::new(&self.wasmtime, bytes)
             .map_err(|error| format!("is not a component that podgraft can run: {error:#}"))?;
@@ -228,6 +229,11 @@ impl Clock {
         let own = Arc::clone(&shared);
         let thread = thread::Builder::new().name("module-clock".into()).spawn(move || own.tick(&engine))?;
         Ok(Arc::new(Self { shared, thread: thread.thread().clone() }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_resting(&self) -> bool {
+        self.shared.resting.load(Ordering::SeqCst)
     }
 
     /// Keeps the clock going until the guard is dropped.
