@@ -120,10 +120,10 @@ fn run(story: &mut Story) -> Outcome<()> {
 
     story.step("add a queue whose module loops: its pods are refused by name, the others go on");
     modules(&cluster, "podgraft-loop", &[("loop.wasm", assembled("loop.wat")?)])?;
-    configure(
-        &cluster,
-        &format!("{edited}{LOOPING}").replace("queues:\n", "queues:\n  loops: {modules: [looping]}\n"),
-    )?;
+    let added = edited
+        .replace("\nqueues:\n", "\nqueues:\n  loops: {modules: [looping]}\n")
+        .replace("\nmodules:\n", "\nmodules:\n  looping: {wasm: loop.wasm, budget: {time: 100ms}}\n");
+    configure(&cluster, &added)?;
     let looping = another("looping").replace("gpu-queue-for-team-a", "loops");
     let refused = wait_until("the refusal", SOON, || {
         let output = cluster.kubectl_stdin_as(&agent, &["create", "--dry-run=server", "-f", "-"], &looping);
@@ -147,8 +147,6 @@ fn run(story: &mut Story) -> Outcome<()> {
     drop(cluster);
     Ok(())
 }
-
-const LOOPING: &str = "  looping: {wasm: loop.wasm, budget: {time: 100ms}}\n";
 
 // === what is told ===
 
@@ -201,7 +199,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
     let (before, after) = (without_bookkeeping(before), without_bookkeeping(after));
     let arena = Bump::new();
     let side = |pod| Side::new(Json::lift(pod, &arena), &arena);
-    Ok(diff::text(&side(&before), &side(&after), &touches))
+    Ok(diff::text(&side(&before), &side(&after), &touches, "# the API server"))
 }
 
 /// A line of `render -o provenance`: `spec.volumes[x] by queue/pvc-test`.
@@ -226,13 +224,11 @@ fn without_bookkeeping(pod: &Value) -> Value {
         pod = serde_json::from_str(&text.replace(&format!("kube-api-access-{suffix}"), "kube-api-access-xxxxx"))
             .unwrap_or(pod);
     }
-    for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
-        pod["metadata"].as_object_mut().map(|metadata| metadata.remove(key));
+    if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
+        for key in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
+            metadata.remove(key);
+        }
     }
-    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    pod.as_object_mut().map(|pod| pod.remove("status"));
     pod
 }
 

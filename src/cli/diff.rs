@@ -34,8 +34,8 @@ impl Side {
     }
 }
 
-/// The changed lines with three lines around them.
-pub fn text(before: &Side, after: &Side, touches: &[Touch]) -> String {
+/// The changed lines with three lines around them; `otherwise` stands behind those that nobody of podgraft touched.
+pub fn text(before: &Side, after: &Side, touches: &[Touch], otherwise: &str) -> String {
     let (old, new) = (before.texts(), after.texts());
     let diff = TextDiff::from_slices(&old, &new);
     let groups = diff.grouped_ops(3);
@@ -54,8 +54,8 @@ pub fn text(before: &Side, after: &Side, touches: &[Touch]) -> String {
             };
             text.push_str(&match change.tag() {
                 ChangeTag::Equal => format!("  {}\n", line.text),
-                ChangeTag::Insert => painted(AnsiColor::Green, &signed('+', line, touches, width)),
-                ChangeTag::Delete => painted(AnsiColor::Red, &signed('-', line, touches, width)),
+                ChangeTag::Insert => painted(AnsiColor::Green, &signed('+', line, touches, otherwise, width)),
+                ChangeTag::Delete => painted(AnsiColor::Red, &signed('-', line, touches, otherwise, width)),
             });
         }
     }
@@ -68,9 +68,9 @@ fn painted(color: AnsiColor, line: &str) -> String {
 }
 
 /// The last who touched what the line shows, or, for a line above others, something in it.
-fn signed(sign: char, line: &Line, touches: &[Touch], width: usize) -> String {
+fn signed(sign: char, line: &Line, touches: &[Touch], otherwise: &str, width: usize) -> String {
     let covering = touches.iter().rev().find(|touch| is_within(&line.path, &touch.path));
     let touch = covering.or_else(|| touches.iter().rev().find(|touch| is_within(&touch.path, &line.path)));
-    let note = touch.map_or_else(String::new, |touch| format!("# {}", touch.source));
-    format!("{sign} {:width$}{note}", line.text)
+    let note = touch.map_or_else(|| otherwise.to_owned(), |touch| format!("# {}", touch.source));
+    format!("{sign} {:width$} {note}", line.text).trim_end().to_owned()
 }

@@ -132,7 +132,7 @@ fn print(output: Output, mutation: &Mutation<'_>, arena: &Bump) -> anyhow::Resul
         Output::Diff => {
             let side = |pod| Side::new(pod, arena);
             let (before, after) = (side(mutation.steps.submitted), side(after));
-            write!(out, "{}", diff::text(&before, &after, &mutation.steps.touches(arena)))?;
+            write!(out, "{}", diff::text(&before, &after, &mutation.steps.touches(arena), ""))?;
         }
         Output::Provenance => {
             for touch in mutation.steps.touches(arena) {
