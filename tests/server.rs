@@ -25,8 +25,8 @@ use podgraft::render::Pace;
 use podgraft::server::Timeouts;
 use podgraft::server::tls::Files;
 use podgraft::snapshot::Snapshot;
-use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -177,9 +177,15 @@ fn a_client_that_does_not_take_its_reply_is_cut() {
 fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
     run(Fixture::new(), async |server| {
         let mut kept = server.connect().await;
-        for _ in 0..5 {
-            let fresh = server.secret.swap();
-            assert_eq!(server.connect().await.certificate(), fresh);
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            // one client, that would resume its session if it could
+            let client = client_config(&[version]);
+            for _ in 0..5 {
+                let fresh = server.secret.swap();
+                let mut connection = connect(server.app.address, &client).await;
+                assert_eq!(connection.certificate(), fresh);
+                assert_eq!(connection.post(b"{}").await.status, 200);
+            }
         }
         assert_eq!(kept.post(b"{}").await.status, 200, "a connection that is open stays open");
     });
@@ -253,7 +259,7 @@ fn a_drain_drops_nobody() {
     fixture.reviewer = gated(&gate);
     run(fixture, async |server| {
         assert_eq!(server.get("/readyz").await, (200, "ok\n".to_owned()));
-        let (address, admin_address, client_config) = (server.app.address, server.app.admin_address, client_config());
+        let (address, admin_address, client_config) = (server.app.address, server.app.admin_address, any_client());
         let mut slow = server.connect().await;
         slow.send_post(b"slow").await;
         gate.wait_for(1).await;
@@ -282,6 +288,48 @@ fn a_drain_drops_nobody() {
         let reply = slow.reply().await;
         assert_eq!((reply.status, reply.body.as_str(), reply.closes), (200, "slow", true));
         draining.await.unwrap();
+    });
+}
+
+#[test]
+fn a_rolling_restart_under_load_loses_no_request() {
+    run(Fixture::new(), async |server| {
+        let next = start(Fixture::new(), &server.secret).await.unwrap();
+        let (old, new) = (server.app.address, next.address);
+        // the endpoint that new connections get; a Service switches between readiness and the end of the grace
+        let endpoint = watch::Sender::new(old);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let clients: Vec<_> = (0..8)
+            .map(|_| (endpoint.subscribe(), Arc::clone(&answered)))
+            .map(|(endpoint, answered)| {
+                tokio::spawn(async move {
+                    let config = any_client();
+                    let mut connection = connect(old, &config).await;
+                    let mut on_new = 0;
+                    while on_new < 20 {
+                        let reply = connection.post(b"{}").await;
+                        assert_eq!(reply.status, 200);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        let address = *endpoint.borrow();
+                        if reply.closes {
+                            connection = connect(address, &config).await;
+                        }
+                        on_new += usize::from(address == new);
+                    }
+                })
+            })
+            .collect();
+        until(async || answered.load(Ordering::SeqCst) > 100).await;
+        let admin_address = server.app.admin_address;
+        let drain = tokio::spawn(server.app.drain(Duration::from_secs(2)));
+        until(async || get(admin_address, "/readyz").await.0 == 503).await;
+        let before = answered.load(Ordering::SeqCst);
+        until(async || answered.load(Ordering::SeqCst) > before + 10).await;
+        endpoint.send_replace(new);
+        for client in clients {
+            client.await.unwrap();
+        }
+        drain.await.unwrap();
     });
 }
 
@@ -448,7 +496,7 @@ fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
     let address = process.address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(async {
-        let mut client = connect(address, &client_config()).await;
+        let mut client = connect(address, &any_client()).await;
         client.post(b"CANARY").await;
         client.post(review("admission.k8s.io/v1").as_bytes()).await
     });
@@ -737,7 +785,7 @@ fn start_error(secret: &Secret) -> String {
 
 impl Running {
     async fn connect(&self) -> Client<TlsStream<TcpStream>> {
-        connect(self.app.address, &client_config()).await
+        connect(self.app.address, &any_client()).await
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -916,7 +964,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-fn client_config() -> Arc<ClientConfig> {
+fn any_client() -> Arc<ClientConfig> {
+    client_config(rustls::ALL_VERSIONS)
+}
+
+fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::crypto::{CryptoProvider, aws_lc_rs};
     use rustls::pki_types::UnixTime;
@@ -965,7 +1017,7 @@ fn client_config() -> Arc<ClientConfig> {
 
     let provider = aws_lc_rs::default_provider();
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Any(provider)))

@@ -115,8 +115,8 @@ impl Certificates {
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A resumed session keeps the certificate it began with; without resumption a rotated one shows at once.
-        config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0; // nobody could redeem them
         Ok(Arc::new(config))
     }
 
