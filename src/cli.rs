@@ -19,14 +19,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Render(render::Args),
 }
 
 /// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.
 pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
-        Verb::Serve(args) => serve::run(args),
+        Verb::Serve(args) => serve::run(*args),
         Verb::Render(args) => render::run(&args),
     }
 }
