@@ -14,6 +14,7 @@ mod graft;
 mod modules;
 mod node;
 mod parts;
+mod queues;
 mod read;
 mod report;
 mod scalars;

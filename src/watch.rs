@@ -22,7 +22,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Builder, Built, File, Input, Position, Problem, Wasm};
+use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
 use crate::render::Render;
 use crate::snapshot::Snapshot;
 
@@ -135,7 +135,7 @@ pub fn load_once(
     path: &Path,
     policies: Option<&Path>,
     namespace: &str,
-    compile: &dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String>,
+    compile: &config::Compile<'_>,
 ) -> anyhow::Result<Built> {
     let mut input = Input { namespace: namespace.to_owned(), ..Input::default() };
     for (path, only_modules) in [(Some(path), false), (policies, true)] {
@@ -149,12 +149,7 @@ pub fn load_once(
 }
 
 /// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
-fn build(
-    builder: &mut Builder,
-    input: &Input,
-    path: Option<&Path>,
-    compile: &dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String>,
-) -> Built {
+fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
         let Position { line, column } = Position::default();

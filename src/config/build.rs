@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
 use super::modules::{self, Compile, Modules, Store, hex};
+use super::queues::{Names, file_queue};
 use super::read::{self, Docs, Input};
 use super::report::{Problem, Report};
 use super::sections::{Part, Sections};
 use super::systems;
 use super::units::{self, World};
 use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
-use crate::task::canonical_queue_name;
 
 /// Makes snapshots and remembers what was good.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Builder {
         let store = Store::new(input.wasm.iter().chain(&docs.wasm));
         let digest = digest(&docs, &store, &input.namespace);
         let changed = digest != self.previous.digest;
-        let sections = Sections::of(&docs.docs);
+        let sections = Sections::of(&docs.graft);
         let torn: BTreeSet<Arc<str>> = docs.torn.union(&sections.torn).cloned().collect();
         if changed {
             let mut problems = [docs.problems.as_slice(), &sections.problems].concat();
@@ -71,7 +71,7 @@ impl Builder {
             problems: self.problems.clone(),
             changed,
             readable: torn.is_empty(),
-            files: docs.docs.len(),
+            files: docs.graft.len(),
         }
     }
 }
@@ -264,7 +264,9 @@ impl Pass<'_> {
             *known = files;
         }
         let clean = reports.iter().all(Report::is_clean);
-        reports.into_iter().for_each(|report| _ = self.note(report));
+        for report in reports {
+            self.note(report);
+        }
         clean && !lost
     }
 
@@ -284,10 +286,10 @@ impl Pass<'_> {
         let parts: Vec<_> = sections.systems.values().flatten().collect();
         let sound = self.whole_is_sound("systems", &parts, reports);
         // before the first good version there is nothing but the stock
-        match sound || previous.systems.is_empty() {
-            true => systems::with_stock(if sound { found } else { Vec::new() }),
-            false => previous.systems.clone(),
+        if !sound && !previous.systems.is_empty() {
+            return previous.systems.clone();
         }
+        systems::with_stock(if sound { found } else { Vec::new() })
     }
 
     fn vaults(&mut self, key: &'static str, tree: &'static str, parts: &[Part<'_>], previous: &[Vault]) -> Vec<Vault> {
@@ -330,61 +332,4 @@ fn module_name(source: &Source) -> Option<String> {
 /// The order in which environments are laid.
 fn rank(unit: &Unit<Environment>) -> (i64, &Source) {
     (unit.good.as_ref().map_or(0, |environment| environment.priority), &unit.source)
-}
-
-/// Files a queue under its id and its name; where two want one place, the one that serves has it.
-fn file_queue(queues: &mut Queues, unit: &Unit<Queue>, id: Option<&str>, by_name: bool) {
-    let Source::Queue(name) = &unit.source else { return };
-    let id = unit.good.as_ref().and_then(|queue| queue.id.as_deref()).or(id);
-    let name = Some(canonical_queue_name(name)).filter(|name| by_name && !name.is_empty());
-    for (map, key) in [(&mut queues.by_id, id.map(str::to_owned)), (&mut queues.by_name, name)] {
-        let Some(key) = key else { continue };
-        if map.get(&key).is_none_or(|other| other.good.is_none()) {
-            map.insert(key, unit.clone());
-        }
-    }
-}
-
-/// What pods call the queues of a configuration.
-struct Names<'a> {
-    by_id: BTreeMap<&'a str, Vec<&'a str>>,
-    by_label: BTreeMap<String, Vec<&'a str>>,
-    ids: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Names<'a> {
-    fn of(sections: &Sections<'a>) -> Self {
-        let mut names = Self { by_id: BTreeMap::new(), by_label: BTreeMap::new(), ids: BTreeMap::new() };
-        for (name, parts) in &sections.queues {
-            names.by_label.entry(canonical_queue_name(name)).or_default().push(name);
-            if let Some(id) = parts.iter().find_map(|part| part.node.text("id")) {
-                names.by_id.entry(id).or_default().push(name);
-                names.ids.insert(name, id);
-            }
-        }
-        names
-    }
-
-    fn id_of(&self, name: &str) -> Option<&'a str> {
-        self.ids.get(name).copied()
-    }
-
-    /// Whether other queues have the same label; their ids tell them apart then.
-    fn is_shared(&self, name: &str) -> bool {
-        let label = canonical_queue_name(name);
-        !label.is_empty() && self.by_label.get(&label).is_some_and(|names| names.len() > 1)
-    }
-
-    /// Why pods could not tell this queue from another.
-    fn clash(&self, name: &str) -> Option<String> {
-        let other = |names: &[&'a str]| names.iter().find(|other| **other != name).copied();
-        if let Some((id, other)) = self.id_of(name).and_then(|id| Some((id, other(self.by_id.get(id)?)?))) {
-            return Some(format!("has the id `{id}`, as queues.{other} has"));
-        }
-        let label = canonical_queue_name(name);
-        let names = self.by_label.get(&label).filter(|_| !label.is_empty())?;
-        let nameless = names.iter().any(|name| !self.ids.contains_key(name));
-        let other = other(names).filter(|_| nameless)?;
-        Some(format!("is `{label}` in a pod's label, as queues.{other} is: give the id of both"))
-    }
 }

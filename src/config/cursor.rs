@@ -53,28 +53,21 @@ impl<'a> Cursor<'a> {
 
     /// The elements of a list; none, and a problem, when it is something else.
     pub(crate) fn list(&self) -> Vec<Cursor<'a>> {
-        match &self.node.tree {
-            Tree::List(nodes) => nodes
-                .iter()
-                .enumerate()
-                .map(|(i, node)| Self { node, path: format!("{}[{i}]", self.path), report: self.report })
-                .collect(),
-            _ => {
-                self.error(format!("must be a list, not {}", self.node.kind()));
-                Vec::new()
-            }
-        }
+        let Tree::List(nodes) = &self.node.tree else {
+            self.error(format!("must be a list, not {}", self.node.kind()));
+            return Vec::new();
+        };
+        let item = |(i, node)| Self { node, path: format!("{}[{i}]", self.path), report: self.report };
+        nodes.iter().enumerate().map(item).collect()
     }
 
     /// The entries of a mapping whose keys are names of the user's.
     pub(crate) fn entries(&self) -> Vec<(&'a Key, Cursor<'a>)> {
-        match &self.node.tree {
-            Tree::Map(entries) => entries.iter().map(|(key, node)| (key, self.child(&key.text, node))).collect(),
-            _ => {
-                self.error(format!("must be a mapping, not {}", self.node.kind()));
-                Vec::new()
-            }
-        }
+        let Tree::Map(entries) = &self.node.tree else {
+            self.error(format!("must be a mapping, not {}", self.node.kind()));
+            return Vec::new();
+        };
+        entries.iter().map(|(key, node)| (key, self.child(&key.text, node))).collect()
     }
 
     /// A string; a scalar that YAML reads as something else gets the fix named.
@@ -108,13 +101,11 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
-        match self.node.tree {
-            Tree::Bool(value) => Some(value),
-            _ => {
-                self.error(format!("must be true or false, not {}", self.node.kind()));
-                None
-            }
-        }
+        let Tree::Bool(value) = self.node.tree else {
+            self.error(format!("must be true or false, not {}", self.node.kind()));
+            return None;
+        };
+        Some(value)
     }
 
     pub(crate) fn integer(&self) -> Option<i64> {

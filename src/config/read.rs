@@ -41,7 +41,7 @@ pub(crate) struct Doc {
 #[derive(Default)]
 pub(crate) struct Docs {
     /// by file name
-    pub(crate) docs: Vec<Doc>,
+    pub(crate) graft: Vec<Doc>,
     /// modules that came in ConfigMap manifests
     pub(crate) wasm: Vec<Wasm>,
     /// ours, but not readable: what was in them is not known
@@ -57,7 +57,7 @@ pub(crate) fn read(input: &Input, known: &dyn Fn(&str) -> bool) -> Docs {
     for file in &input.files {
         docs.read(&file.name, &file.text, known, true);
     }
-    docs.docs.sort_by(|a, b| a.file.cmp(&b.file));
+    docs.graft.sort_by(|a, b| a.file.cmp(&b.file));
     docs.texts.sort();
     docs
 }
@@ -78,7 +78,7 @@ impl Docs {
         match (node.text("apiVersion"), node.text("kind")) {
             (Some("podgraft.io/v1alpha1"), Some("GraftConfig")) => {
                 self.texts.push((Arc::clone(&file), text.to_owned()));
-                self.docs.push(Doc { file, node });
+                self.graft.push(Doc { file, node });
             }
             (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
             (version, kind) if is_meant_for_us(version, kind) => {
@@ -109,16 +109,14 @@ impl Docs {
         }
         for (key, text) in texts(node.get("binaryData")).filter(|(key, _)| is_wasm(key)) {
             let packed: String = text.split_whitespace().collect();
-            match STANDARD.decode(packed) {
-                Ok(bytes) => {
-                    self.wasm.push(Wasm { name: key.to_owned(), origin: name.to_owned(), bytes: bytes.into() });
-                }
-                Err(_) => {
-                    let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
-                    let report = Report::new(file);
-                    report.add(at, &format!("binaryData['{key}']"), "is not base64");
-                    self.problems.extend(report.into_problems());
-                }
+            if let Ok(bytes) = STANDARD.decode(packed) {
+                let origin = format!("ConfigMap {name}");
+                self.wasm.push(Wasm { name: key.to_owned(), origin, bytes: bytes.into() });
+            } else {
+                let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
+                let report = Report::new(file);
+                report.add(at, &format!("binaryData['{key}']"), "is not base64");
+                self.problems.extend(report.into_problems());
             }
         }
     }
@@ -130,12 +128,16 @@ fn is_meant_for_us(version: Option<&str>, kind: Option<&str>) -> bool {
 
 /// Whether a file or ConfigMap key of this name may hold configuration.
 pub(crate) fn is_yaml(name: &str) -> bool {
-    name.ends_with(".yaml") || name.ends_with(".yml")
+    matches!(ending(name), Some("yaml" | "yml"))
 }
 
 /// Whether a file or ConfigMap key of this name is a module.
 pub(crate) fn is_wasm(name: &str) -> bool {
-    name.ends_with(".wasm")
+    ending(name) == Some("wasm")
+}
+
+fn ending(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(_, ending)| ending)
 }
 
 fn texts(node: Option<&Node>) -> impl Iterator<Item = (&str, &str)> {

@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use crate::snapshot::{System, SystemKind, UnknownQueue, Vault};
 use crate::task::canonical_queue_name;
 
-/// The ServiceAccount of the agent's Helm chart in its usual namespace.
+/// The service account of the agent's Helm chart in its usual namespace.
 const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 
 /// The agent's own default.
@@ -26,7 +26,7 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
         if kind == Some(SystemKind::Generic) {
             prefix.error("only pods of type ClearML carry their task's id in their name");
         }
-        system.pod_name_prefix = prefix.text().unwrap_or_default().to_owned();
+        prefix.text().unwrap_or_default().clone_into(&mut system.pod_name_prefix);
     }
     if let Some(submitters) = fields.take("submitters") {
         system.submitters = submitters.texts();

@@ -102,10 +102,11 @@ pub(crate) fn full<'a>(cursor: &Cursor<'a>, claimed: &BTreeSet<&str>) -> Templat
         fields.later(field_names(type_of(&["spec"])));
         fields.finish();
     }
-    if let Some(name) = primary.as_ref().and_then(Cursor::name)
+    if let Some(cursor) = primary
+        && let Some(name) = cursor.name()
         && !names.contains(&name)
     {
-        primary.iter().for_each(|cursor| cursor.error(format!("no entry of spec.containers is called `{name}`")));
+        cursor.error(format!("no entry of spec.containers is called `{name}`"));
     }
     fields.finish();
     Template { fragment: assemble(metadata, spec), mounts }
@@ -189,7 +190,7 @@ fn refuse_owned(fields: &mut Fields<'_>, primary: bool) {
     for key in OWNED {
         match fields.take(key) {
             Some(cursor) if primary => {
-                cursor.error("the primary container's image, command and args are the task's own")
+                cursor.error("the primary container's image, command and args are the task's own");
             }
             Some(cursor) => cursor.error(format!("key `{key}` is not supported yet")),
             None => {}

@@ -7,17 +7,16 @@
 //!
 //! The crate has no cost limit. What bounds a condition is its length and that loops do not nest.
 
+mod check;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use serde_json::Value;
-
-use super::spell;
 
 /// Bytes of a condition.
 pub const MAX_LENGTH: usize = 1024;
@@ -25,32 +24,6 @@ pub const MAX_LENGTH: usize = 1024;
 /// What a condition may speak of.
 pub const VARIABLES: [&str; 9] =
     ["environment", "params", "pod", "providers_info", "queue", "queue_name", "task", "task_config", "user"];
-
-/// What a condition may call, beside operators and macros.
-const FUNCTIONS: [&str; 22] = [
-    "bool",
-    "bytes",
-    "contains",
-    "double",
-    "dyn",
-    "endsWith",
-    "hasValue",
-    "int",
-    "matches",
-    "none",
-    "of",
-    "ofNonZeroValue",
-    "optFlatMap",
-    "optMap",
-    "optional",
-    "or",
-    "orValue",
-    "size",
-    "startsWith",
-    "string",
-    "type",
-    "uint",
-];
 
 /// Building it costs 20 us and more, evaluating a condition 0.2: once a process.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -105,11 +78,7 @@ impl When {
             return Err(format!("the condition has {} bytes, more than {MAX_LENGTH}", text.len()));
         }
         let program = ENV.compile(text).map_err(|errors| first_line(&errors.to_string()))?;
-        let mut check = Check { bound: Vec::new(), looping: false, error: None };
-        check.visit(program.expression());
-        if let Some(error) = check.error {
-            return Err(error);
-        }
+        check::check(program.expression())?;
         Ok(Self { text: text.to_owned(), program })
     }
 
@@ -150,89 +119,6 @@ fn first_line(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let hint = if line.ends_with("identifier: namespace") { ", write pod.namespace" } else { "" };
     format!("is not CEL: {}{hint}", line.trim_start_matches("ERROR: ").trim())
-}
-
-/// The walk that checks names and loops.
-struct Check<'e> {
-    bound: Vec<&'e str>,
-    looping: bool,
-    error: Option<String>,
-}
-
-impl<'e> Check<'e> {
-    fn fail(&mut self, message: impl FnOnce() -> String) {
-        self.error.get_or_insert_with(message);
-    }
-
-    fn visit(&mut self, node: &'e IdedExpr) {
-        match &node.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
-            Expr::Ident(name) => self.name(name),
-            Expr::Select(select) => self.visit(&select.operand),
-            Expr::List(list) => list.elements.iter().for_each(|element| self.visit(element)),
-            Expr::Map(map) => map.entries.iter().for_each(|entry| self.entry(&entry.expr)),
-            Expr::Struct(structure) => {
-                self.fail(|| format!("there is no type `{}`", structure.type_name));
-            }
-            Expr::Call(call) => {
-                self.function(&call.func_name);
-                // `optional.of(x)`: the target is a name space
-                let spaced = call.target.as_deref().filter(|target| !is_ident(target, "optional"));
-                spaced.into_iter().chain(&call.args).for_each(|part| self.visit(part));
-            }
-            Expr::Comprehension(comprehension) => {
-                // chained loops add up; only a loop inside a loop multiplies
-                self.visit(&comprehension.iter_range);
-                if self.looping {
-                    self.fail(|| "a loop (all, exists, map, filter) stands inside another".to_owned());
-                }
-                let depth = self.bound.len();
-                let names =
-                    [Some(&comprehension.iter_var), comprehension.iter_var2.as_ref(), Some(&comprehension.accu_var)];
-                self.bound.extend(names.into_iter().flatten().map(String::as_str));
-                let outer = std::mem::replace(&mut self.looping, true);
-                for part in [
-                    &comprehension.accu_init,
-                    &comprehension.loop_cond,
-                    &comprehension.loop_step,
-                    &comprehension.result,
-                ] {
-                    self.visit(part);
-                }
-                self.looping = outer;
-                self.bound.truncate(depth);
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: &'e EntryExpr) {
-        match entry {
-            EntryExpr::StructField(field) => self.visit(&field.value),
-            EntryExpr::MapEntry(entry) => {
-                self.visit(&entry.key);
-                self.visit(&entry.value);
-            }
-        }
-    }
-
-    fn name(&mut self, name: &str) {
-        let name = name.strip_prefix('.').unwrap_or(name);
-        if !name.starts_with('@') && !self.bound.contains(&name) && !VARIABLES.contains(&name) {
-            let known = VARIABLES.join(", ");
-            self.fail(|| format!("there is no variable `{name}`; there are {known}"));
-        }
-    }
-
-    fn function(&mut self, name: &str) {
-        let operator = name.contains(|c: char| matches!(c, '_' | '@' | '!' | '-'));
-        if !operator && !FUNCTIONS.contains(&name) {
-            self.fail(|| format!("there is no function `{name}`{}", spell::hint(name, FUNCTIONS)));
-        }
-    }
-}
-
-fn is_ident(node: &IdedExpr, name: &str) -> bool {
-    matches!(&node.expr, Expr::Ident(ident) if ident == name)
 }
 
 // === impl Scope ===
@@ -318,7 +204,6 @@ fn inner_to_cel(value: &Value) -> Cel {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 
@@ -363,6 +248,29 @@ mod tests {
             assert_eq!(holds(text), Ok(true), "{text}");
         }
         assert_eq!(holds("'x' in task_config"), Ok(false));
+    }
+
+    #[test]
+    fn each_module_has_params_of_its_own() {
+        let (none, on, off) = (json!({}), json!({"on": true}), json!({"on": false}));
+        let mut scope = Scope::new(Facts {
+            task_config: &none,
+            providers_info: &none,
+            labels: Vec::new(),
+            queue: "",
+            queue_name: "",
+            environment: "",
+            namespace: "",
+            user: "",
+            task_id: "",
+            task_name: "",
+            system: "",
+        });
+        let when = When::compile("params.on").unwrap();
+        for (params, expected) in [(&on, true), (&off, false), (&on, true)] {
+            scope.set_params(params);
+            assert_eq!(when.holds(&scope), Ok(expected));
+        }
     }
 
     #[test]

@@ -130,7 +130,6 @@ impl<'de> Visitor<'de> for TreeVisitor {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 

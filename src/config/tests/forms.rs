@@ -35,7 +35,7 @@ fn both_forms_give_the_same_fragment() {
             }],
         },
     });
-    assert_eq!(fragments(&built, "flat"), [expected.clone()]);
+    assert_eq!(fragments(&built, "flat"), fragments(&built, "full"));
     assert_eq!(fragments(&built, "full"), [expected]);
 }
 
@@ -209,4 +209,14 @@ fn the_digest_is_of_what_was_read() {
     assert_eq!(one, Builder::default().build(&more, &compile).snapshot.digest);
     more.wasm.push(wasm("new.wasm", "new"));
     assert_ne!(one, Builder::default().build(&more, &compile).snapshot.digest);
+}
+
+#[test]
+fn the_sample_of_every_key_loads() {
+    let files = vec![File { name: "sample.yaml".into(), text: include_str!("sample.yaml").into() }];
+    let built =
+        Builder::default().build(&Input { files, wasm: vec![wasm("ok.wasm", "ok")], ..Input::default() }, &compile);
+    assert_eq!(texts(&built), Vec::<String>::new());
+    assert_eq!(built.snapshot.queues.by_id.len(), 1);
+    assert_eq!(built.snapshot.environments.len(), 1);
 }
