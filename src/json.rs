@@ -1,6 +1,6 @@
 //! The arena tree: one untyped JSON value per request, borrowed from the request's bytes.
 //!
-//! A review is parsed once, in one pass of serde_json's own deserialiser, into slices of one bump
+//! A review is parsed once, in one pass of `serde_json`'s own deserialiser, into slices of one bump
 //! arena. Strings without escapes are borrowed from the body; parts that a request rarely looks at
 //! ([`Shape::Skip`]) stay raw text. Values are `Copy`, so "changing" one makes a new slice that
 //! shares whatever it did not touch, and [`Json::same`] tells by address that nothing changed.
@@ -53,7 +53,7 @@ pub enum Shape {
     Each(&'static Shape),
 }
 
-/// How deep a document may nest; serde_json's own limit for text that is opened in one go.
+/// How deep a document may nest; `serde_json`'s own limit for text that is opened in one go.
 const MAX_DEPTH: u8 = 127;
 
 impl<'a> Json<'a> {
@@ -275,7 +275,7 @@ struct Reader<'a> {
     depth: u8,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn below<E: de::Error>(self, shape: &'static Shape) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom("nested too deeply"));

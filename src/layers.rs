@@ -81,7 +81,9 @@ fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) ->
     };
     let queue = sound(unit)?;
     let system = queue.system.as_ref().is_none_or(|system| *system == task.system.name);
-    Ok((system && (queue.matches.is_empty() || queue.matches.holds(pod))).then_some(queue))
+    // Names are lossy: a pod that says another id than the queue has is of another queue with the same label.
+    let id = queue.id.as_deref().is_none_or(|id| task.queue_id.is_none_or(|own| own == id));
+    Ok((system && id && (queue.matches.is_empty() || queue.matches.holds(pod))).then_some(queue))
 }
 
 fn unknown_queue(task: &Task<'_, '_>) -> Rejection {

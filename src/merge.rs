@@ -113,16 +113,15 @@ impl<'a, 'o> Merger<'a, 'o> {
                 // An empty map over nothing is nothing: `labels: {}` alone would be an operation.
                 Ok((before.is_some() || !merged.is_empty()).then_some(merged))
             }
-            (Type::List(element), Json::Array(items)) => {
-                let list = field.map_or(List::Atomic, |field| field.list);
+            (Type::List(_), Json::Array(items)) => {
                 let base = before.unwrap_or(Json::Array(&[]));
-                let merged = match list {
-                    List::Atomic => self.leaf(before, was, value, rule),
-                    List::Keyed(_) | List::KeyedWhole(_) => {
-                        self.keyed(base, was, items, *element, field, list, rule)?
+                let merged = match field {
+                    Some(field) if !field.list.keys().is_empty() => self.keyed(base, was, items, field, rule)?,
+                    Some(Field { list: list @ (List::Set | List::Concat), .. }) => {
+                        self.unkeyed(base, items, *list, rule)?
                     }
-                    List::Set | List::Concat => self.unkeyed(base, items, list, rule)?,
-                    List::AndTerms => self.and_terms(base, items),
+                    Some(Field { list: List::AndTerms, .. }) => self.and_terms(base, items),
+                    _ => self.leaf(before, was, value, rule),
                 };
                 Ok((before.is_some() || !merged.is_empty()).then_some(merged))
             }
@@ -160,12 +159,10 @@ impl<'a, 'o> Merger<'a, 'o> {
         base: Json<'a>,
         was: Option<Json<'a>>,
         fragment: &'a [Json<'a>],
-        element: Type,
-        field: Option<&'static Field>,
-        list: List,
+        field: &'static Field,
         rule: Rule,
     ) -> Outcome<'a> {
-        let name = field.map_or("", |field| field.name);
+        let Field { name, list, .. } = *field;
         let mut result: ArenaVec<'a, Json<'a>> = ArenaVec::from_iter_in(base.items().iter().copied(), self.arena);
         let mut changed = false;
         for item in fragment {
@@ -190,7 +187,7 @@ impl<'a, 'o> Merger<'a, 'o> {
                 (Some(index), None) => {
                     let own =
                         was.and_then(|was| was.items().iter().rev().copied().find(|own| self.has_key(*own, key, list)));
-                    let merged = self.element(result[index], own, item, element, list, name, rule)?;
+                    let merged = self.element(result[index], own, item, field, rule)?;
                     if !merged.same(&result[index]) {
                         result[index] = merged;
                         changed = true;
@@ -220,27 +217,25 @@ impl<'a, 'o> Merger<'a, 'o> {
         key_text(&item, list, self.arena) == Some(key)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of keyed(), which would be too long to read with it inside"
-    )]
     fn element(
         &mut self,
         current: Json<'a>,
         own: Option<Json<'a>>,
         item: Json<'a>,
-        element: Type,
-        list: List,
-        name: &str,
+        field: &'static Field,
         rule: Rule,
     ) -> Outcome<'a> {
-        if matches!(list, List::KeyedWhole(_)) {
+        if matches!(field.list, List::KeyedWhole(_)) {
             // On a ClearML pod env is what the task's owner gave with `-e`, which beats the template there.
-            let rule =
-                if name == "env" && rule.keeps_env && own.is_some() { Rule { overrides: false, ..rule } } else { rule };
+            let rule = if field.name == "env" && rule.keeps_env && own.is_some() {
+                Rule { overrides: false, ..rule }
+            } else {
+                rule
+            };
             return Ok(self.leaf(Some(current), own, item, rule));
         }
-        let keys = list.keys();
+        let keys = field.list.keys();
+        let element = if let Type::List(element) = field.kind { *element } else { Type::Any };
         let rest =
             ArenaVec::from_iter_in(item.members().iter().copied().filter(|(key, _)| !keys.contains(key)), self.arena);
         self.object(current, own, rest.into_bump_slice(), element, rule)
@@ -388,7 +383,7 @@ fn is_native_sidecar(container: &Json<'_>) -> bool {
     container.get("restartPolicy").and_then(|policy| policy.as_str()) == Some("Always")
 }
 
-/// What the DefaultTolerationSeconds plugin adds to every pod; it must not shorten what a layer asks for.
+/// What the `DefaultTolerationSeconds` plugin adds to every pod; it must not shorten what a layer asks for.
 fn is_defaulted_toleration(toleration: &Json<'_>) -> bool {
     let key = toleration.get("key").and_then(|key| key.as_str());
     matches!(key, Some("node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable"))

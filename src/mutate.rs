@@ -401,7 +401,7 @@ impl<'a> Work<'_, 'a> {
             name: module.name.clone(),
             elapsed: rendered.elapsed,
             fault: laid.as_ref().err().map(|rejection| rejection.message.clone()),
-            logs: rendered.logs.into_iter().map(|log| redactor.log(log)).collect(),
+            logs: rendered.logs.iter().map(|log| redactor.log(log)).collect(),
         });
         match (laid, module.on_error) {
             (Err(rejection), OnError::Fail) => Err(Stop::Rejected(rejection)),
@@ -448,7 +448,7 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    /// The hook's arguments but the template and task_config (design section 5).
+    /// The hook's arguments but the template and `task_config` (design section 5).
     fn request(&self, module: &Module, known: &Known) -> Value {
         let primary =
             self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));

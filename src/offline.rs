@@ -33,18 +33,18 @@ pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<V
             }
             Ok(review)
         }
-        Some("Pod") => Ok(around(without_nulls(given), sender, snapshot)),
+        Some("Pod") => Ok(around(&without_nulls(given), sender, snapshot)),
         Some(other) => Err(format!("it is a {other}; a Pod or an AdmissionReview is expected")),
         None => Err("it has no kind; a Pod or an AdmissionReview is expected".to_owned()),
     }
 }
 
-fn around(pod: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
+fn around(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
     let own = pod["metadata"]["namespace"].as_str();
     let namespace = sender.namespace.or(own).unwrap_or("default").to_owned();
     let user = sender.user.map(str::to_owned).or_else(|| {
         let arena = Bump::new();
-        task::a_submitter(&Pod { object: Json::lift(&pod, &arena), namespace: &namespace }, snapshot)
+        task::a_submitter(&Pod { object: Json::lift(pod, &arena), namespace: &namespace }, snapshot)
     });
     json!({
         "kind": "AdmissionReview",

@@ -1,7 +1,7 @@
 //! Who wrote what, as far as `metadata.managedFields` knows.
 //!
 //! The API server computes it after its own defaults and before the admission plugins run: a path that it
-//! does not hold came from a plugin (LimitRanger, ServiceAccount…) or from an earlier webhook. It is a
+//! does not hold came from a plugin (`LimitRanger`, `ServiceAccount`…) or from an earlier webhook. It is a
 //! third of the pod's bytes, so it is opened only when a `Keep` layer meets a value.
 
 use std::cell::OnceCell;

@@ -46,8 +46,8 @@ impl<'a> Redactor<'a> {
     }
 
     /// A log line without them.
-    pub fn log(&self, log: Log) -> Log {
-        Log { message: self.text(&log.message), ..log }
+    pub fn log(&self, log: &Log) -> Log {
+        Log { message: self.text(&log.message), level: log.level }
     }
 }
 

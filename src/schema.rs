@@ -2,9 +2,10 @@
 //!
 //! The same table drives merging, diffing and the check of what was touched, so that the three cannot
 //! disagree. `table.rs` is generated from the JSON schemas that k8s-openapi carries, by
-//! `tests/schema_table.rs`, which also fails when the file is out of date; what OpenAPI does not say
+//! `tests/schema_table.rs`, which also fails when the file is out of date; what `OpenAPI` does not say
 //! (Kubernetes' patch merge keys and podgraft's own choices) stands in that generator.
 
+#[rustfmt::skip] // as the generator writes it
 mod table;
 
 pub use table::POD;
@@ -150,8 +151,9 @@ pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
     let wrong = |wanted: &str| Err(Misfit::here(format!("is {}, should be {wanted}", value.kind())));
     match (kind, value) {
         // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
-        (Type::Any, _) | (_, Json::Raw(_) | Json::Null) => Ok(()),
-        (Type::Bool, Json::Bool(_))
+        (Type::Any, _)
+        | (_, Json::Raw(_) | Json::Null)
+        | (Type::Bool, Json::Bool(_))
         | (Type::Int | Type::IntOrStr | Type::Quantity, Json::Int(_) | Json::Uint(_))
         | (Type::Quantity, Json::Float(_))
         | (Type::Str | Type::IntOrStr | Type::Quantity, Json::Str(_)) => Ok(()),

@@ -15,7 +15,7 @@ use crate::task::Task;
 /// Stands for what a module may not read. It cannot be written back either.
 pub const OPAQUE: &str = "podgraft.io:opaque";
 
-/// The volume that the ServiceAccount plugin puts on a pod, and its mounts.
+/// The volume that the `ServiceAccount` plugin puts on a pod, and its mounts.
 const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// The view of `pod`.
@@ -162,7 +162,7 @@ pub fn holds_opaque(value: Json<'_>) -> bool {
 }
 
 /// A member's name that stands twice in one object: legal JSON, but no two readers agree on what it means.
-pub fn repeated_name<'a>(value: Json<'a>) -> Option<&'a str> {
+pub fn repeated_name(value: Json<'_>) -> Option<&str> {
     match value {
         Json::Array(items) => items.iter().find_map(|item| repeated_name(*item)),
         Json::Object(members) => {

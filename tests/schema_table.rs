@@ -1,13 +1,15 @@
 //! Generates `src/schema/table.rs` from the JSON schemas that k8s-openapi carries and fails when the file
 //! is out of date; `UPDATE=1 cargo test --test schema_table` writes it.
 
+#![allow(clippy::panic, reason = "a generator that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-/// Kubernetes' patch merge keys (the struct tags of core/v1), which OpenAPI v3 schemas of k8s-openapi do not
+/// Kubernetes' patch merge keys (the struct tags of core/v1), which `OpenAPI` v3 schemas of k8s-openapi do not
 /// carry, and podgraft's own choices (design section 4, "Merge").
 const LISTS: &[(&str, &str, &str)] = &[
     ("PodSpec", "containers", "Keyed(&[\"name\"])"),

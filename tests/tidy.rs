@@ -1,5 +1,11 @@
 //! Holds the lines that nothing else would hold.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a test that cannot read fails"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

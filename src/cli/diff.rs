@@ -52,11 +52,15 @@ pub fn text(before: &Side, after: &Side, touches: &[Touch], otherwise: &str) -> 
                 (Some(index), None) => &before.0[index],
                 (None, None) => continue,
             };
-            text.push_str(&match change.tag() {
-                ChangeTag::Equal => format!("  {}\n", line.text),
-                ChangeTag::Insert => painted(AnsiColor::Green, &signed('+', line, touches, otherwise, width)),
-                ChangeTag::Delete => painted(AnsiColor::Red, &signed('-', line, touches, otherwise, width)),
-            });
+            match change.tag() {
+                ChangeTag::Equal => text.extend(["  ", &line.text, "\n"]),
+                ChangeTag::Insert => {
+                    text.push_str(&painted(AnsiColor::Green, &signed('+', line, touches, otherwise, width)));
+                }
+                ChangeTag::Delete => {
+                    text.push_str(&painted(AnsiColor::Red, &signed('-', line, touches, otherwise, width)));
+                }
+            }
         }
     }
     text

@@ -32,7 +32,10 @@ static AFFINITY: Object = Object {
 /// `AppArmorProfile`.
 static APP_ARMOR_PROFILE: Object = Object {
     name: "AppArmorProfile",
-    fields: &[field("localhostProfile", Type::Str, List::Atomic), field("type", Type::Str, List::Atomic)],
+    fields: &[
+        field("localhostProfile", Type::Str, List::Atomic),
+        field("type", Type::Str, List::Atomic),
+    ],
     required: &["type"],
 };
 
@@ -77,7 +80,10 @@ static CSIVOLUME_SOURCE: Object = Object {
 /// `Capabilities`.
 static CAPABILITIES: Object = Object {
     name: "Capabilities",
-    fields: &[field("add", Type::List(&Type::Str), List::Concat), field("drop", Type::List(&Type::Str), List::Concat)],
+    fields: &[
+        field("add", Type::List(&Type::Str), List::Concat),
+        field("drop", Type::List(&Type::Str), List::Concat),
+    ],
     required: &[],
 };
 
@@ -124,7 +130,10 @@ static CLUSTER_TRUST_BUNDLE_PROJECTION: Object = Object {
 /// `ConfigMapEnvSource`.
 static CONFIG_MAP_ENV_SOURCE: Object = Object {
     name: "ConfigMapEnvSource",
-    fields: &[field("name", Type::Str, List::Atomic), field("optional", Type::Bool, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("optional", Type::Bool, List::Atomic),
+    ],
     required: &["name"],
 };
 
@@ -212,7 +221,10 @@ static CONTAINER_PORT: Object = Object {
 /// `ContainerResizePolicy`.
 static CONTAINER_RESIZE_POLICY: Object = Object {
     name: "ContainerResizePolicy",
-    fields: &[field("resourceName", Type::Str, List::Atomic), field("restartPolicy", Type::Str, List::Atomic)],
+    fields: &[
+        field("resourceName", Type::Str, List::Atomic),
+        field("restartPolicy", Type::Str, List::Atomic),
+    ],
     required: &["resourceName", "restartPolicy"],
 };
 
@@ -229,14 +241,19 @@ static CONTAINER_RESTART_RULE: Object = Object {
 /// `ContainerRestartRuleOnExitCodes`.
 static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Object = Object {
     name: "ContainerRestartRuleOnExitCodes",
-    fields: &[field("operator", Type::Str, List::Atomic), field("values", Type::List(&Type::Int), List::Atomic)],
+    fields: &[
+        field("operator", Type::Str, List::Atomic),
+        field("values", Type::List(&Type::Int), List::Atomic),
+    ],
     required: &["operator"],
 };
 
 /// `DownwardAPIProjection`.
 static DOWNWARD_APIPROJECTION: Object = Object {
     name: "DownwardAPIProjection",
-    fields: &[field("items", Type::List(&Type::Object(&DOWNWARD_APIVOLUME_FILE)), List::Atomic)],
+    fields: &[
+        field("items", Type::List(&Type::Object(&DOWNWARD_APIVOLUME_FILE)), List::Atomic),
+    ],
     required: &[],
 };
 
@@ -347,20 +364,30 @@ static EPHEMERAL_CONTAINER: Object = Object {
 /// `EphemeralVolumeSource`.
 static EPHEMERAL_VOLUME_SOURCE: Object = Object {
     name: "EphemeralVolumeSource",
-    fields: &[field("volumeClaimTemplate", Type::Object(&PERSISTENT_VOLUME_CLAIM_TEMPLATE), List::Atomic)],
+    fields: &[
+        field("volumeClaimTemplate", Type::Object(&PERSISTENT_VOLUME_CLAIM_TEMPLATE), List::Atomic),
+    ],
     required: &[],
 };
 
 /// `EvictionResponder`.
 static EVICTION_RESPONDER: Object = Object {
     name: "EvictionResponder",
-    fields: &[field("name", Type::Str, List::Atomic), field("priority", Type::Int, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("priority", Type::Int, List::Atomic),
+    ],
     required: &["name", "priority"],
 };
 
 /// `ExecAction`.
-static EXEC_ACTION: Object =
-    Object { name: "ExecAction", fields: &[field("command", Type::List(&Type::Str), List::Atomic)], required: &[] };
+static EXEC_ACTION: Object = Object {
+    name: "ExecAction",
+    fields: &[
+        field("command", Type::List(&Type::Str), List::Atomic),
+    ],
+    required: &[],
+};
 
 /// `FCVolumeSource`.
 static FCVOLUME_SOURCE: Object = Object {
@@ -403,7 +430,10 @@ static FLEX_VOLUME_SOURCE: Object = Object {
 /// `FlockerVolumeSource`.
 static FLOCKER_VOLUME_SOURCE: Object = Object {
     name: "FlockerVolumeSource",
-    fields: &[field("datasetName", Type::Str, List::Atomic), field("datasetUUID", Type::Str, List::Atomic)],
+    fields: &[
+        field("datasetName", Type::Str, List::Atomic),
+        field("datasetUUID", Type::Str, List::Atomic),
+    ],
     required: &[],
 };
 
@@ -469,21 +499,30 @@ static HTTPGET_ACTION: Object = Object {
 /// `HTTPHeader`.
 static HTTPHEADER: Object = Object {
     name: "HTTPHeader",
-    fields: &[field("name", Type::Str, List::Atomic), field("value", Type::Str, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("value", Type::Str, List::Atomic),
+    ],
     required: &["name", "value"],
 };
 
 /// `HostAlias`.
 static HOST_ALIAS: Object = Object {
     name: "HostAlias",
-    fields: &[field("hostnames", Type::List(&Type::Str), List::Atomic), field("ip", Type::Str, List::Atomic)],
+    fields: &[
+        field("hostnames", Type::List(&Type::Str), List::Atomic),
+        field("ip", Type::Str, List::Atomic),
+    ],
     required: &["ip"],
 };
 
 /// `HostPathVolumeSource`.
 static HOST_PATH_VOLUME_SOURCE: Object = Object {
     name: "HostPathVolumeSource",
-    fields: &[field("path", Type::Str, List::Atomic), field("type", Type::Str, List::Atomic)],
+    fields: &[
+        field("path", Type::Str, List::Atomic),
+        field("type", Type::Str, List::Atomic),
+    ],
     required: &["path"],
 };
 
@@ -509,7 +548,10 @@ static ISCSIVOLUME_SOURCE: Object = Object {
 /// `ImageVolumeSource`.
 static IMAGE_VOLUME_SOURCE: Object = Object {
     name: "ImageVolumeSource",
-    fields: &[field("pullPolicy", Type::Str, List::Atomic), field("reference", Type::Str, List::Atomic)],
+    fields: &[
+        field("pullPolicy", Type::Str, List::Atomic),
+        field("reference", Type::Str, List::Atomic),
+    ],
     required: &[],
 };
 
@@ -570,8 +612,13 @@ static LIFECYCLE_HANDLER: Object = Object {
 };
 
 /// `LocalObjectReference`.
-static LOCAL_OBJECT_REFERENCE: Object =
-    Object { name: "LocalObjectReference", fields: &[field("name", Type::Str, List::Atomic)], required: &["name"] };
+static LOCAL_OBJECT_REFERENCE: Object = Object {
+    name: "LocalObjectReference",
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+    ],
+    required: &["name"],
+};
 
 /// `NFSVolumeSource`.
 static NFSVOLUME_SOURCE: Object = Object {
@@ -588,11 +635,7 @@ static NFSVOLUME_SOURCE: Object = Object {
 static NODE_AFFINITY: Object = Object {
     name: "NodeAffinity",
     fields: &[
-        field(
-            "preferredDuringSchedulingIgnoredDuringExecution",
-            Type::List(&Type::Object(&PREFERRED_SCHEDULING_TERM)),
-            List::Concat,
-        ),
+        field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&PREFERRED_SCHEDULING_TERM)), List::Concat),
         field("requiredDuringSchedulingIgnoredDuringExecution", Type::Object(&NODE_SELECTOR), List::Atomic),
     ],
     required: &[],
@@ -601,7 +644,9 @@ static NODE_AFFINITY: Object = Object {
 /// `NodeSelector`.
 static NODE_SELECTOR: Object = Object {
     name: "NodeSelector",
-    fields: &[field("nodeSelectorTerms", Type::List(&Type::Object(&NODE_SELECTOR_TERM)), List::AndTerms)],
+    fields: &[
+        field("nodeSelectorTerms", Type::List(&Type::Object(&NODE_SELECTOR_TERM)), List::AndTerms),
+    ],
     required: &["nodeSelectorTerms"],
 };
 
@@ -629,7 +674,10 @@ static NODE_SELECTOR_TERM: Object = Object {
 /// `ObjectFieldSelector`.
 static OBJECT_FIELD_SELECTOR: Object = Object {
     name: "ObjectFieldSelector",
-    fields: &[field("apiVersion", Type::Str, List::Atomic), field("fieldPath", Type::Str, List::Atomic)],
+    fields: &[
+        field("apiVersion", Type::Str, List::Atomic),
+        field("fieldPath", Type::Str, List::Atomic),
+    ],
     required: &["fieldPath"],
 };
 
@@ -700,14 +748,20 @@ static PERSISTENT_VOLUME_CLAIM_TEMPLATE: Object = Object {
 /// `PersistentVolumeClaimVolumeSource`.
 static PERSISTENT_VOLUME_CLAIM_VOLUME_SOURCE: Object = Object {
     name: "PersistentVolumeClaimVolumeSource",
-    fields: &[field("claimName", Type::Str, List::Atomic), field("readOnly", Type::Bool, List::Atomic)],
+    fields: &[
+        field("claimName", Type::Str, List::Atomic),
+        field("readOnly", Type::Bool, List::Atomic),
+    ],
     required: &["claimName"],
 };
 
 /// `PhotonPersistentDiskVolumeSource`.
 static PHOTON_PERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
     name: "PhotonPersistentDiskVolumeSource",
-    fields: &[field("fsType", Type::Str, List::Atomic), field("pdID", Type::Str, List::Atomic)],
+    fields: &[
+        field("fsType", Type::Str, List::Atomic),
+        field("pdID", Type::Str, List::Atomic),
+    ],
     required: &["pdID"],
 };
 
@@ -728,16 +782,8 @@ pub static POD: Object = Object {
 static POD_AFFINITY: Object = Object {
     name: "PodAffinity",
     fields: &[
-        field(
-            "preferredDuringSchedulingIgnoredDuringExecution",
-            Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)),
-            List::Concat,
-        ),
-        field(
-            "requiredDuringSchedulingIgnoredDuringExecution",
-            Type::List(&Type::Object(&POD_AFFINITY_TERM)),
-            List::Atomic,
-        ),
+        field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)), List::Concat),
+        field("requiredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&POD_AFFINITY_TERM)), List::Atomic),
     ],
     required: &[],
 };
@@ -760,16 +806,8 @@ static POD_AFFINITY_TERM: Object = Object {
 static POD_ANTI_AFFINITY: Object = Object {
     name: "PodAntiAffinity",
     fields: &[
-        field(
-            "preferredDuringSchedulingIgnoredDuringExecution",
-            Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)),
-            List::Concat,
-        ),
-        field(
-            "requiredDuringSchedulingIgnoredDuringExecution",
-            Type::List(&Type::Object(&POD_AFFINITY_TERM)),
-            List::Atomic,
-        ),
+        field("preferredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&WEIGHTED_POD_AFFINITY_TERM)), List::Concat),
+        field("requiredDuringSchedulingIgnoredDuringExecution", Type::List(&Type::Object(&POD_AFFINITY_TERM)), List::Atomic),
     ],
     required: &[],
 };
@@ -804,18 +842,28 @@ static POD_DNSCONFIG: Object = Object {
 /// `PodDNSConfigOption`.
 static POD_DNSCONFIG_OPTION: Object = Object {
     name: "PodDNSConfigOption",
-    fields: &[field("name", Type::Str, List::Atomic), field("value", Type::Str, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("value", Type::Str, List::Atomic),
+    ],
     required: &[],
 };
 
 /// `PodOS`.
-static POD_OS: Object =
-    Object { name: "PodOS", fields: &[field("name", Type::Str, List::Atomic)], required: &["name"] };
+static POD_OS: Object = Object {
+    name: "PodOS",
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+    ],
+    required: &["name"],
+};
 
 /// `PodReadinessGate`.
 static POD_READINESS_GATE: Object = Object {
     name: "PodReadinessGate",
-    fields: &[field("conditionType", Type::Str, List::Atomic)],
+    fields: &[
+        field("conditionType", Type::Str, List::Atomic),
+    ],
     required: &["conditionType"],
 };
 
@@ -831,12 +879,22 @@ static POD_RESOURCE_CLAIM: Object = Object {
 };
 
 /// `PodSchedulingGate`.
-static POD_SCHEDULING_GATE: Object =
-    Object { name: "PodSchedulingGate", fields: &[field("name", Type::Str, List::Atomic)], required: &["name"] };
+static POD_SCHEDULING_GATE: Object = Object {
+    name: "PodSchedulingGate",
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+    ],
+    required: &["name"],
+};
 
 /// `PodSchedulingGroup`.
-static POD_SCHEDULING_GROUP: Object =
-    Object { name: "PodSchedulingGroup", fields: &[field("podGroupName", Type::Str, List::Atomic)], required: &[] };
+static POD_SCHEDULING_GROUP: Object = Object {
+    name: "PodSchedulingGroup",
+    fields: &[
+        field("podGroupName", Type::Str, List::Atomic),
+    ],
+    required: &[],
+};
 
 /// `PodSecurityContext`.
 static POD_SECURITY_CONTEXT: Object = Object {
@@ -904,11 +962,7 @@ static POD_SPEC: Object = Object {
         field("subdomain", Type::Str, List::Atomic),
         field("terminationGracePeriodSeconds", Type::Int, List::Atomic),
         field("tolerations", Type::List(&Type::Object(&TOLERATION)), List::Set),
-        field(
-            "topologySpreadConstraints",
-            Type::List(&Type::Object(&TOPOLOGY_SPREAD_CONSTRAINT)),
-            List::Keyed(&["topologyKey", "whenUnsatisfiable"]),
-        ),
+        field("topologySpreadConstraints", Type::List(&Type::Object(&TOPOLOGY_SPREAD_CONSTRAINT)), List::Keyed(&["topologyKey", "whenUnsatisfiable"])),
         field("volumes", Type::List(&Type::Object(&VOLUME)), List::KeyedWhole(&["name"])),
     ],
     required: &["containers"],
@@ -997,7 +1051,10 @@ static RBDVOLUME_SOURCE: Object = Object {
 /// `ResourceClaim`.
 static RESOURCE_CLAIM: Object = Object {
     name: "ResourceClaim",
-    fields: &[field("name", Type::Str, List::Atomic), field("request", Type::Str, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("request", Type::Str, List::Atomic),
+    ],
     required: &["name"],
 };
 
@@ -1056,14 +1113,20 @@ static SCALE_IOVOLUME_SOURCE: Object = Object {
 /// `SeccompProfile`.
 static SECCOMP_PROFILE: Object = Object {
     name: "SeccompProfile",
-    fields: &[field("localhostProfile", Type::Str, List::Atomic), field("type", Type::Str, List::Atomic)],
+    fields: &[
+        field("localhostProfile", Type::Str, List::Atomic),
+        field("type", Type::Str, List::Atomic),
+    ],
     required: &["type"],
 };
 
 /// `SecretEnvSource`.
 static SECRET_ENV_SOURCE: Object = Object {
     name: "SecretEnvSource",
-    fields: &[field("name", Type::Str, List::Atomic), field("optional", Type::Bool, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("optional", Type::Bool, List::Atomic),
+    ],
     required: &["name"],
 };
 
@@ -1135,8 +1198,13 @@ static SERVICE_ACCOUNT_TOKEN_PROJECTION: Object = Object {
 };
 
 /// `SleepAction`.
-static SLEEP_ACTION: Object =
-    Object { name: "SleepAction", fields: &[field("seconds", Type::Int, List::Atomic)], required: &["seconds"] };
+static SLEEP_ACTION: Object = Object {
+    name: "SleepAction",
+    fields: &[
+        field("seconds", Type::Int, List::Atomic),
+    ],
+    required: &["seconds"],
+};
 
 /// `StorageOSVolumeSource`.
 static STORAGE_OSVOLUME_SOURCE: Object = Object {
@@ -1154,14 +1222,20 @@ static STORAGE_OSVOLUME_SOURCE: Object = Object {
 /// `Sysctl`.
 static SYSCTL: Object = Object {
     name: "Sysctl",
-    fields: &[field("name", Type::Str, List::Atomic), field("value", Type::Str, List::Atomic)],
+    fields: &[
+        field("name", Type::Str, List::Atomic),
+        field("value", Type::Str, List::Atomic),
+    ],
     required: &["name", "value"],
 };
 
 /// `TCPSocketAction`.
 static TCPSOCKET_ACTION: Object = Object {
     name: "TCPSocketAction",
-    fields: &[field("host", Type::Str, List::Atomic), field("port", Type::IntOrStr, List::Atomic)],
+    fields: &[
+        field("host", Type::Str, List::Atomic),
+        field("port", Type::IntOrStr, List::Atomic),
+    ],
     required: &["port"],
 };
 
@@ -1259,7 +1333,10 @@ static VOLUME: Object = Object {
 /// `VolumeDevice`.
 static VOLUME_DEVICE: Object = Object {
     name: "VolumeDevice",
-    fields: &[field("devicePath", Type::Str, List::Atomic), field("name", Type::Str, List::Atomic)],
+    fields: &[
+        field("devicePath", Type::Str, List::Atomic),
+        field("name", Type::Str, List::Atomic),
+    ],
     required: &["devicePath", "name"],
 };
 
