@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let snapshot = load(&args.config, args.policies.as_deref())?;
     let body = review_text(read(&args.filename)?, args, &snapshot)?;
     let arena = Bump::new();
-    let review = Review::parse(&body, &arena).map_err(anyhow::Error::msg)?;
+    let review = Review::parse(&body, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", args.filename.display()))?;
     // Nobody waits behind this: modules may take all of their budget.
     let left = || Duration::from_secs(10);
     let mut runs = Vec::new();
