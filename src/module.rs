@@ -141,27 +141,33 @@ fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> Fault {
     Fault::Trap("a result that breaks the component ABI".into())
 }
 
-/// Whether a module may run inline: after [`FAST_CALLS`] short calls, until an inline call had to be cut.
+/// An inline call that had to be cut sends its module back to proving itself; the third time for good, until it is
+/// reloaded. Once alone proves nothing: a container over its CPU quota stands still for longer than [`INLINE_LIMIT`],
+/// and every module that runs just then would be sent away with the slow ones.
+const CUTS: u32 = 3;
+
+/// Whether a module may run inline: after [`FAST_CALLS`] short calls, until inline calls had to be cut.
 #[derive(Debug, Default)]
 struct Record {
-    /// short calls so far, at most [`FAST_CALLS`]; [`Record::SLOW`] for good
+    /// short calls since the last cut, at most [`FAST_CALLS`]
     fast_calls: AtomicU32,
+    /// inline calls that had to be cut
+    cuts: AtomicU32,
 }
 
 impl Record {
-    const SLOW: u32 = u32::MAX;
-
     fn is_fast(&self) -> bool {
-        self.fast_calls.load(Ordering::Relaxed) == FAST_CALLS
+        self.fast_calls.load(Ordering::Relaxed) == FAST_CALLS && self.cuts.load(Ordering::Relaxed) < CUTS
     }
 
     fn fast_call(&self) {
-        // full or slow: nothing to count, and no write to a cache line that all workers read
+        // full: nothing to count, and no write to a cache line that all workers read
         let count = |calls: u32| (calls < FAST_CALLS).then(|| calls + 1);
         let _ = self.fast_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
     fn cut(&self) {
-        self.fast_calls.store(Self::SLOW, Ordering::Relaxed);
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+        self.fast_calls.store(0, Ordering::Relaxed);
     }
 }
