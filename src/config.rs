@@ -13,6 +13,7 @@ mod cursor;
 mod graft;
 mod modules;
 mod node;
+mod overlap;
 mod parts;
 mod queues;
 mod read;

@@ -217,12 +217,13 @@ impl Pass<'_> {
     ) -> Vec<Unit<Environment>> {
         let last: BTreeMap<&Source, &Unit<Environment>> =
             previous.environments.iter().map(|unit| (&unit.source, unit)).collect();
-        let mut found = Vec::new();
+        let mut found: Vec<Unit<Environment>> = Vec::new();
         for (name, parts) in &sections.environments {
             let source = Source::Environment((*name).into());
             let good = last.get(&source).and_then(|unit| unit.good.as_ref());
+            let others: Vec<_> = found.iter().filter_map(|unit| unit.good.clone()).collect();
             found.extend(self.unit(source, format!("environments.{name}"), parts, good, |cursor| {
-                units::environment(name, cursor, world)
+                units::environment(name, cursor, world, &others)
             }));
         }
         found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.good.as_ref())));

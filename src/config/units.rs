@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::cursor::{Cursor, Fields};
 use super::graft::{self, Laid, Owner};
 use super::modules::Modules;
+use super::overlap;
 use super::spell;
 use super::systems::refuse_empty;
 use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
@@ -20,6 +23,10 @@ pub(crate) struct World<'b> {
     /// the volumes of all environments
     pub(crate) environment_volumes: BTreeSet<String>,
 }
+
+/// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach
+/// beyond the pod.
+const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 
 impl World<'_> {
     fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
@@ -46,7 +53,12 @@ pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<Graft> {
 }
 
 /// `environments.<name>`.
-pub(crate) fn environment(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Environment> {
+pub(crate) fn environment(
+    name: &str,
+    cursor: &Cursor<'_>,
+    world: &World<'_>,
+    others: &[Arc<Environment>],
+) -> Option<Environment> {
     let mut fields = cursor.fields()?;
     let matches = take_match(&mut fields, Some("flyte"));
     let priority = fields.take("priority").and_then(|cursor| cursor.integer()).unwrap_or_default();
@@ -57,7 +69,14 @@ pub(crate) fn environment(name: &str, cursor: &Cursor<'_>, world: &World<'_>) ->
     if !world.base_is_unknown() {
         graft::check_mounts(&laid.mounts, &volumes);
     }
-    Some(Environment { name: name.to_owned(), priority, matches, graft: laid.graft })
+    let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
+    for other in others {
+        if let Some(path) = overlap::contested(&environment, other) {
+            let name = &other.name;
+            cursor.error(format!("sets {path} otherwise than environments.{name} does, for the same pods and with the same priority {priority}: give one of them another"));
+        }
+    }
+    Some(environment)
 }
 
 /// `queues.<name>`.
@@ -82,11 +101,30 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
     }
     let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
     fields.finish();
+    if matches.namespaces.is_empty()
+        && let Some(key) = laid.graft.layers.iter().find_map(|layer| powerful(&layer.fragment))
+    {
+        cursor.error(format!("gives pods a {key}, and any pod can name this queue: say match.namespaces"));
+    }
     let base = world.base_layer().and_then(|layer| graft::without(layer, &laid.replaced));
     if !world.base_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
     }
     Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
+}
+
+/// The first powerful key of a fragment's volumes and containers.
+fn powerful(fragment: &Value) -> Option<&'static str> {
+    fn within(value: &Value) -> Option<&'static str> {
+        match value {
+            Value::Object(members) => members.iter().find_map(|(key, member)| {
+                POWERFUL.iter().copied().find(|powerful| powerful == key).or_else(|| within(member))
+            }),
+            Value::Array(items) => items.iter().find_map(within),
+            _ => None,
+        }
+    }
+    ["volumes", "containers", "initContainers"].iter().find_map(|list| within(&fragment["spec"][*list]))
 }
 
 /// ClearML's documentation spells queues by their id in one place and by name elsewhere.

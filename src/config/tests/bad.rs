@@ -119,12 +119,12 @@ fn volumes_and_mounts_fit_together() {
     check(&[
         (
             &overrides(
-                "volumes: [{name: initVol, emptyDir: {}}, {name: a, emptyDir: {}}, {name: a, hostPath: {path: /}, emptyDir: {}}]",
+                "volumes: [{name: initVol, emptyDir: {}}, {name: a, emptyDir: {}}, {name: a, configMap: {name: c}, emptyDir: {}}]",
             ),
             &[
                 "c.yaml:6:24: queues.q.templateOverrides.volumes[0].name: `initVol` is not a DNS label (lower-case letters, digits and -, at most 63); for example `init-vol`",
                 "c.yaml:6:80: queues.q.templateOverrides.volumes[2].name: name `a` stands twice in this list",
-                "c.yaml:6:114: queues.q.templateOverrides.volumes[2].emptyDir: a volume has one source, this one has hostPath and emptyDir",
+                "c.yaml:6:115: queues.q.templateOverrides.volumes[2].emptyDir: a volume has one source, this one has configMap and emptyDir",
             ],
         ),
         (
@@ -345,4 +345,46 @@ fn secrets_do_not_show_in_errors() {
     );
     assert!(built.problems.len() >= 7, "{:?}", texts(&built));
     assert!(texts(&built).iter().all(|text| !text.contains("hunter2")), "{:?}", texts(&built));
+}
+
+#[test]
+fn environments_of_one_priority_may_not_fight_over_a_field() {
+    let two = |a: &str, b: &str| format!("environments:\n  a: {a}\n  b: {b}\n");
+    let labels = |matches: &str, value: &str| {
+        format!("{{match: {{{matches}}}, podTemplate: {{metadata: {{labels: {{tier: {value}}}}}}}}}")
+    };
+    let fight = "environments.b: sets metadata.labels.tier otherwise than environments.a does, for the same pods and with \
+                 the same priority 0: give one of them another";
+    check(&[
+        (
+            &two(&labels("namespaces: [ours]", "one"), &labels("podLabels: {l: v}", "two")),
+            &[&format!("c.yaml:5:6: {fight}")],
+        ),
+        (&two(&labels("namespaces: [ours]", "one"), &labels("namespaces: [theirs]", "two")), &[]),
+        (&two(&labels("podLabels: {l: v}", "one"), &labels("podLabels: {l: w}", "two")), &[]),
+        (&two(&labels("namespaces: [ours]", "one"), &labels("namespaces: [ours]", "one")), &[]),
+        (
+            &two(
+                &labels("namespaces: [ours]", "one"),
+                &labels("namespaces: [x]", "two").replace("{match", "{priority: 1, match"),
+            ),
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn what_reaches_beyond_the_pod_needs_namespaces() {
+    let queue = |more: &str, template: &str| format!("queues:\n  q: {{{more}templateOverrides: {{{template}}}}}\n");
+    let says = |key: &str| {
+        format!("c.yaml:4:6: queues.q: gives pods a {key}, and any pod can name this queue: say match.namespaces")
+    };
+    let host_path = "volumes: [{name: v, hostPath: {path: /mnt}}]";
+    check(&[
+        (&queue("", host_path), &[&says("hostPath")]),
+        (&queue("", "volumes: [{name: v, secret: {secretName: s}}]"), &[&says("secret")]),
+        (&queue("", "env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"), &[&says("secretKeyRef")]),
+        (&queue("match: {namespaces: [ml]}, ", host_path), &[]),
+        (&queue("", "labels: {hostPath: x}"), &[]),
+    ]);
 }
