@@ -133,10 +133,10 @@ impl Admission {
         deadline: Instant,
     ) -> Result<Answer, Panicked> {
         self.metrics.module_rerun(module);
-        let (admission, review) = (Arc::clone(self), body.clone());
+        let (admission, review, world) = (Arc::clone(self), body.clone(), Arc::clone(&snapshot));
         let work = move || {
             let left = || deadline.saturating_duration_since(Instant::now());
-            guarded(|arena| admission.reviewer.answer(&review, &snapshot, Pace::Patient(&left), arena))
+            guarded(|arena| admission.reviewer.answer(&review, &world, Pace::Patient(&left), arena))
         };
         let busy = match self.pool.run(module, deadline, work).await {
             Ok(verdict) => match verdict? {
@@ -145,6 +145,14 @@ impl Admission {
             },
             Err(busy) => busy,
         };
+        tracing::warn!(module, %busy, "no room for a slow module");
+        // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
+        let no_time = || Duration::ZERO;
+        if let Verdict::Done(answer) =
+            guarded(|arena| self.reviewer.answer(&body, &snapshot, Pace::Patient(&no_time), arena))?
+        {
+            return Ok(answer);
+        }
         let message = format!("module '{module}' is busy: {busy}");
         guarded(|_| self.reviewer.refuse(&body, Rejection::new(Reason::ModuleUnavailable, message)))
     }

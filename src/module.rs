@@ -57,7 +57,7 @@ impl Render for Module {
             Pace::Patient(left) => call.budget.time.min(left()),
         };
         if limit.is_zero() {
-            return refused(Fault::Time(limit));
+            return refused(Fault::Busy);
         }
         let start = Instant::now();
         let (result, logs) = self.run(call, limit);

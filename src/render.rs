@@ -107,7 +107,7 @@ pub enum Fault {
     /// it refused, with a text of its own (not yet redacted)
     #[error("refused: {0}")]
     Refused(String),
-    /// all instances are taken
-    #[error("has no free instance")]
+    /// all instances are taken, or no time is left
+    #[error("found no room to run")]
     Busy,
 }

@@ -84,7 +84,7 @@ fn what_is_left_of_the_request_counts_too() {
         module(name).render(&Call { request: "", template: "", task_config: &task_config, budget, pace }).result
     };
     assert_eq!(within("loop", SHORT), Err(Fault::Time(SHORT)));
-    assert_eq!(within("echo", Duration::ZERO), Err(Fault::Time(Duration::ZERO)));
+    assert_eq!(within("echo", Duration::ZERO), Err(Fault::Busy));
 }
 
 #[test]

@@ -445,3 +445,25 @@ fn a_pod_that_contradicts_itself_is_refused() {
         "422 IdentityContradiction CLEARML_WORKER_ID names another task than the pod's name does"
     );
 }
+
+#[test]
+fn without_any_time_left_modules_that_may_fail_are_left_out() {
+    // what the admission asks for when the module threads are full
+    let busy = |on_error: OnError| {
+        let mut hook = module(|call| match call.pace {
+            Pace::Patient(left) if left().is_zero() => Err(Fault::Busy),
+            _ => panic!("there is no time"),
+        });
+        hook.on_error = on_error;
+        snapshot(json!({}), vec![hook])
+    };
+    let answered = |snapshot: &Snapshot| {
+        let none = || Duration::ZERO;
+        match answer(&review(&pod(), SUBMITTER), snapshot, Pace::Patient(&none), &Bump::new()) {
+            Verdict::Done(answer) => answer,
+            Verdict::Slow(module) => panic!("slow: {module}"),
+        }
+    };
+    assert_eq!(answered(&busy(OnError::Ignore)).outcome, Outcome::Patched);
+    assert_eq!(answered(&busy(OnError::Fail)).message.as_deref(), Some("module hook found no room to run"));
+}
