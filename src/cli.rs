@@ -46,4 +46,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_deployments_arguments_are_understood() {
+        let text = include_str!("../deploy/kustomize/base/deployment.yaml");
+        let deployment: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+        let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
+        Cli::try_parse_from(["podgraft"].into_iter().chain(arguments)).unwrap();
+    }
 }
