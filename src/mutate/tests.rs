@@ -467,3 +467,87 @@ fn without_any_time_left_modules_that_may_fail_are_left_out() {
     assert_eq!(answered(&busy(OnError::Ignore)).outcome, Outcome::Patched);
     assert_eq!(answered(&busy(OnError::Fail)).message.as_deref(), Some("module hook found no room to run"));
 }
+
+/// What comes of a fragment that a module returns: the refusal, or `done`.
+fn said_of(pod: &Value, fragment: &Value) -> String {
+    let text = fragment.to_string();
+    let snapshot = snapshot(json!({}), vec![module(move |_| Ok(Returned::Fragment(text.clone())))]);
+    answered_to(pod, &snapshot).message.unwrap_or_else(|| "done".to_owned())
+}
+
+#[test]
+fn what_is_others_may_not_be_changed() {
+    let cases = [
+        (
+            json!({"spec": {"nodeName": "n1"}}),
+            "module/hook: spec.nodeName may not be changed: it is the scheduler's or another controller's",
+        ),
+        (
+            json!({"spec": {"schedulingGates": [{"name": "x"}]}}),
+            "module/hook: spec.schedulingGates may not be changed: it is the scheduler's or another controller's",
+        ),
+        (
+            json!({"metadata": {"finalizers": ["x/y"]}}),
+            "module/hook: metadata.finalizers may not be changed: it is the API server's or the creator's",
+        ),
+        (
+            json!({"status": {"phase": "Failed"}}),
+            "module/hook: status may not be changed: it is the API server's",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "primary", "env": [{"name": "CLEARML_WORKER_ID", "value": "w:x"}]}]}}),
+            "module/hook: spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].env[CLEARML_WORKER_ID].value may not be changed: it is the task's identity",
+        ),
+        (
+            json!({"metadata": {"labels": {"clearml-task-id": "x"}}}),
+            "module/hook: metadata.labels.clearml-task-id may not be changed: it is the task's identity",
+        ),
+        (json!({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}), "done"),
+    ];
+    for (fragment, expected) in cases {
+        assert_eq!(said_of(&pod(), &fragment), expected, "{fragment}");
+    }
+}
+
+#[test]
+fn a_label_that_a_controller_may_select_by_stays() {
+    let mut owned = pod();
+    owned["metadata"]["labels"]["app"] = json!("train");
+    let change = json!({"metadata": {"labels": {"app": "other"}}});
+    assert_eq!(said_of(&owned, &change), "done", "nobody selects a bare pod");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"kind": "ReplicaSet", "name": "rs", "controller": true, "uid": "1"}]);
+    assert_eq!(
+        said_of(&owned, &change),
+        "module/hook: metadata.labels.app may not be changed: a controller may select the pod by it"
+    );
+    assert_eq!(said_of(&owned, &json!({"metadata": {"labels": {"new": "1"}}})), "done");
+}
+
+#[test]
+fn labels_and_containers_cannot_be_taken_away_as_a_whole() {
+    let taking = |change: fn(&mut Value)| {
+        let mut hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            change(&mut template);
+            Ok(Returned::Template(template.to_string()))
+        });
+        hook.may_remove = true;
+        denial(&pod(), &snapshot(json!({}), vec![hook]))
+    };
+    let labels = taking(|pod| drop(pod["metadata"].as_object_mut().unwrap().remove("labels")));
+    assert_eq!(labels, "422 Protected module/hook: metadata.labels may not be changed: it holds the task's identity");
+    let containers = taking(|pod| pod["spec"]["containers"] = json!([]));
+    assert!(containers.ends_with("may not be changed: it is the task itself"), "{containers}");
+    let list = taking(|pod| drop(pod["spec"].as_object_mut().unwrap().remove("containers")));
+    assert_eq!(list, "422 Protected module/hook: spec.containers may not be changed: it holds the task itself");
+}
+
+#[test]
+fn a_container_that_a_module_adds_stands_after_the_pods_own() {
+    let hook = module(|_| {
+        Ok(Returned::Fragment(json!({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}).to_string()))
+    });
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"]["containers"][1]["name"], "sidecar");
+}
