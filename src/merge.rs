@@ -260,8 +260,10 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// start before all other init containers.
     fn place(&self, result: &[Json<'a>], was: Option<Json<'a>>, item: Json<'a>, list: List, name: &str) -> usize {
         let own = was.map_or(&[][..], |was| was.items());
+        // As long as nothing was taken away, the pod's first element is still there and the first of its own.
+        let first = if self.removed.is_empty() { &own[..own.len().min(1)] } else { own };
         let is_own = |other: &Json<'a>| {
-            own.iter().any(|own| key_text(own, list, self.arena) == key_text(other, list, self.arena))
+            first.iter().any(|own| key_text(own, list, self.arena) == key_text(other, list, self.arena))
         };
         let added = result.iter().position(is_own).unwrap_or(result.len());
         match name {
