@@ -107,11 +107,15 @@ impl<'a> Differ<'a> {
 
     fn array(&mut self, before: &'a [Json<'a>], after: &'a [Json<'a>], kind: Type, list: List) {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
+        // What layers add stands before the pod's own, which then ends both lists and needs no comparing.
+        let whole = Json::Array(after);
+        let shared = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a.same(b)).count();
+        let (before, after) = (&before[..before.len() - shared], &after[..after.len() - shared]);
         let was = self.names(before, list);
         let will = self.names(after, list);
         let Some(matches) = matched(&was, &will) else {
             if Json::Array(before) != Json::Array(after) {
-                self.emit(Action::Replace, Json::Array(after));
+                self.emit(Action::Replace, whole);
             }
             return;
         };
