@@ -149,10 +149,6 @@ struct Response<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     audit_annotations: Option<Audit<'r>>,
 }
 
@@ -182,11 +178,18 @@ pub fn allowed(uid: &str) -> Vec<u8> {
 
 /// Allowed with changes; `applied` and `config` go to the audit log.
 pub fn patched(uid: &str, operations: &[Operation<'_>], applied: &str, config: &str) -> Vec<u8> {
-    let text = serde_json::to_vec(operations).unwrap_or_default();
-    let patch = base64::engine::general_purpose::STANDARD.encode(text);
+    let mut text = Vec::with_capacity(operations.len() * 128);
+    let _ = serde_json::to_writer(&mut text, operations); // a Vec takes everything
     let audit_annotations = Some(Audit { applied, config });
-    let patch_type = Some("JSONPatch");
-    reply(Response { uid, allowed: true, patch_type, patch: Some(&patch), audit_annotations, ..Response::default() })
+    let body = reply(Response { uid, allowed: true, audit_annotations, ..Response::default() });
+    // Base64 needs no escapes: it is put into the response as it is, where serde would look at every byte.
+    let mut body = String::from_utf8(body).unwrap_or_default();
+    body.truncate(body.len().saturating_sub("}}".len()));
+    body.reserve(text.len() * 4 / 3 + 64);
+    body.push_str(r#","patchType":"JSONPatch","patch":""#);
+    base64::engine::general_purpose::STANDARD.encode_string(text, &mut body);
+    body.push_str("\"}}");
+    body.into_bytes()
 }
 
 /// Refused.
