@@ -161,14 +161,22 @@ pub fn holds_opaque(value: Json<'_>) -> bool {
     }
 }
 
+/// Up to this many names are compared with each other; more are sorted.
+const FEW: usize = 8;
+
 /// A member's name that stands twice in one object: legal JSON, but no two readers agree on what it means.
 pub fn repeated_name(value: Json<'_>) -> Option<&str> {
     match value {
         Json::Array(items) => items.iter().find_map(|item| repeated_name(*item)),
         Json::Object(members) => {
-            let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
-            names.sort_unstable();
-            let twice = names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+            let twice = if members.len() <= FEW {
+                let again = |index: &usize| members[..*index].iter().any(|(name, _)| *name == members[*index].0);
+                (1..members.len()).find(again).map(|index| members[index].0)
+            } else {
+                let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+                names.sort_unstable();
+                names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+            };
             twice.or_else(|| members.iter().find_map(|(_, member)| repeated_name(*member)))
         }
         _ => None,
