@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::when::{Facts, Scope};
@@ -377,7 +378,7 @@ impl<'a> Work<'_, 'a> {
     fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
         let view = template::view(self.steps.last(), self.task, self.arena);
         let template = serde_json::to_string(&view).unwrap_or_default();
-        let request = self.request(module, known).to_string();
+        let request = self.request(module, known);
         let call = Call {
             request: &request,
             template: &template,
@@ -449,22 +450,23 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// The hook's arguments but the template and `task_config` (design section 5).
-    fn request(&self, module: &Module, known: &Known) -> Value {
+    fn request(&self, module: &Module, known: &Known) -> String {
         let primary =
             self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));
-        let worker = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
-        serde_json::json!({
-            "queue": self.task.queue_id,
-            "queue_name": self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
-            "task_data": {"id": self.task.id, "user": self.task.user},
-            "providers_info": *known.providers,
-            "worker": {"worker_id": worker, "namespace": self.pod.namespace, "kind": "Pod"},
-            "params": module.params,
-            "environment": self.plan.environment,
-            "namespace": self.pod.namespace,
-            "primary_container": self.task.primary,
-            "dry_run": self.review.dry_run,
-        })
+        let worker_id = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
+        let request = Request {
+            queue: self.task.queue_id,
+            queue_name: self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
+            task_data: TaskData { id: self.task.id.as_deref(), user: self.task.user },
+            providers_info: &known.providers,
+            worker: Worker { id: worker_id, namespace: self.pod.namespace, kind: "Pod" },
+            params: &module.params,
+            environment: self.plan.environment,
+            namespace: self.pod.namespace,
+            primary_container: self.task.primary,
+            dry_run: self.review.dry_run,
+        };
+        serde_json::to_string(&request).unwrap_or_default()
     }
 
     fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
@@ -525,6 +527,35 @@ fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known
         task_name: "",
         system: &task.system.name,
     })
+}
+
+/// What a hook is given beside the template.
+#[derive(Serialize)]
+struct Request<'r> {
+    queue: Option<&'r str>,
+    queue_name: Option<&'r str>,
+    task_data: TaskData<'r>,
+    providers_info: &'r Value,
+    worker: Worker<'r>,
+    params: &'r Value,
+    environment: Option<&'r str>,
+    namespace: &'r str,
+    primary_container: Option<&'r str>,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct TaskData<'r> {
+    id: Option<&'r str>,
+    user: Option<&'r str>,
+}
+
+#[derive(Serialize)]
+struct Worker<'r> {
+    #[serde(rename = "worker_id")]
+    id: Option<&'r str>,
+    namespace: &'r str,
+    kind: &'static str,
 }
 
 /// What the configuration knows of a pod's user, queue and namespace.
