@@ -7,6 +7,7 @@
 //! A `serde_json::Value` tree of the same pod costs about three times as much to build, and a
 //! typed `Pod` loses the fields that it does not know.
 
+use std::cell::Cell;
 use std::fmt;
 
 use bumpalo::Bump;
@@ -59,10 +60,16 @@ const MAX_DEPTH: u8 = 127;
 impl<'a> Json<'a> {
     /// Parses `text`, leaving the parts that `shape` skips as they are.
     pub fn parse(text: &'a str, shape: &'static Shape, arena: &'a Bump) -> serde_json::Result<Self> {
+        Self::parse_measured(text, shape, arena).map(|(value, _)| value)
+    }
+
+    /// The same, with the number of members or elements that the largest of its objects and lists has.
+    pub fn parse_measured(text: &'a str, shape: &'static Shape, arena: &'a Bump) -> serde_json::Result<(Self, usize)> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let value = Reader { arena, shape, depth: 0 }.deserialize(&mut deserializer)?;
+        let largest: &Cell<usize> = arena.alloc(Cell::new(0));
+        let value = Reader { arena, shape, depth: 0, largest }.deserialize(&mut deserializer)?;
         deserializer.end()?;
-        Ok(value)
+        Ok((value, largest.get()))
     }
 
     /// Borrows a snapshot's value; the arena holds only the slices, the strings stay where they are.
@@ -273,6 +280,7 @@ struct Reader<'a> {
     arena: &'a Bump,
     shape: &'static Shape,
     depth: u8,
+    largest: &'a Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -346,16 +354,22 @@ impl<'a> Visitor<'a> for Reader<'a> {
         while let Some(item) = list.next_element_seed(below)? {
             items.push(item);
         }
+        self.largest.set(self.largest.get().max(items.len()));
         Ok(Json::Array(items.into_bump_slice()))
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Json<'a>, A::Error> {
-        // Most objects of a pod have two to six members: room for four saves growing the slice.
-        let mut members = bumpalo::collections::Vec::with_capacity_in(4, self.arena);
+        let mut members = bumpalo::collections::Vec::new_in(self.arena);
         while let Some(key) = map.next_key_seed(Key(self.arena))? {
+            if members.is_empty() {
+                // Most objects of a pod have two to six members: room for four saves growing the slice. Not before
+                // there is one: a million empty objects would take a hundred bytes each.
+                members.reserve(4);
+            }
             let below = self.below(self.member(key))?;
             members.push((key, map.next_value_seed(below)?));
         }
+        self.largest.set(self.largest.get().max(members.len()));
         Ok(Json::Object(members.into_bump_slice()))
     }
 }

@@ -136,9 +136,9 @@ impl Match {
 
 /// What the entries of `taskConfig` or `providersInfo` say of this pod: global < namespace < queue < user; maps
 /// merge, lists are replaced.
-pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>) -> Arc<Value> {
+pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Arc<Value> {
     let mut matching: Vec<(u8, &Vault)> =
-        entries.iter().filter_map(|entry| Some((rank(entry, task, pod)?, entry))).collect();
+        entries.iter().filter_map(|entry| Some((rank(entry, task, pod, queue)?, entry))).collect();
     matching.sort_by_key(|(rank, _)| *rank);
     let mut values = matching.into_iter().map(|(_, entry)| &entry.config);
     let Some(first) = values.next() else {
@@ -151,10 +151,12 @@ pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>) -> Arc<Value
 }
 
 /// How specific an entry is, if it is for this pod.
-fn rank(entry: &Vault, task: &Task<'_, '_>, pod: &Pod<'_>) -> Option<u8> {
-    let queue_is = |queue: &String| {
-        task.queue_id == Some(queue)
-            || task.queue_name.is_some_and(|name| canonical_queue_name(name) == canonical_queue_name(queue))
+fn rank(entry: &Vault, task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Option<u8> {
+    // What the pod calls its queue, and what the configuration calls the queue that was found for it.
+    let names = [task.queue_name, queue.map(|queue| queue.name.as_str())];
+    let queue_is = |wanted: &String| {
+        task.queue_id == Some(wanted)
+            || names.iter().flatten().any(|name| canonical_queue_name(name) == canonical_queue_name(wanted))
     };
     let matches = (entry.namespaces.is_empty() || entry.namespaces.iter().any(|namespace| namespace == pod.namespace))
         && entry.queue.as_ref().is_none_or(queue_is)

@@ -17,6 +17,7 @@ pub mod render;
 pub mod review;
 pub mod schema;
 pub mod snapshot;
+pub mod sound;
 pub mod task;
 pub mod template;
 pub mod yaml;

@@ -13,6 +13,7 @@ use crate::owners::Owners;
 use crate::patch::{Step, key_text, readable};
 use crate::schema::{Field, List, POD, Type};
 use crate::snapshot::PRIMARY;
+use crate::template::TOKEN_VOLUME;
 
 /// Merges fragments into one pod.
 pub struct Merger<'a, 'o> {
@@ -33,6 +34,8 @@ pub struct Rule {
     pub keeps_env: bool,
     /// `null` and `$patch` may take something away
     pub may_remove: bool,
+    /// a container entry called `primary` means the pod's primary container, whatever its name
+    pub alias: bool,
 }
 
 /// Why a fragment cannot be laid.
@@ -118,32 +121,40 @@ impl<'a, 'o> Merger<'a, 'o> {
                 let merged = match field {
                     Some(field) if !field.list.keys().is_empty() => self.keyed(base, was, items, field, rule)?,
                     Some(Field { list: list @ (List::Set | List::Concat), .. }) => {
-                        self.unkeyed(base, items, *list, rule)?
+                        self.unkeyed(base, was, items, *list, rule)?
                     }
                     Some(Field { list: List::AndTerms, .. }) => self.and_terms(base, items),
-                    _ => self.leaf(before, was, value, rule),
+                    _ => self.leaf(before, was, value, field, rule),
                 };
                 Ok((before.is_some() || !merged.is_empty()).then_some(merged))
             }
-            _ => Ok(Some(self.leaf(before, was, value, rule))),
+            _ => Ok(Some(self.leaf(before, was, value, field, rule))),
         }
     }
 
-    /// One value against another: the place where the conflict rule decides.
-    fn leaf(&self, before: Option<Json<'a>>, was: Option<Json<'a>>, value: Json<'a>, rule: Rule) -> Json<'a> {
+    /// One value against another: the place where the conflict rule decides. `field` is absent inside a map.
+    fn leaf(
+        &self,
+        before: Option<Json<'a>>,
+        was: Option<Json<'a>>,
+        value: Json<'a>,
+        field: Option<&'static Field>,
+        rule: Rule,
+    ) -> Json<'a> {
         match before {
             Some(before) if before == value => before,
-            Some(before) if !rule.overrides && self.is_set(was) => before,
+            Some(before) if !rule.overrides && was.is_some_and(|was| self.is_set(was, field)) => before,
             _ => value,
         }
     }
 
-    /// Whether the submitted value `was` at the current path is somebody's choice: neither empty nor a zero
-    /// quantity, and written by who submitted the pod rather than by an admission plugin.
-    fn is_set(&self, was: Option<Json<'a>>) -> bool {
-        was.is_some_and(|was| {
-            !was.is_empty() && !is_zero(was) && !self.is_default(was) && self.owners.wrote(&self.path)
-        })
+    /// Whether the submitted value `was` at the current path is somebody's choice: neither empty nor a zero quantity,
+    /// and written by who submitted the pod rather than by an admission plugin. Inside a map, `""` and `"0"` are
+    /// values like others (`node-role.kubernetes.io/gpu: ""`), but for quantities.
+    fn is_set(&self, was: Json<'a>, field: Option<&'static Field>) -> bool {
+        let empty = was.is_empty() && (field.is_some() || was.as_str().is_none());
+        let zero = self.path.iter().any(|step| *step == Step::Member("resources")) && is_zero(was);
+        !empty && !zero && !self.is_default(was) && self.owners.wrote(&self.path)
     }
 
     /// Whether `was` is what the API server fills in by itself where nothing is written.
@@ -167,7 +178,7 @@ impl<'a, 'o> Merger<'a, 'o> {
         let mut changed = false;
         for item in fragment {
             let item = *item;
-            let Some(key) = self.key(item, list, name)? else {
+            let Some(key) = self.key(item, list, name, rule)? else {
                 changed |= self.directive(item, &mut result, rule)?;
                 continue;
             };
@@ -206,9 +217,9 @@ impl<'a, 'o> Merger<'a, 'o> {
     }
 
     /// A fragment's entry `primary` lies over the pod's primary container, whatever that is called.
-    fn key(&self, item: Json<'a>, list: List, name: &str) -> Result<Option<&'a str>, Trouble> {
+    fn key(&self, item: Json<'a>, list: List, name: &str, rule: Rule) -> Result<Option<&'a str>, Trouble> {
         match key_text(&item, list, self.arena) {
-            Some(PRIMARY) if name == "containers" => self.primary.map(Some).ok_or(Trouble::NoPrimary),
+            Some(PRIMARY) if rule.alias && name == "containers" => self.primary.map(Some).ok_or(Trouble::NoPrimary),
             key => Ok(key),
         }
     }
@@ -232,7 +243,7 @@ impl<'a, 'o> Merger<'a, 'o> {
             } else {
                 rule
             };
-            return Ok(self.leaf(Some(current), own, item, rule));
+            return Ok(self.leaf(Some(current), own, item, Some(field), rule));
         }
         let keys = field.list.keys();
         let element = if let Type::List(element) = field.kind { *element } else { Type::Any };
@@ -280,15 +291,30 @@ impl<'a, 'o> Merger<'a, 'o> {
         match item.get("$patch").and_then(|directive| directive.as_str()) {
             Some("replace") => {
                 self.remove(rule)?;
-                let changed = !result.is_empty();
-                result.clear();
-                Ok(changed)
+                let before = result.len();
+                // The token volume and its mounts are hidden from modules: nobody meant them.
+                result.retain(is_token);
+                Ok(result.len() < before)
             }
             _ => Err(Trouble::Directive(format!("{}: an element without its key", readable(&self.path)))),
         }
     }
 
-    fn unkeyed(&mut self, base: Json<'a>, fragment: &'a [Json<'a>], list: List, rule: Rule) -> Outcome<'a> {
+    /// Whether a toleration that differs from a layer's in nothing but its seconds stays: the pod's own does under
+    /// `Keep`, but not the 300 s that a plugin put on it, and not what another layer put there.
+    fn toleration_stays(&self, present: Json<'a>, was: Option<Json<'a>>, rule: Rule) -> bool {
+        let own = was.is_some_and(|was| was.items().contains(&present));
+        own && !rule.overrides && !is_defaulted_toleration(&present)
+    }
+
+    fn unkeyed(
+        &mut self,
+        base: Json<'a>,
+        was: Option<Json<'a>>,
+        fragment: &'a [Json<'a>],
+        list: List,
+        rule: Rule,
+    ) -> Outcome<'a> {
         let mut result: ArenaVec<'a, Json<'a>> = ArenaVec::from_iter_in(base.items().iter().copied(), self.arena);
         let mut changed = false;
         let mut front = 0;
@@ -300,16 +326,18 @@ impl<'a, 'o> Merger<'a, 'o> {
             if result.contains(item) {
                 continue;
             }
-            changed = true;
-            if let Some(index) =
-                result.iter().position(|other| is_defaulted_toleration(other) && tolerates_same(other, item))
-            {
-                result[index] = *item;
-            } else if list == List::Concat {
-                result.insert(front, *item);
-                front += 1;
-            } else {
-                result.push(*item);
+            match result.iter().position(|other| tolerates_same(other, item)) {
+                Some(index) if self.toleration_stays(result[index], was, rule) => {}
+                Some(index) => {
+                    result[index] = *item;
+                    changed = true;
+                }
+                None => {
+                    let place = if list == List::Concat { front } else { result.len() };
+                    result.insert(place, *item);
+                    front += 1;
+                    changed = true;
+                }
             }
         }
         Ok(if changed { Json::Array(result.into_bump_slice()) } else { base })
@@ -381,6 +409,10 @@ fn is_zero(value: Json<'_>) -> bool {
     }
 }
 
+fn is_token(item: &Json<'_>) -> bool {
+    item.get("name").and_then(|name| name.as_str()).is_some_and(|name| name.starts_with(TOKEN_VOLUME))
+}
+
 fn is_native_sidecar(container: &Json<'_>) -> bool {
     container.get("restartPolicy").and_then(|policy| policy.as_str()) == Some("Always")
 }
@@ -393,8 +425,11 @@ fn is_defaulted_toleration(toleration: &Json<'_>) -> bool {
         && toleration.get("operator").and_then(|operator| operator.as_str()) == Some("Exists")
 }
 
+/// Whether two tolerations differ in nothing but for how long.
 fn tolerates_same(a: &Json<'_>, b: &Json<'_>) -> bool {
-    a.get("key") == b.get("key") && a.get("effect") == b.get("effect")
+    let is_toleration = |item: &Json<'_>| item.get("operator").is_some() || item.get("effect").is_some();
+    let same = ["key", "operator", "value", "effect"].iter().all(|field| a.get(field) == b.get(field));
+    same && is_toleration(a) && is_toleration(b)
 }
 
 #[cfg(test)]
@@ -403,8 +438,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    const KEEP: Rule = Rule { overrides: false, keeps_env: false, may_remove: false };
-    const OVERRIDE: Rule = Rule { overrides: true, keeps_env: false, may_remove: false };
+    const KEEP: Rule = Rule { overrides: false, keeps_env: false, may_remove: false, alias: true };
+    const OVERRIDE: Rule = Rule { overrides: true, keeps_env: false, may_remove: false, alias: true };
 
     /// Lays fragments over a pod whose primary container is `main`.
     fn lay(pod: &Value, fragments: &[(Rule, Value)]) -> Result<Value, Trouble> {

@@ -18,9 +18,10 @@ use crate::patch::{self, Operation, diff};
 use crate::provenance::Steps;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned, Pace};
-use crate::review::{self, Review};
+use crate::review::{self, Review, cut};
 use crate::schema::{self, POD, Type};
 use crate::snapshot::{Conflict, Layer, Module, OnError, Snapshot, Source};
+use crate::sound;
 use crate::task::{Pod, Task};
 use crate::template;
 
@@ -118,6 +119,8 @@ pub enum Reason {
     Protected,
     /// the result would not be a valid pod
     InvalidResult,
+    /// a list or map is longer than podgraft takes, or the patch would be
+    TooLarge,
     /// podgraft itself went wrong
     Internal,
 }
@@ -135,6 +138,7 @@ impl Reason {
             Reason::ModuleUnavailable => "ModuleUnavailable",
             Reason::Protected => "Protected",
             Reason::InvalidResult => "InvalidResult",
+            Reason::TooLarge => "TooLarge",
             Reason::Internal => "Internal",
         }
     }
@@ -151,9 +155,25 @@ impl Reason {
 impl Rejection {
     /// A rejection.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        let mut message = message.into();
+        // It may quote a name that somebody made very long, and goes into a status, a log and a terminal.
+        message.truncate(cut(&message, LONGEST_MESSAGE).len());
+        Self { reason, message }
     }
 }
+
+/// Bytes of a rejection's sentence.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// Elements that a list, or members that a map, of a pod may have. Merging and comparing look elements up by walking
+/// lists, which is the fastest for what pods have (tens) and would take a worker's time by the second for 100,000.
+const LARGEST: usize = 4096;
+
+/// The same for what a module returns, each of which is laid by itself.
+const LARGEST_RETURNED: usize = 1024;
+
+/// Operations of one patch: every one copies the list that it changes, when the patch is tried.
+const MOST_OPERATIONS: usize = 1024;
 
 /// The annotation that tells people what was applied.
 pub const APPLIED: &str = "podgraft.io/applied";
@@ -279,6 +299,13 @@ pub fn mutate<'a>(
     let Some(task) = Task::from_pod(review, snapshot)? else {
         return Ok(None);
     };
+    if review.largest > LARGEST {
+        let message = format!(
+            "the pod has a list or map of {} elements, more than the {LARGEST} that podgraft takes",
+            review.largest
+        );
+        return Err(Rejection::new(Reason::TooLarge, message).into());
+    }
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
         return Ok(None);
     };
@@ -291,6 +318,7 @@ pub fn mutate<'a>(
         plan: &plan,
         snapshot,
         pace,
+        owners: &owners,
         merger: Merger::new(pod.object, &owners, task.primary, arena),
         steps: Steps { submitted: pod.object, steps: Vec::new() },
         fragments: Vec::new(),
@@ -321,6 +349,7 @@ struct Work<'w, 'a> {
     plan: &'w Plan<'a>,
     snapshot: &'a Snapshot,
     pace: Pace<'w>,
+    owners: &'w Owners<'a>,
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
     fragments: Vec<Json<'a>>,
@@ -334,6 +363,7 @@ impl<'a> Work<'_, 'a> {
                 overrides: layer.conflict == Conflict::Override,
                 keeps_env: self.task.owner_sets_env() && !layer.explicit,
                 may_remove: false,
+                alias: true,
             };
             let fragment = Json::lift(&layer.fragment, self.arena);
             self.lay(&layer.source, fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
@@ -356,8 +386,8 @@ impl<'a> Work<'_, 'a> {
         if self.plan.modules.is_empty() {
             return Ok(());
         }
-        let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod);
-        let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod);
+        let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue);
+        let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue);
         let known = Known { task_config, providers };
         let (task, plan, pod) = (self.task, self.plan, self.pod);
         let mut scope = None;
@@ -365,9 +395,10 @@ impl<'a> Work<'_, 'a> {
             if let Some(when) = &module.when {
                 let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, &known));
                 scope.set_params(&module.params);
-                let holds = when.holds(scope).map_err(|why| failed(module, &format!("condition: {why}")))?;
-                if !holds {
-                    continue;
+                match (when.holds(scope), module.on_error) {
+                    (Ok(true), _) => {}
+                    (Ok(false), _) | (Err(_), OnError::Ignore) => continue,
+                    (Err(why), OnError::Fail) => return Err(failed(module, &format!("condition: {why}")).into()),
                 }
             }
             self.run_module(module, &known, runs)?;
@@ -390,14 +421,18 @@ impl<'a> Work<'_, 'a> {
         if matches!(rendered.result, Err(Fault::Slow)) {
             return Err(Stop::Slow(module.name.clone()));
         }
-        // Gathering what must not be said costs more than most modules: only where there is something to say.
-        let speaks = rendered.result.is_err() || !rendered.logs.is_empty();
-        let redactor =
-            if speaks { Redactor::new(self.pod.object, &known.task_config, self.arena) } else { Redactor::default() };
+        let before = self.steps.last();
         let laid = match rendered.result {
-            Err(fault) => Err(fault_of(module, &fault, &redactor)),
+            Err(fault) => Err(fault_of(module, &fault)),
             Ok(returned) => self.take(module, view, returned),
         };
+        // Gathering what must not be said costs more than most modules: only where there is something to say.
+        let redactor = if laid.is_err() || !rendered.logs.is_empty() {
+            Redactor::new(&[self.pod.object, before], &[&known.task_config, &known.providers], self.arena)
+        } else {
+            Redactor::default()
+        };
+        let laid = laid.map_err(|rejection| redacted(&rejection, module, &redactor));
         runs.push(ModuleRun {
             name: module.name.clone(),
             elapsed: rendered.elapsed,
@@ -419,10 +454,13 @@ impl<'a> Work<'_, 'a> {
         };
         let what = if whole { "template" } else { "fragment" };
         let text = self.arena.alloc_str(&text);
-        let value = Json::parse(text, &Shape::All, self.arena)
+        let (value, largest) = Json::parse_measured(text, &Shape::All, self.arena)
             .ok()
-            .filter(|value| matches!(value, Json::Object(_)))
+            .filter(|(value, _)| matches!(value, Json::Object(_)))
             .ok_or_else(|| failed(module, &format!("returned a {what} that is not a JSON object")))?;
+        if largest > LARGEST_RETURNED.max(self.review.largest) {
+            return Err(failed(module, &format!("returned a {what} with a list or map of {largest} elements")));
+        }
         if let Some(name) = template::repeated_name(value) {
             return Err(failed(
                 module,
@@ -436,13 +474,25 @@ impl<'a> Work<'_, 'a> {
         if template::holds_opaque(fragment) {
             return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
         }
-        let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove };
+        if let Some(path) = guards::beyond_a_module(fragment) {
+            return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
+        }
+        let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove, alias: !whole };
         let source = Source::Module(module.name.clone());
+        let before = (self.steps.last(), self.steps.steps.len(), self.fragments.len(), self.applied.len());
         self.lay(&source, fragment, rule).map_err(|trouble| match trouble {
             Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
             Trouble::Directive(path) => failed(module, &format!("returned a directive that does not exist: {path}")),
             Trouble::NoPrimary => failed(module, NO_PRIMARY),
         })?;
+        // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
+        let step = diff(before.0, self.steps.last(), self.arena);
+        if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
+            self.steps.steps.truncate(before.1);
+            self.fragments.truncate(before.2);
+            self.applied.truncate(before.3);
+            return Err(rejection);
+        }
         if let Some(applied) = self.applied.last_mut() {
             *applied = format!("module/{}@{}", module.name, &module.digest[..module.digest.len().min(12)]);
         }
@@ -471,7 +521,7 @@ impl<'a> Work<'_, 'a> {
 
     fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
         let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.fragments, self.task.primary, self.arena);
+            normalize(self.pod.object, self.steps.last(), &self.fragments, self.task.primary, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
         let applied = self.applied.join(", ");
@@ -487,15 +537,11 @@ impl<'a> Work<'_, 'a> {
 
     /// Everything that must hold before a patch may leave.
     fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Rejection> {
-        let by =
-            |path: &str| self.steps.culprit(path, self.arena).map_or_else(String::new, |source| format!("{source}: "));
-        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
-            Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
-        })?;
-        guards::fits(operations).map_err(|misfit| {
-            let message = format!("{}{} {}", by(&misfit.path), misfit.path, misfit.message);
-            Rejection::new(Reason::InvalidResult, message)
-        })?;
+        if operations.len() > MOST_OPERATIONS {
+            let message = format!("the pod would need {} changes, more than {MOST_OPERATIONS}", operations.len());
+            return Err(Rejection::new(Reason::TooLarge, message));
+        }
+        self.check(self.pod.object, self.steps.last(), operations, removable)?;
         // A patch that does not apply rejects the pod even where failures are ignored, and nobody is named.
         match patch::apply(self.pod.object, operations, self.arena) {
             Ok(result) if result == self.steps.last() => Ok(()),
@@ -507,6 +553,27 @@ impl<'a> Work<'_, 'a> {
                 Err(Rejection::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
             }
         }
+    }
+
+    /// What must hold of the way from one pod to another.
+    fn check(
+        &self,
+        before: Json<'a>,
+        after: Json<'a>,
+        operations: &[Operation<'a>],
+        removable: &[String],
+    ) -> Result<(), Rejection> {
+        let by =
+            |path: &str| self.steps.culprit(path, self.arena).map_or_else(String::new, |source| format!("{source}: "));
+        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
+            Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
+        })?;
+        guards::fits(operations).map_err(|misfit| {
+            let message = format!("{}{} {}", by(&misfit.path), misfit.path, misfit.message);
+            Rejection::new(Reason::InvalidResult, message)
+        })?;
+        sound::check(before, after)
+            .map_err(|(path, what)| Rejection::new(Reason::InvalidResult, format!("{}{path} {what}", by(&path))))
     }
 }
 
@@ -575,16 +642,25 @@ fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
     }
 }
 
+/// Not cut here: what is cut off within a secret would no longer be found.
 fn failed(module: &Module, what: &str) -> Rejection {
-    Rejection::new(Reason::ModuleFailed, format!("module {} {what}", module.name))
+    Rejection { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
 }
 
-fn fault_of(module: &Module, fault: &Fault, redactor: &Redactor<'_>) -> Rejection {
+/// What is said of a module may quote what it returned.
+fn redacted(rejection: &Rejection, module: &Module, redactor: &Redactor<'_>) -> Rejection {
+    let ours = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
+    let ours = ours.iter().find(|ours| rejection.message.starts_with(*ours)).map_or("", String::as_str);
+    let message = format!("{ours}{}", redactor.text(&rejection.message[ours.len()..]));
+    Rejection { message, reason: rejection.reason }
+}
+
+fn fault_of(module: &Module, fault: &Fault) -> Rejection {
     let reason = match fault {
         Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,
     };
-    Rejection::new(reason, format!("module {} {}", module.name, redactor.text(&fault.to_string())))
+    Rejection { reason, message: format!("module {} {fault}", module.name) }
 }
 
 /// A fragment's `$patch` members are ours, not the pod's.

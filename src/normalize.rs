@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
+use crate::owners::Owners;
 use crate::patch::{Step, readable};
 use crate::snapshot::PRIMARY;
 
@@ -12,6 +13,7 @@ pub fn normalize<'a>(
     pod: Json<'a>,
     fragments: &[Json<'a>],
     primary: Option<&str>,
+    owners: &Owners<'a>,
     arena: &'a Bump,
 ) -> (Json<'a>, Vec<String>) {
     let mut removed = Vec::new();
@@ -28,7 +30,11 @@ pub fn normalize<'a>(
             match was {
                 Some(was) if !was.same(container) => {
                     let asked = |resource: &str| asks_for_request(fragments, list, name, primary, resource);
-                    let stale = stale_requests(*was, *container, asked);
+                    let wrote = |resource: &str| {
+                        let name = name.and_then(|name| name.as_str());
+                        owners.wrote(&request_steps(list, name, resource))
+                    };
+                    let stale = stale_requests(*was, *container, asked, wrote);
                     removed.extend(stale.iter().map(|resource| request_path(list, name, resource)));
                     without_requests(*container, &stale, arena)
                 }
@@ -45,14 +51,21 @@ pub fn normalize<'a>(
 
 /// The resources whose request was the API server's copy of a limit that is another one now: a GPU's request
 /// must equal its limit, and a lowered limit may not stay below the request. The API server copies again.
-fn stale_requests<'a>(was: Json<'a>, now: Json<'a>, asked: impl Fn(&str) -> bool) -> Vec<&'a str> {
+///
+/// The same goes for a request that a plugin put there (LimitRanger's default) beside a limit that is new.
+fn stale_requests<'a>(
+    was: Json<'a>,
+    now: Json<'a>,
+    asked: impl Fn(&str) -> bool,
+    wrote: impl Fn(&str) -> bool,
+) -> Vec<&'a str> {
     let limits = |container: Json<'a>| container.at(&["resources", "limits"]).unwrap_or(Json::Object(&[]));
     let request = |container: Json<'a>, resource: &str| container.at(&["resources", "requests", resource]);
     let changed = limits(now).members().iter().filter(|(resource, limit)| {
         let old = limits(was).get(resource);
-        old.is_some_and(|old| {
-            old != *limit && request(was, resource) == Some(old) && request(now, resource) == Some(old)
-        })
+        let (had, has) = (request(was, resource), request(now, resource));
+        let copied = old.is_some() && had == old;
+        old != Some(*limit) && has.is_some() && has == had && (copied || !wrote(resource))
     });
     changed.map(|(resource, _)| *resource).filter(|resource| !asked(resource)).collect()
 }
@@ -84,13 +97,16 @@ fn without_requests<'a>(container: Json<'a>, stale: &[&'a str], arena: &'a Bump)
 }
 
 fn request_path(list: &str, name: Option<Json<'_>>, resource: &str) -> String {
-    let name = name.and_then(|name| name.as_str());
-    readable(&[
+    readable(&request_steps(list, name.and_then(|name| name.as_str()), resource))
+}
+
+fn request_steps<'s>(list: &'s str, container: Option<&'s str>, resource: &'s str) -> [Step<'s>; 6] {
+    [
         Step::Member("spec"),
         Step::Member(list),
-        Step::Element(0, name),
+        Step::Element(0, container),
         Step::Member("resources"),
         Step::Member("requests"),
         Step::Member(resource),
-    ])
+    ]
 }

@@ -25,6 +25,9 @@ pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<V
     match given["kind"].as_str() {
         Some("AdmissionReview") => {
             let mut review = given;
+            if !review["request"].is_object() {
+                return Err("the AdmissionReview has no request".to_owned());
+            }
             if let Some(user) = sender.user {
                 review["request"]["userInfo"] = json!({"username": user});
             }

@@ -83,8 +83,13 @@ impl<'a> Differ<'a> {
 
     fn object(&mut self, before: &'a [Member<'a>], after: &'a [Member<'a>], kind: Type) {
         let object = if let Type::Object(object) = kind { Some(object) } else { None };
+        // Merging keeps the order of members, so that what was first is still before what was second: with the
+        // cursor the walk is linear where nothing is gone.
+        let mut next = 0;
         for (key, _) in before {
-            if Json::Object(after).get(key).is_none() {
+            if after.get(next).is_some_and(|(name, _)| name == key) {
+                next += 1;
+            } else if Json::Object(after).get(key).is_none() {
                 self.at(Step::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
@@ -111,6 +116,8 @@ impl<'a> Differ<'a> {
         let whole = Json::Array(after);
         let shared = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a.same(b)).count();
         let (before, after) = (&before[..before.len() - shared], &after[..after.len() - shared]);
+        let first = before.iter().zip(after).take_while(|(a, b)| a.same(b)).count();
+        let (before, after) = (&before[first..], &after[first..]);
         let was = self.names(before, list);
         let will = self.names(after, list);
         let Some(matches) = matched(&was, &will) else {
@@ -123,11 +130,12 @@ impl<'a> Differ<'a> {
         matches.iter().flatten().for_each(|place| kept[*place] = true);
         for index in (0..before.len()).rev() {
             if !kept[index] {
-                self.at(Step::Element(index, was[index].label()), |differ| differ.emit(Action::Remove, Json::Null));
+                let step = Step::Element(first + index, was[index].label());
+                self.at(step, |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
         for (index, (value, old)) in after.iter().zip(&matches).enumerate() {
-            self.at(Step::Element(index, will[index].label()), |differ| match old {
+            self.at(Step::Element(first + index, will[index].label()), |differ| match old {
                 None => differ.emit(Action::Add, *value),
                 Some(old) => differ.element(before[*old], *value, element, list),
             });

@@ -49,6 +49,8 @@ pub struct Review<'a> {
     pub dry_run: bool,
     /// the object, `null` for a DELETE
     pub object: Json<'a>,
+    /// members or elements of the largest object or list that was opened
+    pub largest: usize,
 }
 
 impl<'a> Review<'a> {
@@ -62,13 +64,13 @@ impl<'a> Review<'a> {
         if text.trim().is_empty() {
             return Err("the body is empty; an AdmissionReview is expected".to_owned());
         }
-        let root = Json::parse(text, &SHAPE, arena).map_err(|error| {
+        let (root, largest) = Json::parse_measured(text, &SHAPE, arena).map_err(|error| {
             format!("the body is not JSON: {} at line {} column {}", category(&error), error.line(), error.column())
         })?;
-        Self::of(root)
+        Self::of(root, largest)
     }
 
-    fn of(root: Json<'a>) -> Result<Self, String> {
+    fn of(root: Json<'a>, largest: usize) -> Result<Self, String> {
         let text = |value: Json<'a>, path: &[&str]| value.at(path).and_then(|value| value.as_str()).unwrap_or("");
         match (text(root, &["apiVersion"]), text(root, &["kind"])) {
             ("admission.k8s.io/v1", "AdmissionReview") => {}
@@ -99,6 +101,7 @@ impl<'a> Review<'a> {
             user: request.get("userInfo").unwrap_or(Json::Null),
             dry_run: request.get("dryRun") == Some(Json::Bool(true)),
             object,
+            largest,
         })
     }
 
@@ -107,11 +110,19 @@ impl<'a> Review<'a> {
         let metadata =
             |key| self.object.at(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty());
         match (metadata("name"), metadata("generateName")) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(prefix)) => format!("{prefix}*"),
+            (Some(name), _) => cut(name, LONGEST_NAME).to_owned(),
+            (None, Some(prefix)) => format!("{}*", cut(prefix, LONGEST_NAME)),
             (None, None) => String::new(),
         }
     }
+}
+
+/// Kubernetes allows 253 characters; whatever a request has instead goes into a log line.
+const LONGEST_NAME: usize = 253;
+
+/// The first `length` bytes of a text, or a few less where a character stands across the cut.
+pub fn cut(text: &str, length: usize) -> &str {
+    &text[..text.floor_char_boundary(length)]
 }
 
 /// A parse error without the text that it stands in.

@@ -41,8 +41,10 @@ pub enum Type {
     Any,
     /// `true` or `false`
     Bool,
-    /// a whole number
+    /// a whole number of 64 bits
     Int,
+    /// a whole number of 32 bits
+    Int32,
     /// a string
     Str,
     /// a whole number or a string, such as a port
@@ -139,7 +141,7 @@ impl Misfit {
 
     /// The same, seen from one step further up. Paths are made only when there is something to say: a check that
     /// passes allocates nothing.
-    fn below(mut self, step: &str) -> Self {
+    pub(crate) fn below(mut self, step: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
         self
@@ -153,13 +155,22 @@ pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
     match (kind, value) {
         // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
         (Type::Any, _)
-        | (_, Json::Raw(_) | Json::Null)
+        | (_, Json::Raw(_))
         | (Type::Bool, Json::Bool(_))
-        | (Type::Int | Type::IntOrStr | Type::Quantity, Json::Int(_) | Json::Uint(_))
-        | (Type::Quantity, Json::Float(_))
-        | (Type::Str | Type::IntOrStr | Type::Quantity, Json::Str(_)) => Ok(()),
+        | (Type::Quantity, Json::Float(_) | Json::Int(_) | Json::Uint(_))
+        | (Type::Str | Type::IntOrStr, Json::Str(_)) => Ok(()),
+        // In a fragment it takes something away; in what leaves it would be refused or dropped.
+        (_, Json::Null) if !whole => Ok(()),
+        (Type::Int, Json::Int(_) | Json::Uint(_)) if fits_into(value, i64::MIN, i64::MAX) => Ok(()),
+        (Type::Int32 | Type::IntOrStr, Json::Int(_) | Json::Uint(_))
+            if fits_into(value, i32::MIN.into(), i32::MAX.into()) =>
+        {
+            Ok(())
+        }
+        (Type::Quantity, Json::Str(text)) if is_quantity(text) => Ok(()),
         (Type::Bool, _) => wrong("true or false"),
-        (Type::Int, _) => wrong("a whole number"),
+        (Type::Int, _) => wrong("a whole number of 64 bits"),
+        (Type::Int32, _) => wrong("a whole number of 32 bits"),
         (Type::Str, _) => wrong("a string"),
         (Type::IntOrStr, _) => wrong("a whole number or a string"),
         (Type::Quantity, _) => wrong("a quantity, such as \"500m\" or \"4Gi\""),
@@ -168,11 +179,34 @@ pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
         }),
         (Type::List(_), _) => wrong("a list"),
         (Type::Map(element), Json::Object(members)) => members.iter().try_for_each(|(key, member)| {
+            if key.starts_with('$') {
+                return Err(Misfit::here(format!("has the name {key}, which is a directive and not a name")));
+            }
             check(*member, *element, whole).map_err(|misfit| misfit.below(&format!("[{key}]")))
         }),
         (Type::Object(object), Json::Object(members)) => check_object(object, members, whole),
         (Type::Map(_) | Type::Object(_), _) => wrong("an object"),
     }
+}
+
+fn fits_into(value: Json<'_>, least: i64, most: i64) -> bool {
+    match value {
+        Json::Int(value) => (least..=most).contains(&value),
+        Json::Uint(value) => i64::try_from(value).is_ok_and(|value| value <= most),
+        _ => false,
+    }
+}
+
+/// Whether a text is a Kubernetes quantity: `500m`, `4Gi`, `1e3`.
+pub fn is_quantity(text: &str) -> bool {
+    const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i16>().is_ok());
+    number.contains(|c: char| c.is_ascii_digit())
+        && number.matches('.').count() <= 1
+        && (exponent || SUFFIXES.contains(&suffix))
 }
 
 fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), Misfit> {
@@ -212,7 +246,7 @@ mod tests {
             ),
             (
                 json!({"spec": {"containers": [], "priority": "1"}}),
-                "spec.priority is a string, should be a whole number",
+                "spec.priority is a string, should be a whole number of 32 bits",
             ),
             (json!({"metadata": {"labels": {"a/b": 1}}}), "metadata.labels[a/b] is a number, should be a string"),
             (

@@ -150,6 +150,9 @@ pub struct Task<'a, 's> {
     /// the primary container's name
     pub primary: Option<&'a str>,
     row: &'static Row,
+    own: Option<&'a str>,
+    /// whether nobody can say which container is the task's
+    unclear: bool,
 }
 
 impl<'a, 's> Task<'a, 's> {
@@ -163,7 +166,7 @@ impl<'a, 's> Task<'a, 's> {
             return Ok(None);
         };
         let claimed = (row.task_id)(&pod, system).map_err(|why| Rejection::new(Reason::IdentityContradiction, why))?;
-        let trusted = is_submitter(review.user, system);
+        let trusted = is_submitter(review.user, system, snapshot);
         Ok(Some(Self {
             system,
             queue_id: row.queue_id.and_then(|label| pod.label(label)),
@@ -176,7 +179,15 @@ impl<'a, 's> Task<'a, 's> {
             user: pod.annotation(USER).filter(|_| trusted),
             primary: primary_container(&pod),
             row,
+            own: pod.name().or_else(|| pod.owner()).filter(|name| pod.has_container(name)),
+            unclear: primary_container(&pod).is_none(),
         }))
+    }
+
+    /// Whether a container that was submitted may be the task itself: the primary one, the one that the system calls
+    /// like the pod (an annotation may name another as primary), or any where nobody can say.
+    pub fn may_be(&self, container: &str) -> bool {
+        self.unclear || self.primary == Some(container) || self.own == Some(container)
     }
 
     /// Labels that nobody may change.
@@ -221,11 +232,13 @@ pub fn a_submitter(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
 
 /// Whether the request comes from one of the system's submitters and not from inside a task of it: open
 /// charts run the tasks under the agent's own account.
-fn is_submitter(user: Json<'_>, system: &System) -> bool {
+fn is_submitter(user: Json<'_>, system: &System, snapshot: &Snapshot) -> bool {
     let name = user.get("username").and_then(|name| name.as_str()).unwrap_or("");
     let pod = user.at(&["extra", "authentication.kubernetes.io/pod-name"]);
     let from_task = pod.is_some_and(|names| {
-        names.items().iter().any(|name| name.as_str().is_some_and(|name| is_task_pod_name(name, system)))
+        // Of any instance: several may share an account.
+        let is_task = |name: &str| snapshot.systems.iter().any(|system| is_task_pod_name(name, system));
+        names.items().iter().any(|name| name.as_str().is_some_and(is_task))
     });
     !from_task && system.submitters.iter().any(|submitter| submitter == name)
 }

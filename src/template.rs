@@ -4,6 +4,8 @@
 //! that again: no token volume, no managedFields, no last-applied copy, no status, and the agent's bootstrap
 //! and its credentials as a marker, so that printing the template leaks nothing.
 
+use std::collections::HashMap;
+
 use bumpalo::Bump;
 
 use crate::json::{Json, Member};
@@ -16,7 +18,7 @@ use crate::task::Task;
 pub const OPAQUE: &str = "podgraft.io:opaque";
 
 /// The volume that the `ServiceAccount` plugin puts on a pod, and its mounts.
-const TOKEN_VOLUME: &str = "kube-api-access-";
+pub const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// The view of `pod`.
 pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
@@ -41,8 +43,8 @@ pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a>
 
 fn container_view<'a>(container: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
     let mut seen = without_token(container, "volumeMounts", "name", arena);
-    let is_primary = container.get("name").is_some_and(|name| name.as_str() == task.primary);
-    if is_primary && container.get("args").is_some() {
+    // Every container's: which one holds the bootstrap is a guess where the pod says another is primary.
+    if container.get("args").is_some() {
         seen = seen.with("args", Json::Array(arena.alloc([Json::Str(OPAQUE)])), arena);
     }
     let secret = |entry: &Json<'a>| {
@@ -73,21 +75,43 @@ fn without_token<'a>(object: Json<'a>, list: &'a str, key: &str, arena: &'a Bump
     }
 }
 
+/// Looks members up in an order that is nearly their own.
+struct Finder<'a> {
+    members: &'a [Member<'a>],
+    next: usize,
+}
+
+impl<'a> Finder<'a> {
+    fn new(object: Json<'a>) -> Self {
+        Self { members: object.members(), next: 0 }
+    }
+
+    fn find(&mut self, key: &str) -> Option<Json<'a>> {
+        let at = |index: &usize| self.members.get(*index).is_some_and(|(name, _)| *name == key);
+        let index = Some(self.next).filter(at).or_else(|| self.members.iter().rposition(|(name, _)| *name == key))?;
+        self.next = index + 1;
+        Some(self.members[index].1)
+    }
+}
+
 /// What a hook that returned `after` did to `before`: a strategic fragment, removals included.
 pub fn changes<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> Json<'a> {
     object_changes(before, after, Type::Object(&POD), arena).unwrap_or(Json::Object(&[]))
 }
 
 fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
-    let gone = before.members().iter().filter(|(key, _)| after.get(key).is_none()).map(|(key, _)| (*key, Json::Null));
+    let mut old = Finder::new(before);
+    let mut new = Finder::new(after);
+    let gone: Vec<Member<'a>> =
+        before.members().iter().filter(|(key, _)| new.find(key).is_none()).map(|(key, _)| (*key, Json::Null)).collect();
     let kept = after.members().iter().filter_map(|(key, value)| {
-        let change = match before.get(key) {
+        let change = match old.find(key) {
             Some(was) => value_changes(was, *value, key, kind, arena)?,
             None => *value,
         };
         Some((*key, change))
     });
-    let members: Vec<Member<'a>> = gone.chain(kept).collect();
+    let members: Vec<Member<'a>> = gone.into_iter().chain(kept).collect();
     (!members.is_empty()).then(|| Json::object(members.into_iter(), arena))
 }
 
@@ -122,11 +146,16 @@ fn keyed_changes<'a>(
     element: Type,
     arena: &'a Bump,
 ) -> Option<Json<'a>> {
-    let find = |items: &'a [Json<'a>], wanted: &Json<'a>| {
-        let key = key_text(wanted, list, arena);
-        items.iter().rev().copied().find(|item| key_text(item, list, arena) == key)
+    // Of a key that stands twice the last element is the one that counts, before and after.
+    let by_key = |items: &'a [Json<'a>]| -> HashMap<Option<&'a str>, Json<'a>> {
+        items.iter().map(|item| (key_text(item, list, arena), *item)).collect()
     };
-    let changed = after.iter().filter_map(|item| match find(before, item) {
+    let (was, will) = (by_key(before), by_key(after));
+    let counts = |item: &&Json<'a>| {
+        let key = key_text(item, list, arena);
+        key.is_none() || will.get(&key).is_some_and(|last| last.same(item))
+    };
+    let changed = after.iter().filter(counts).filter_map(|item| match was.get(&key_text(item, list, arena)).copied() {
         None => Some(*item),
         Some(was) if was == *item => None,
         Some(_) if matches!(list, List::KeyedWhole(_)) => Some(*item),
@@ -135,7 +164,7 @@ fn keyed_changes<'a>(
             Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))
         }
     });
-    let gone = before.iter().filter(|item| find(after, item).is_none()).map(|item| {
+    let gone = before.iter().filter(|item| !will.contains_key(&key_text(item, list, arena))).map(|item| {
         Json::object(keys_of(item, list).chain(directive("delete", arena).members().iter().copied()), arena)
     });
     let elements: Vec<Json<'a>> = changed.chain(gone).collect();

@@ -61,6 +61,7 @@ impl Generator {
         }
         match schema["type"].as_str() {
             Some("boolean") => "Type::Bool".to_owned(),
+            Some("integer") if schema["format"] == "int32" => "Type::Int32".to_owned(),
             Some("integer") => "Type::Int".to_owned(),
             Some("string") => "Type::Str".to_owned(),
             Some("array") => format!("Type::List(&{})", self.kind(&schema["items"].clone())),

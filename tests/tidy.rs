@@ -30,6 +30,7 @@ const CORE: &[&str] = &[
     "schema.rs",
     "schema",
     "snapshot.rs",
+    "sound.rs",
     "task.rs",
     "task",
     "template.rs",

@@ -44,7 +44,7 @@ pub(crate) fn typed(cursor: &Cursor<'_>, kind: Type) -> Option<Value> {
     match kind {
         Type::Any => Some(cursor.plain()),
         Type::Bool => cursor.boolean().map(Value::Bool),
-        Type::Int => cursor.integer().map(Value::from),
+        Type::Int | Type::Int32 => cursor.integer().map(Value::from),
         Type::IntOrStr if matches!(cursor.node.tree, Tree::Number(_)) => cursor.integer().map(Value::from),
         Type::Str | Type::IntOrStr => {
             cursor.refuse_placeholders();

@@ -274,7 +274,7 @@ fn what_a_module_returns_is_checked_and_the_module_is_named() {
         ),
         (
             returns(r#"{"spec":{"priority":"high"}}"#),
-            "422 ModuleFailed module hook returned a fragment that is no pod's: spec.priority is a string, should be a whole number",
+            "422 ModuleFailed module hook returned a fragment that is no pod's: spec.priority is a string, should be a whole number of 32 bits",
         ),
         (
             returns(r#"{"spec":{"containers":[{"name":"primary","image":"evil"}]}}"#),
@@ -490,10 +490,7 @@ fn what_is_others_may_not_be_changed() {
             json!({"metadata": {"finalizers": ["x/y"]}}),
             "module/hook: metadata.finalizers may not be changed: it is the API server's or the creator's",
         ),
-        (
-            json!({"status": {"phase": "Failed"}}),
-            "module/hook: status may not be changed: it is the API server's",
-        ),
+        (json!({"status": {"phase": "Failed"}}), "module/hook: status may not be changed: it is the API server's"),
         (
             json!({"spec": {"containers": [{"name": "primary", "env": [{"name": "CLEARML_WORKER_ID", "value": "w:x"}]}]}}),
             "module/hook: spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].env[CLEARML_WORKER_ID].value may not be changed: it is the task's identity",

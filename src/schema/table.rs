@@ -11,7 +11,7 @@ static AWSELASTIC_BLOCK_STORE_VOLUME_SOURCE: Object = Object {
     name: "AWSElasticBlockStoreVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
-        field("partition", Type::Int, List::Atomic),
+        field("partition", Type::Int32, List::Atomic),
         field("readOnly", Type::Bool, List::Atomic),
         field("volumeID", Type::Str, List::Atomic),
     ],
@@ -163,7 +163,7 @@ static CONFIG_MAP_PROJECTION: Object = Object {
 static CONFIG_MAP_VOLUME_SOURCE: Object = Object {
     name: "ConfigMapVolumeSource",
     fields: &[
-        field("defaultMode", Type::Int, List::Atomic),
+        field("defaultMode", Type::Int32, List::Atomic),
         field("defaultUser", Type::Int, List::Atomic),
         field("items", Type::List(&Type::Object(&KEY_TO_PATH)), List::Atomic),
         field("name", Type::Str, List::Atomic),
@@ -209,9 +209,9 @@ static CONTAINER: Object = Object {
 static CONTAINER_PORT: Object = Object {
     name: "ContainerPort",
     fields: &[
-        field("containerPort", Type::Int, List::Atomic),
+        field("containerPort", Type::Int32, List::Atomic),
         field("hostIP", Type::Str, List::Atomic),
-        field("hostPort", Type::Int, List::Atomic),
+        field("hostPort", Type::Int32, List::Atomic),
         field("name", Type::Str, List::Atomic),
         field("protocol", Type::Str, List::Atomic),
     ],
@@ -243,7 +243,7 @@ static CONTAINER_RESTART_RULE_ON_EXIT_CODES: Object = Object {
     name: "ContainerRestartRuleOnExitCodes",
     fields: &[
         field("operator", Type::Str, List::Atomic),
-        field("values", Type::List(&Type::Int), List::Atomic),
+        field("values", Type::List(&Type::Int32), List::Atomic),
     ],
     required: &["operator"],
 };
@@ -262,7 +262,7 @@ static DOWNWARD_APIVOLUME_FILE: Object = Object {
     name: "DownwardAPIVolumeFile",
     fields: &[
         field("fieldRef", Type::Object(&OBJECT_FIELD_SELECTOR), List::Atomic),
-        field("mode", Type::Int, List::Atomic),
+        field("mode", Type::Int32, List::Atomic),
         field("path", Type::Str, List::Atomic),
         field("resourceFieldRef", Type::Object(&RESOURCE_FIELD_SELECTOR), List::Atomic),
         field("user", Type::Int, List::Atomic),
@@ -274,7 +274,7 @@ static DOWNWARD_APIVOLUME_FILE: Object = Object {
 static DOWNWARD_APIVOLUME_SOURCE: Object = Object {
     name: "DownwardAPIVolumeSource",
     fields: &[
-        field("defaultMode", Type::Int, List::Atomic),
+        field("defaultMode", Type::Int32, List::Atomic),
         field("defaultUser", Type::Int, List::Atomic),
         field("items", Type::List(&Type::Object(&DOWNWARD_APIVOLUME_FILE)), List::Atomic),
     ],
@@ -286,7 +286,7 @@ static EMPTY_DIR_VOLUME_SOURCE: Object = Object {
     name: "EmptyDirVolumeSource",
     fields: &[
         field("medium", Type::Str, List::Atomic),
-        field("mode", Type::Int, List::Atomic),
+        field("mode", Type::Int32, List::Atomic),
         field("sizeLimit", Type::Quantity, List::Atomic),
     ],
     required: &[],
@@ -375,7 +375,7 @@ static EVICTION_RESPONDER: Object = Object {
     name: "EvictionResponder",
     fields: &[
         field("name", Type::Str, List::Atomic),
-        field("priority", Type::Int, List::Atomic),
+        field("priority", Type::Int32, List::Atomic),
     ],
     required: &["name", "priority"],
 };
@@ -394,7 +394,7 @@ static FCVOLUME_SOURCE: Object = Object {
     name: "FCVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
-        field("lun", Type::Int, List::Atomic),
+        field("lun", Type::Int32, List::Atomic),
         field("readOnly", Type::Bool, List::Atomic),
         field("targetWWNs", Type::List(&Type::Str), List::Atomic),
         field("wwids", Type::List(&Type::Str), List::Atomic),
@@ -442,7 +442,7 @@ static GCEPERSISTENT_DISK_VOLUME_SOURCE: Object = Object {
     name: "GCEPersistentDiskVolumeSource",
     fields: &[
         field("fsType", Type::Str, List::Atomic),
-        field("partition", Type::Int, List::Atomic),
+        field("partition", Type::Int32, List::Atomic),
         field("pdName", Type::Str, List::Atomic),
         field("readOnly", Type::Bool, List::Atomic),
     ],
@@ -454,7 +454,7 @@ static GRPCACTION: Object = Object {
     name: "GRPCAction",
     fields: &[
         field("mode", Type::Str, List::Atomic),
-        field("port", Type::Int, List::Atomic),
+        field("port", Type::Int32, List::Atomic),
         field("service", Type::Str, List::Atomic),
     ],
     required: &["port"],
@@ -536,7 +536,7 @@ static ISCSIVOLUME_SOURCE: Object = Object {
         field("initiatorName", Type::Str, List::Atomic),
         field("iqn", Type::Str, List::Atomic),
         field("iscsiInterface", Type::Str, List::Atomic),
-        field("lun", Type::Int, List::Atomic),
+        field("lun", Type::Int32, List::Atomic),
         field("portals", Type::List(&Type::Str), List::Atomic),
         field("readOnly", Type::Bool, List::Atomic),
         field("secretRef", Type::Object(&LOCAL_OBJECT_REFERENCE), List::Atomic),
@@ -560,7 +560,7 @@ static KEY_TO_PATH: Object = Object {
     name: "KeyToPath",
     fields: &[
         field("key", Type::Str, List::Atomic),
-        field("mode", Type::Int, List::Atomic),
+        field("mode", Type::Int32, List::Atomic),
         field("path", Type::Str, List::Atomic),
         field("user", Type::Int, List::Atomic),
     ],
@@ -820,7 +820,7 @@ static POD_CERTIFICATE_PROJECTION: Object = Object {
         field("credentialBundlePath", Type::Str, List::Atomic),
         field("keyPath", Type::Str, List::Atomic),
         field("keyType", Type::Str, List::Atomic),
-        field("maxExpirationSeconds", Type::Int, List::Atomic),
+        field("maxExpirationSeconds", Type::Int32, List::Atomic),
         field("signerName", Type::Str, List::Atomic),
         field("user", Type::Int, List::Atomic),
         field("userAnnotations", Type::Map(&Type::Str), List::Atomic),
@@ -944,7 +944,7 @@ static POD_SPEC: Object = Object {
         field("os", Type::Object(&POD_OS), List::Atomic),
         field("overhead", Type::Map(&Type::Quantity), List::Atomic),
         field("preemptionPolicy", Type::Str, List::Atomic),
-        field("priority", Type::Int, List::Atomic),
+        field("priority", Type::Int32, List::Atomic),
         field("priorityClassName", Type::Str, List::Atomic),
         field("readinessGates", Type::List(&Type::Object(&POD_READINESS_GATE)), List::Atomic),
         field("resourceClaims", Type::List(&Type::Object(&POD_RESOURCE_CLAIM)), List::KeyedWhole(&["name"])),
@@ -984,7 +984,7 @@ static PREFERRED_SCHEDULING_TERM: Object = Object {
     name: "PreferredSchedulingTerm",
     fields: &[
         field("preference", Type::Object(&NODE_SELECTOR_TERM), List::Atomic),
-        field("weight", Type::Int, List::Atomic),
+        field("weight", Type::Int32, List::Atomic),
     ],
     required: &["preference", "weight"],
 };
@@ -994,15 +994,15 @@ static PROBE: Object = Object {
     name: "Probe",
     fields: &[
         field("exec", Type::Object(&EXEC_ACTION), List::Atomic),
-        field("failureThreshold", Type::Int, List::Atomic),
+        field("failureThreshold", Type::Int32, List::Atomic),
         field("grpc", Type::Object(&GRPCACTION), List::Atomic),
         field("httpGet", Type::Object(&HTTPGET_ACTION), List::Atomic),
-        field("initialDelaySeconds", Type::Int, List::Atomic),
-        field("periodSeconds", Type::Int, List::Atomic),
-        field("successThreshold", Type::Int, List::Atomic),
+        field("initialDelaySeconds", Type::Int32, List::Atomic),
+        field("periodSeconds", Type::Int32, List::Atomic),
+        field("successThreshold", Type::Int32, List::Atomic),
         field("tcpSocket", Type::Object(&TCPSOCKET_ACTION), List::Atomic),
         field("terminationGracePeriodSeconds", Type::Int, List::Atomic),
-        field("timeoutSeconds", Type::Int, List::Atomic),
+        field("timeoutSeconds", Type::Int32, List::Atomic),
     ],
     required: &[],
 };
@@ -1011,7 +1011,7 @@ static PROBE: Object = Object {
 static PROJECTED_VOLUME_SOURCE: Object = Object {
     name: "ProjectedVolumeSource",
     fields: &[
-        field("defaultMode", Type::Int, List::Atomic),
+        field("defaultMode", Type::Int32, List::Atomic),
         field("defaultUser", Type::Int, List::Atomic),
         field("sources", Type::List(&Type::Object(&VOLUME_PROJECTION)), List::Atomic),
     ],
@@ -1156,7 +1156,7 @@ static SECRET_PROJECTION: Object = Object {
 static SECRET_VOLUME_SOURCE: Object = Object {
     name: "SecretVolumeSource",
     fields: &[
-        field("defaultMode", Type::Int, List::Atomic),
+        field("defaultMode", Type::Int32, List::Atomic),
         field("defaultUser", Type::Int, List::Atomic),
         field("items", Type::List(&Type::Object(&KEY_TO_PATH)), List::Atomic),
         field("optional", Type::Bool, List::Atomic),
@@ -1258,8 +1258,8 @@ static TOPOLOGY_SPREAD_CONSTRAINT: Object = Object {
     fields: &[
         field("labelSelector", Type::Object(&LABEL_SELECTOR), List::Atomic),
         field("matchLabelKeys", Type::List(&Type::Str), List::Atomic),
-        field("maxSkew", Type::Int, List::Atomic),
-        field("minDomains", Type::Int, List::Atomic),
+        field("maxSkew", Type::Int32, List::Atomic),
+        field("minDomains", Type::Int32, List::Atomic),
         field("nodeAffinityPolicy", Type::Str, List::Atomic),
         field("nodeTaintsPolicy", Type::Str, List::Atomic),
         field("topologyKey", Type::Str, List::Atomic),
@@ -1397,7 +1397,7 @@ static WEIGHTED_POD_AFFINITY_TERM: Object = Object {
     name: "WeightedPodAffinityTerm",
     fields: &[
         field("podAffinityTerm", Type::Object(&POD_AFFINITY_TERM), List::Atomic),
-        field("weight", Type::Int, List::Atomic),
+        field("weight", Type::Int32, List::Atomic),
     ],
     required: &["podAffinityTerm", "weight"],
 };

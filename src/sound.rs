@@ -1,0 +1,132 @@
+//! Whether what was made of a pod is a pod that can run: what the schema does not say.
+//!
+//! The API server would refuse it too, but after the webhook, without naming it or the layer.
+
+use crate::json::{Json, Member};
+
+/// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
+pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> {
+    let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
+    let volumes = list(now, "volumes");
+    let moved = !same(was.get("volumes"), now.get("volumes"));
+    for volume in volumes.iter().filter(|volume| moved && !list(was, "volumes").iter().any(|own| own.same(volume))) {
+        check_volume(volume)?;
+    }
+    for kind in ["containers", "initContainers"] {
+        for container in list(now, kind) {
+            let own = list(was, kind).iter().find(|own| own.get("name") == container.get("name"));
+            let untouched = own.is_some_and(|own| own.same(container));
+            if untouched && !moved {
+                continue;
+            }
+            let path = format!("spec.{kind}[{}]", text(container, "name"));
+            check_mounts(container, own, volumes, list(was, "volumes"), &path)?;
+            if own.is_none() && text(container, "image").is_empty() {
+                return Err((path, "is added without an image".to_owned()));
+            }
+            if !untouched {
+                check_env(container, own, &path)?;
+            }
+        }
+    }
+    check_labels(original, pod)
+}
+
+fn check_volume(volume: &Json<'_>) -> Result<(), (String, String)> {
+    let name = text(volume, "name");
+    let path = format!("spec.volumes[{name}]");
+    if !is_dns_label(name) {
+        return Err((path, "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
+    }
+    let sources: Vec<&str> = volume.members().iter().map(|(key, _)| *key).filter(|key| *key != "name").collect();
+    match sources.as_slice() {
+        [first, second, ..] => Err((path, format!("has two sources, {first} and {second}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A mount needs its volume, and a path takes one mount.
+fn check_mounts(
+    container: &Json<'_>,
+    own: Option<&Json<'_>>,
+    volumes: &[Json<'_>],
+    had: &[Json<'_>],
+    path: &str,
+) -> Result<(), (String, String)> {
+    for mount in list(*container, "volumeMounts") {
+        let name = mount.get("name");
+        let is_there = |volumes: &[Json<'_>]| volumes.iter().any(|volume| volume.get("name") == name);
+        let was_missing = own.is_some_and(|own| list(*own, "volumeMounts").contains(mount)) && !is_there(had);
+        if !is_there(volumes) && !was_missing {
+            let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
+            return Err((at, format!("mounts the volume {:?}, which the pod does not have", text(mount, "name"))));
+        }
+    }
+    Ok(())
+}
+
+fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Result<(), (String, String)> {
+    let had = own.map_or(&[][..], |own| list(*own, "env"));
+    for entry in list(*container, "env").iter().filter(|entry| !had.iter().any(|own| own.same(entry))) {
+        let name = text(entry, "name");
+        let at = format!("{path}.env[{name}]");
+        if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control() || c == ' ') {
+            return Err((at, "has a name that no environment variable can have".to_owned()));
+        }
+        if entry.get("value").is_some_and(|value| !value.is_empty()) && entry.get("valueFrom").is_some() {
+            return Err((at, "has both value and valueFrom".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> {
+    if same(original.at(&["metadata", "labels"]), pod.at(&["metadata", "labels"])) {
+        return Ok(());
+    }
+    let had = labels(original);
+    for (key, value) in labels(pod).iter().filter(|member| !had.contains(member)) {
+        if !value.as_str().is_some_and(is_label_value) {
+            let message =
+                "has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)";
+            return Err((format!("metadata.labels.{key}"), message.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn labels<'a>(pod: Json<'a>) -> &'a [Member<'a>] {
+    pod.at(&["metadata", "labels"]).map_or(&[], |labels| labels.members())
+}
+
+fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.same(&b),
+        _ => false,
+    }
+}
+
+fn list<'a>(object: Json<'a>, key: &str) -> &'a [Json<'a>] {
+    object.get(key).map_or(&[], |list| list.items())
+}
+
+fn text<'a>(object: &Json<'a>, key: &str) -> &'a str {
+    object.get(key).and_then(|value| value.as_str()).unwrap_or("")
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| fine(byte) || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn is_label_value(value: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    value.len() <= 63
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && ends(value.chars().next())
+        && ends(value.chars().last())
+}
