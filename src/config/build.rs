@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
 use super::modules::{self, Compile, Modules, Store, hex};
-use super::queues::{Names, file_queue};
+use super::queues::Names;
 use super::read::{self, Docs, Input};
 use super::report::{Problem, Report};
 use super::sections::{Part, Sections};
@@ -22,6 +22,8 @@ pub struct Builder {
     problems: Vec<Problem>,
     /// the last good version of every module, used or not
     modules: BTreeMap<String, Arc<Module>>,
+    /// the last good version of every queue, whether pods can reach it or not
+    queues: BTreeMap<Source, Arc<Queue>>,
     /// the file that each unit was last seen in
     origins: BTreeMap<Source, Arc<str>>,
     /// the files that `systems`, `taskConfig`… were last seen in
@@ -118,7 +120,7 @@ impl Pass<'_> {
         let environments = self.environments(sections, &world, &previous);
         let good = environments.iter().filter_map(|unit| unit.good.as_ref());
         world.environment_volumes = good.flat_map(units::volumes_of).collect();
-        let queues = self.queues(sections, &world, &previous);
+        let queues = self.queues(sections, &world);
         Snapshot {
             task_config: self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config),
             providers_info: self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info),
@@ -231,27 +233,25 @@ impl Pass<'_> {
         found
     }
 
-    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Queues {
-        let all = previous.queues.by_name.values().chain(previous.queues.by_id.values());
-        let last: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
+    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>) -> Queues {
+        let last = std::mem::take(&mut self.builder.queues);
         let names = Names::of(sections);
-        let mut queues = Queues::default();
+        let mut found = Vec::new();
         for (name, parts) in &sections.queues {
             let source = Source::Queue((*name).into());
-            let good = last.get(&source).and_then(|unit| unit.good.as_ref());
-            let unit = self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
+            let good = last.get(&source);
+            found.extend(self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
                 names.clash(name).iter().for_each(|message| cursor.error(message));
                 units::queue(name, cursor, world)
-            });
-            let Some(unit) = unit else { continue };
-            file_queue(&mut queues, &unit, names.id_of(name), !names.is_shared(name));
+            }));
         }
-        for (source, unit) in last {
-            if let Some(unit) = self.keep(source, unit.good.as_ref()) {
-                file_queue(&mut queues, &unit, None, true);
-            }
+        let before = self.builder.origins.keys().filter(|source| matches!(source, Source::Queue(_)));
+        for source in before.cloned().collect::<Vec<_>>() {
+            found.extend(self.keep(&source, last.get(&source)));
         }
-        queues
+        let good = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.good.clone()?)));
+        self.builder.queues = good.collect();
+        names.file(found)
     }
 
     /// Whether a section that is no unit can be trusted; notes the files that it is in.

@@ -158,6 +158,25 @@ fn bad_vaults_systems_and_words_stay() {
 }
 
 #[test]
+fn a_queue_that_clashes_does_not_take_the_good_one_away() {
+    let gpu = |value: &str| format!("queues: {{GPU: {{templateOverrides: {{labels: {{v: {value}}}}}}}}}\n");
+    let clash = ("d.yaml", "queues: {gpu: {}}\n");
+    let mut life = Life::default();
+    life.load(&[("c.yaml", &gpu("a"))]);
+    let both = life.load(&[("c.yaml", &gpu("b")), clash]);
+    assert_eq!(both.problems.len(), 2, "{:?}", texts(&both));
+    assert_eq!(label(&both.snapshot, "gpu"), (Some(json!("a")), true));
+    // broken in its own right, and then alone again: what was good is not forgotten
+    let broken = life.load(&[("c.yaml", &gpu("true")), clash]);
+    assert_eq!(label(&broken.snapshot, "gpu"), (Some(json!("a")), true));
+    let alone = life.load(&[("c.yaml", &gpu("true"))]);
+    assert_eq!(label(&alone.snapshot, "gpu"), (Some(json!("a")), true));
+    // from the start: nobody knows which, so its pods are refused and are not an unknown queue's
+    let never = Builder::default().build(&input(&[("c.yaml", &gpu("a")), clash]), &compile);
+    assert_eq!(label(&never.snapshot, "gpu"), (None, true));
+}
+
+#[test]
 fn nothing_new_is_no_new_generation() {
     let mut life = Life::default();
     let first = life.load(&[("c.yaml", &queues("true", "b"))]);
