@@ -28,6 +28,8 @@ pub struct Builder {
     origins: BTreeMap<Source, Arc<str>>,
     /// the files that `systems`, `taskConfig`… were last seen in
     whole: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
+    /// those of them that were sound once: only they have a version to stay at
+    once_sound: BTreeSet<&'static str>,
 }
 
 /// What came of a build.
@@ -111,6 +113,8 @@ struct Pass<'p> {
 impl Pass<'_> {
     fn run(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Snapshot {
         let previous = Arc::clone(&self.builder.previous);
+        let task_config = self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config);
+        let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
         let modules = self.modules(sections, store, compile);
         let systems = self.systems(sections, &previous);
         let mut world =
@@ -122,8 +126,8 @@ impl Pass<'_> {
         world.environment_volumes = good.flat_map(units::volumes_of).collect();
         let queues = self.queues(sections, &world);
         Snapshot {
-            task_config: self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config),
-            providers_info: self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info),
+            task_config,
+            providers_info,
             unknown_queue: self.unknown_queue(sections, previous.unknown_queue),
             systems,
             base,
@@ -182,9 +186,17 @@ impl Pass<'_> {
         let last = std::mem::take(&mut self.builder.modules);
         let mut modules = Modules::default();
         let mut good = BTreeMap::new();
+        // a module without what it reads of its user would do the wrong thing and say that all is well
+        let unknown = ["taskConfig", "providersInfo"].into_iter().find(|key| !self.builder.once_sound.contains(key));
         for (name, parts) in &sections.modules {
             let previous = last.get(*name);
-            let decode = |cursor: &Cursor<'_>| modules::decode(name, cursor, store, previous, compile);
+            let decode = |cursor: &Cursor<'_>| {
+                let module = modules::decode(name, cursor, store, previous, compile);
+                if let Some(key) = unknown {
+                    cursor.error(format!("may read {key}, which has no valid version: see {key}"));
+                }
+                module
+            };
             let unit = self.unit(Source::Module((*name).into()), format!("modules.{name}"), parts, previous, decode);
             let Some(unit) = unit else { continue };
             match (&unit.error, &unit.good) {
@@ -268,7 +280,11 @@ impl Pass<'_> {
         for report in reports {
             self.note(report);
         }
-        clean && !lost
+        let sound = clean && !lost;
+        if sound {
+            self.builder.once_sound.insert(key);
+        }
+        sound
     }
 
     fn systems(&mut self, sections: &Sections<'_>, previous: &Snapshot) -> Vec<System> {
@@ -286,11 +302,15 @@ impl Pass<'_> {
         }
         let parts: Vec<_> = sections.systems.values().flatten().collect();
         let sound = self.whole_is_sound("systems", &parts, reports);
-        // before the first good version there is nothing but the stock
-        if !sound && !previous.systems.is_empty() {
+        if !sound && self.builder.once_sound.contains("systems") {
             return previous.systems.clone();
         }
-        systems::with_stock(if sound { found } else { Vec::new() })
+        let mut systems = systems::with_stock(found);
+        if !sound {
+            // whom its author meant to believe is not known, least of all that it is the stock submitter
+            systems.iter_mut().for_each(|system| system.submitters.clear());
+        }
+        systems
     }
 
     fn vaults(&mut self, key: &'static str, tree: &'static str, parts: &[Part<'_>], previous: &[Vault]) -> Vec<Vault> {
@@ -319,7 +339,12 @@ impl Pass<'_> {
             found = systems::unknown_queue(&cursor);
             reports.push(report);
         }
-        if self.whole_is_sound("unknownQueue", &parts, reports) { found.unwrap_or_default() } else { previous }
+        match self.whole_is_sound("unknownQueue", &parts, reports) {
+            true => found.unwrap_or_default(),
+            false if self.builder.once_sound.contains("unknownQueue") => previous,
+            // somebody wrote something, and the default lets most through
+            false => UnknownQueue::Deny,
+        }
     }
 }
 
