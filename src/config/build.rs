@@ -117,13 +117,11 @@ impl Pass<'_> {
         let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
         let modules = self.modules(sections, store, compile);
         let systems = self.systems(sections, &previous);
-        let mut world =
-            World { modules: &modules, systems: &systems, base: None, environment_volumes: BTreeSet::new() };
+        let mut world = World { modules: &modules, systems: &systems, base: None, environments: &[] };
         let base = self.base(sections, &world, &previous);
         world.base = base.as_ref();
         let environments = self.environments(sections, &world, &previous);
-        let good = environments.iter().filter_map(|unit| unit.good.as_ref());
-        world.environment_volumes = good.flat_map(units::volumes_of).collect();
+        world.environments = &environments;
         let queues = self.queues(sections, &world);
         Snapshot {
             task_config,

@@ -219,6 +219,21 @@ fn modules_do_not_run_without_what_they_read() {
 }
 
 #[test]
+fn a_queue_is_not_to_blame_for_an_environment_whose_volumes_nobody_knows() {
+    let text = |label: &str, volume: &str| {
+        format!(
+            "environments: {{e: {{podTemplate: {{metadata: {{labels: {{l: {label}}}}}, spec: {{volumes: [{{name: v, emptyDir: {{}}}}]}}}}}}}}\n\
+             queues: {{q: {{templateOverrides: {{volumeMounts: [{{name: {volume}, mountPath: /v}}]}}}}}}\n"
+        )
+    };
+    let built = build(&text("true", "v"));
+    assert_eq!(built.problems.len(), 1, "{:?}", texts(&built));
+    assert!(queue(&built, "q").good.is_some());
+    // of one that is known, a mount of another volume is wrong as before
+    assert!(queue(&build(&text("a", "w")), "q").good.is_none());
+}
+
+#[test]
 fn nothing_new_is_no_new_generation() {
     let mut life = Life::default();
     let first = life.load(&[("c.yaml", &queues("true", "b"))]);
