@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
 use super::modules::{self, Compile, Modules, Store, hex};
-use super::queues::{Names, file_queue};
+use super::queues::Names;
 use super::read::{self, Docs, Input};
 use super::report::{Problem, Report};
 use super::sections::{Part, Sections};
@@ -22,10 +22,14 @@ pub struct Builder {
     problems: Vec<Problem>,
     /// the last good version of every module, used or not
     modules: BTreeMap<String, Arc<Module>>,
+    /// the last good version of every queue, whether pods can reach it or not
+    queues: BTreeMap<Source, Arc<Queue>>,
     /// the file that each unit was last seen in
     origins: BTreeMap<Source, Arc<str>>,
     /// the files that `systems`, `taskConfig`… were last seen in
     whole: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
+    /// those of them that were sound once: only they have a version to stay at
+    once_sound: BTreeSet<&'static str>,
 }
 
 /// What came of a build.
@@ -109,19 +113,19 @@ struct Pass<'p> {
 impl Pass<'_> {
     fn run(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Snapshot {
         let previous = Arc::clone(&self.builder.previous);
+        let task_config = self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config);
+        let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
         let modules = self.modules(sections, store, compile);
         let systems = self.systems(sections, &previous);
-        let mut world =
-            World { modules: &modules, systems: &systems, base: None, environment_volumes: BTreeSet::new() };
+        let mut world = World { modules: &modules, systems: &systems, base: None, environments: &[] };
         let base = self.base(sections, &world, &previous);
         world.base = base.as_ref();
         let environments = self.environments(sections, &world, &previous);
-        let good = environments.iter().filter_map(|unit| unit.good.as_ref());
-        world.environment_volumes = good.flat_map(units::volumes_of).collect();
-        let queues = self.queues(sections, &world, &previous);
+        world.environments = &environments;
+        let queues = self.queues(sections, &world);
         Snapshot {
-            task_config: self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config),
-            providers_info: self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info),
+            task_config,
+            providers_info,
             unknown_queue: self.unknown_queue(sections, previous.unknown_queue),
             systems,
             base,
@@ -180,9 +184,17 @@ impl Pass<'_> {
         let last = std::mem::take(&mut self.builder.modules);
         let mut modules = Modules::default();
         let mut good = BTreeMap::new();
+        // a module without what it reads of its user would do the wrong thing and say that all is well
+        let unknown = ["taskConfig", "providersInfo"].into_iter().find(|key| !self.builder.once_sound.contains(key));
         for (name, parts) in &sections.modules {
             let previous = last.get(*name);
-            let decode = |cursor: &Cursor<'_>| modules::decode(name, cursor, store, previous, compile);
+            let decode = |cursor: &Cursor<'_>| {
+                let module = modules::decode(name, cursor, store, previous, compile);
+                if let Some(key) = unknown {
+                    cursor.error(format!("may read {key}, which has no valid version: see {key}"));
+                }
+                module
+            };
             let unit = self.unit(Source::Module((*name).into()), format!("modules.{name}"), parts, previous, decode);
             let Some(unit) = unit else { continue };
             match (&unit.error, &unit.good) {
@@ -231,27 +243,25 @@ impl Pass<'_> {
         found
     }
 
-    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Queues {
-        let all = previous.queues.by_name.values().chain(previous.queues.by_id.values());
-        let last: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
+    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>) -> Queues {
+        let last = std::mem::take(&mut self.builder.queues);
         let names = Names::of(sections);
-        let mut queues = Queues::default();
+        let mut found = Vec::new();
         for (name, parts) in &sections.queues {
             let source = Source::Queue((*name).into());
-            let good = last.get(&source).and_then(|unit| unit.good.as_ref());
-            let unit = self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
+            let good = last.get(&source);
+            found.extend(self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
                 names.clash(name).iter().for_each(|message| cursor.error(message));
                 units::queue(name, cursor, world)
-            });
-            let Some(unit) = unit else { continue };
-            file_queue(&mut queues, &unit, names.id_of(name), !names.is_shared(name));
+            }));
         }
-        for (source, unit) in last {
-            if let Some(unit) = self.keep(source, unit.good.as_ref()) {
-                file_queue(&mut queues, &unit, None, true);
-            }
+        let before = self.builder.origins.keys().filter(|source| matches!(source, Source::Queue(_)));
+        for source in before.cloned().collect::<Vec<_>>() {
+            found.extend(self.keep(&source, last.get(&source)));
         }
-        queues
+        let good = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.good.clone()?)));
+        self.builder.queues = good.collect();
+        names.file(found)
     }
 
     /// Whether a section that is no unit can be trusted; notes the files that it is in.
@@ -268,7 +278,11 @@ impl Pass<'_> {
         for report in reports {
             self.note(report);
         }
-        clean && !lost
+        let sound = clean && !lost;
+        if sound {
+            self.builder.once_sound.insert(key);
+        }
+        sound
     }
 
     fn systems(&mut self, sections: &Sections<'_>, previous: &Snapshot) -> Vec<System> {
@@ -286,11 +300,15 @@ impl Pass<'_> {
         }
         let parts: Vec<_> = sections.systems.values().flatten().collect();
         let sound = self.whole_is_sound("systems", &parts, reports);
-        // before the first good version there is nothing but the stock
-        if !sound && !previous.systems.is_empty() {
+        if !sound && self.builder.once_sound.contains("systems") {
             return previous.systems.clone();
         }
-        systems::with_stock(if sound { found } else { Vec::new() })
+        let mut systems = systems::with_stock(found);
+        if !sound {
+            // whom its author meant to believe is not known, least of all that it is the stock submitter
+            systems.iter_mut().for_each(|system| system.submitters.clear());
+        }
+        systems
     }
 
     fn vaults(&mut self, key: &'static str, tree: &'static str, parts: &[Part<'_>], previous: &[Vault]) -> Vec<Vault> {
@@ -319,7 +337,12 @@ impl Pass<'_> {
             found = systems::unknown_queue(&cursor);
             reports.push(report);
         }
-        if self.whole_is_sound("unknownQueue", &parts, reports) { found.unwrap_or_default() } else { previous }
+        match self.whole_is_sound("unknownQueue", &parts, reports) {
+            true => found.unwrap_or_default(),
+            false if self.builder.once_sound.contains("unknownQueue") => previous,
+            // somebody wrote something, and the default lets most through
+            false => UnknownQueue::Deny,
+        }
     }
 }
 

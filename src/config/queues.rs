@@ -6,19 +6,6 @@ use super::sections::Sections;
 use crate::snapshot::{Queue, Queues, Source, Unit};
 use crate::task::canonical_queue_name;
 
-/// Files a queue under its id and its name; where two want one place, the one that serves has it.
-pub(crate) fn file_queue(queues: &mut Queues, unit: &Unit<Queue>, id: Option<&str>, by_name: bool) {
-    let Source::Queue(name) = &unit.source else { return };
-    let id = unit.good.as_ref().and_then(|queue| queue.id.as_deref()).or(id);
-    let name = Some(canonical_queue_name(name)).filter(|name| by_name && !name.is_empty());
-    for (map, key) in [(&mut queues.by_id, id.map(str::to_owned)), (&mut queues.by_name, name)] {
-        let Some(key) = key else { continue };
-        if map.get(&key).is_none_or(|other| other.good.is_none()) {
-            map.insert(key, unit.clone());
-        }
-    }
-}
-
 /// What pods call the queues of a configuration.
 pub(crate) struct Names<'a> {
     by_id: BTreeMap<&'a str, Vec<&'a str>>,
@@ -40,15 +27,33 @@ impl<'a> Names<'a> {
         names
     }
 
-    /// The id that is written for a queue.
-    pub(crate) fn id_of(&self, name: &str) -> Option<&'a str> {
-        self.ids.get(name).copied()
+    /// Files the queues under their ids and names. Where two want one place, the one that serves has it; where none
+    /// does, a broken one stands there, so that its pods are refused and not taken for an unknown queue's.
+    pub(crate) fn file(&self, units: Vec<Unit<Queue>>) -> Queues {
+        let mut queues = Queues::default();
+        let mut named: BTreeMap<String, Vec<(Unit<Queue>, bool)>> = BTreeMap::new();
+        for unit in units {
+            let Source::Queue(name) = &unit.source else { continue };
+            let label = canonical_queue_name(name);
+            let own = unit.good.as_ref().and_then(|queue| queue.id.as_deref());
+            let id = own.or_else(|| self.id_of(name)).map(str::to_owned);
+            let has_id = id.is_some();
+            id.into_iter().for_each(|id| take_place(&mut queues.by_id, id, &unit));
+            named.entry(label).or_default().push((unit, has_id));
+        }
+        for (label, units) in named {
+            // their ids tell them apart, and their label does not
+            if label.is_empty() || units.len() > 1 && units.iter().all(|(_, has_id)| *has_id) {
+                continue;
+            }
+            units.iter().for_each(|(unit, _)| take_place(&mut queues.by_name, label.clone(), unit));
+        }
+        queues
     }
 
-    /// Whether other queues have the same label; their ids tell them apart then.
-    pub(crate) fn is_shared(&self, name: &str) -> bool {
-        let label = canonical_queue_name(name);
-        !label.is_empty() && self.by_label.get(&label).is_some_and(|names| names.len() > 1)
+    /// The id that is written for a queue.
+    fn id_of(&self, name: &str) -> Option<&'a str> {
+        self.ids.get(name).copied()
     }
 
     /// Why pods could not tell this queue from another.
@@ -62,5 +67,11 @@ impl<'a> Names<'a> {
         let nameless = names.iter().any(|name| !self.ids.contains_key(name));
         let other = other(names).filter(|_| nameless)?;
         Some(format!("is `{label}` in a pod's label, as queues.{other} is: give the id of both"))
+    }
+}
+
+fn take_place(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
+    if places.get(&key).is_none_or(|other| other.good.is_none() && unit.good.is_some()) {
+        places.insert(key, unit.clone());
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct World<'b> {
     pub(crate) systems: &'b [System],
     /// the base as it serves
     pub(crate) base: Option<&'b Unit<Graft>>,
-    /// the volumes of all environments
-    pub(crate) environment_volumes: BTreeSet<String>,
+    /// the environments as they serve
+    pub(crate) environments: &'b [Unit<Environment>],
 }
 
 /// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach
@@ -40,6 +40,16 @@ impl World<'_> {
     /// Whether the base's volumes are not known, so that a mount of one must not be called wrong.
     fn base_is_unknown(&self) -> bool {
         self.base.is_some_and(|base| base.good.is_none())
+    }
+
+    /// The same of an environment.
+    fn an_environment_is_unknown(&self) -> bool {
+        self.environments.iter().any(|unit| unit.good.is_none())
+    }
+
+    fn environment_volumes(&self) -> impl Iterator<Item = &str> {
+        let layers = self.environments.iter().filter_map(|unit| unit.good.as_ref()).flat_map(|good| &good.graft.layers);
+        layers.flat_map(|layer| graft::volume_names(&layer.fragment))
     }
 }
 
@@ -107,7 +117,7 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
         cursor.error(format!("gives pods a {key}, and any pod can name this queue: say match.namespaces"));
     }
     let base = world.base_layer().and_then(|layer| graft::without(layer, &laid.replaced));
-    if !world.base_is_unknown() {
+    if !world.base_is_unknown() && !world.an_environment_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
     }
     Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
@@ -134,7 +144,7 @@ fn is_clearml_id(name: &str) -> bool {
 
 fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &World<'_>) {
     let mut volumes = own_volumes(laid);
-    volumes.extend(world.environment_volumes.iter().map(String::as_str));
+    volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
     graft::check_mounts(&laid.mounts, &volumes);
     // `volumes` replaced, the base's mounts not: ClearML's chart makes such pods, and nobody can run them
@@ -167,10 +177,4 @@ fn take_match(fields: &mut Fields<'_>, later: Option<&'static str>) -> Match {
     fields.later(later);
     fields.finish();
     found
-}
-
-/// The names of the volumes that a serving graft brings.
-pub(crate) fn volumes_of(graft: &Arc<Environment>) -> impl Iterator<Item = String> {
-    let layers = graft.graft.layers.iter();
-    layers.flat_map(|layer| graft::volume_names(&layer.fragment)).map(str::to_owned)
 }

@@ -158,6 +158,82 @@ fn bad_vaults_systems_and_words_stay() {
 }
 
 #[test]
+fn a_queue_that_clashes_does_not_take_the_good_one_away() {
+    let gpu = |value: &str| format!("queues: {{GPU: {{templateOverrides: {{labels: {{v: {value}}}}}}}}}\n");
+    let clash = ("d.yaml", "queues: {gpu: {}}\n");
+    let mut life = Life::default();
+    life.load(&[("c.yaml", &gpu("a"))]);
+    let both = life.load(&[("c.yaml", &gpu("b")), clash]);
+    assert_eq!(both.problems.len(), 2, "{:?}", texts(&both));
+    assert_eq!(label(&both.snapshot, "gpu"), (Some(json!("a")), true));
+    // broken in its own right, and then alone again: what was good is not forgotten
+    let broken = life.load(&[("c.yaml", &gpu("true")), clash]);
+    assert_eq!(label(&broken.snapshot, "gpu"), (Some(json!("a")), true));
+    let alone = life.load(&[("c.yaml", &gpu("true"))]);
+    assert_eq!(label(&alone.snapshot, "gpu"), (Some(json!("a")), true));
+    // from the start: nobody knows which, so its pods are refused and are not an unknown queue's
+    let never = Builder::default().build(&input(&[("c.yaml", &gpu("a")), clash]), &compile);
+    assert_eq!(label(&never.snapshot, "gpu"), (None, true));
+}
+
+#[test]
+fn what_was_never_good_lets_nobody_through() {
+    let built = build("systems: {clearml: {type: ClearML, submitters: [], podNamePrefx: x}}\nunknownQueue: Denyy\n");
+    assert_eq!(built.problems.len(), 2, "{:?}", texts(&built));
+    assert_eq!(built.snapshot.unknown_queue, UnknownQueue::Deny);
+    let systems = &built.snapshot.systems;
+    assert_eq!(systems.iter().map(|system| system.name.as_str()).collect::<Vec<_>>(), ["clearml", "generic"]);
+    assert!(systems.iter().all(|system| system.submitters.is_empty()), "{systems:?}");
+    // a second mistake finds nothing better, and the first sound version is taken
+    let mut life = Life::default();
+    life.load(&[("c.yaml", "systems: {s: {}}\nunknownQueue: Denyy\n")]);
+    let again = life.load(&[("c.yaml", "systems: {s: {}}\nunknownQueue: Bas\n")]);
+    assert_eq!(again.snapshot.unknown_queue, UnknownQueue::Deny);
+    assert!(again.snapshot.systems.iter().all(|system| system.submitters.is_empty()));
+    let mended = life.load(&[("c.yaml", "")]);
+    assert_eq!(mended.snapshot.unknown_queue, UnknownQueue::Base);
+    assert!(!mended.snapshot.systems[0].submitters.is_empty());
+}
+
+#[test]
+fn modules_do_not_run_without_what_they_read() {
+    for (section, bad, good) in
+        [("taskConfig", "[{config: 3}]", "[{config: {}}]"), ("providersInfo", "{}", "[{info: {a: b}}]")]
+    {
+        let text = |vaults: &str| {
+            format!(
+                "{section}: {vaults}\nmodules: {{m: {{wasm: ok.wasm}}}}\nqueues: {{q: {{modules: [m]}}, r: {{}}}}\n"
+            )
+        };
+        let mut life = Life::default();
+        let built = life.load(&[("c.yaml", &text(bad))]);
+        let why = format!("modules.m: may read {section}, which has no valid version: see {section}");
+        assert!(texts(&built).iter().any(|text| text.ends_with(&why)), "{:?}", texts(&built));
+        assert!(queue(&built, "q").good.is_none() && queue(&built, "r").good.is_some());
+        let mended = life.load(&[("c.yaml", &text(good))]);
+        assert!(mended.problems.is_empty() && queue(&mended, "q").good.is_some());
+        // now there is a version to stay at
+        let again = life.load(&[("c.yaml", &text(bad))]);
+        assert_eq!((again.problems.len(), queue(&again, "q").error.is_some()), (1, false));
+    }
+}
+
+#[test]
+fn a_queue_is_not_to_blame_for_an_environment_whose_volumes_nobody_knows() {
+    let text = |label: &str, volume: &str| {
+        format!(
+            "environments: {{e: {{podTemplate: {{metadata: {{labels: {{l: {label}}}}}, spec: {{volumes: [{{name: v, emptyDir: {{}}}}]}}}}}}}}\n\
+             queues: {{q: {{templateOverrides: {{volumeMounts: [{{name: {volume}, mountPath: /v}}]}}}}}}\n"
+        )
+    };
+    let built = build(&text("true", "v"));
+    assert_eq!(built.problems.len(), 1, "{:?}", texts(&built));
+    assert!(queue(&built, "q").good.is_some());
+    // of one that is known, a mount of another volume is wrong as before
+    assert!(queue(&build(&text("a", "w")), "q").good.is_none());
+}
+
+#[test]
 fn nothing_new_is_no_new_generation() {
     let mut life = Life::default();
     let first = life.load(&[("c.yaml", &queues("true", "b"))]);
