@@ -584,6 +584,25 @@ mod tests {
     }
 
     #[test]
+    fn empty_and_zero_values_in_a_map_are_somebodys_choice() {
+        let pod = json!({"metadata": {"labels": {"e": "", "z": "0"}}, "spec": {"nodeSelector": {"node-role.kubernetes.io/gpu": ""}}});
+        let fragment = json!({"metadata": {"labels": {"e": "x", "z": "1"}}, "spec": {"nodeSelector": {"node-role.kubernetes.io/gpu": "yes"}}});
+        assert_eq!(lay(&pod, &[(KEEP, fragment)]).unwrap(), pod);
+    }
+
+    #[test]
+    fn tolerations_that_differ_in_seconds_alone_are_one() {
+        let lasting = |seconds: u32| json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let layer = |seconds: u32| json!({"spec": {"tolerations": [lasting(seconds)]}});
+        let pod = json!({"spec": {"tolerations": [lasting(300)]}});
+        let stack = [(KEEP, layer(300)), (OVERRIDE, layer(600))];
+        let once = lay(&pod, &stack).unwrap();
+        assert_eq!(once, layer(600));
+        assert_eq!(lay(&once, &stack).unwrap(), once);
+        assert_eq!(lay(&layer(60), &[(KEEP, layer(600))]).unwrap(), layer(60), "the pod's own");
+    }
+
+    #[test]
     fn layers_init_containers_come_first_and_native_sidecars_before_them() {
         let pod = json!({"spec": {"initContainers": [{"name": "own"}]}});
         let layer = |list: Value| (OVERRIDE, json!({"spec": {"initContainers": list}}));

@@ -548,3 +548,199 @@ fn a_container_that_a_module_adds_stands_after_the_pods_own() {
     let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
     assert_eq!(result["spec"]["containers"][1]["name"], "sidecar");
 }
+
+#[test]
+fn lists_without_end_are_refused_before_they_cost_time() {
+    let mut large = pod();
+    large["spec"]["tolerations"] = (0..5000).map(|n| json!({"key": n.to_string()})).collect();
+    let snapshot = snapshot(json!({"spec": {"tolerations": [{"key": "a"}]}}), Vec::new());
+    assert_eq!(
+        denial(&large, &snapshot),
+        "422 TooLarge the pod has a list or map of 5000 elements, more than the 4096 that podgraft takes"
+    );
+    large["metadata"]["labels"] = json!({"app": "web"});
+    assert_eq!(answered_to(&large, &snapshot).outcome, Outcome::Skipped, "nobody else's pod is refused for it");
+    let volumes: Value = (0..2000).map(|n| json!({"name": format!("v{n}"), "emptyDir": {}})).collect();
+    assert_eq!(
+        said_of(&pod(), &json!({"spec": {"volumes": volumes}})),
+        "module hook returned a fragment with a list or map of 2000 elements"
+    );
+    let long = json!({"metadata": {"labels": {"x".repeat(100_000): 1}}});
+    assert!(said_of(&pod(), &long).len() <= 2048 + 20);
+}
+
+#[test]
+fn what_the_api_server_would_refuse_is_refused_by_name() {
+    let volume = |source: Value| json!({"spec": {"volumes": [source]}});
+    let primary = |extra: Value| {
+        let mut container = json!({"name": "primary"});
+        container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"spec": {"containers": [container]}})
+    };
+    let cases = [
+        (
+            primary(json!({"volumeMounts": [{"name": "nope", "mountPath": "/x"}]})),
+            "volumeMounts[/x] mounts the volume \"nope\", which the pod does not have",
+        ),
+        (json!({"spec": {"containers": [{"name": "side"}]}}), "spec.containers[side] is added without an image"),
+        (
+            volume(json!({"name": "Upper", "emptyDir": {}})),
+            "has a name that is no DNS label (lower-case letters, digits and -)",
+        ),
+        (
+            volume(json!({"name": "two", "emptyDir": {}, "nfs": {"server": "s", "path": "/"}})),
+            "spec.volumes[two] has two sources, emptyDir and nfs",
+        ),
+        (
+            primary(json!({"env": [{"name": "a b", "value": "c"}]})),
+            "env[a b] has a name that no environment variable can have",
+        ),
+        (
+            primary(json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]})),
+            "env[A] has both value and valueFrom",
+        ),
+        (
+            json!({"metadata": {"labels": {"a": "not a value"}}}),
+            "metadata.labels.a has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)",
+        ),
+        (
+            primary(json!({"resources": {"limits": {"cpu": "lots"}}})),
+            "should be a quantity, such as \"500m\" or \"4Gi\"",
+        ),
+        (primary(json!({"ports": [{"containerPort": 4_294_967_296_u64}]})), "should be a whole number of 32 bits"),
+        (
+            json!({"spec": {"nodeSelector": {"$patch": "replace"}}}),
+            "spec.nodeSelector has the name $patch, which is a directive and not a name",
+        ),
+        (json!({"spec": {"tolerations": [null]}}), "spec.tolerations[0] is null, should be an object"),
+        (
+            json!({"metadata": {"deletionTimestamp": "x"}}),
+            "metadata.deletionTimestamp may not be changed: it is the API server's or the creator's",
+        ),
+    ];
+    for (fragment, end) in cases {
+        let said = said_of(&pod(), &fragment);
+        assert!(said.ends_with(end), "{fragment}: {said}");
+    }
+}
+
+#[test]
+fn a_module_gives_no_rights_and_adds_no_identity() {
+    let primary = |extra: Value| {
+        let mut container = json!({"name": "primary"});
+        container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"spec": {"containers": [container]}})
+    };
+    let cases = [
+        (json!({"spec": {"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}}), "spec.volumes: hostPath"),
+        (json!({"spec": {"hostPID": true}}), "spec.hostPID"),
+        (json!({"spec": {"priorityClassName": "high"}}), "spec.priorityClassName"),
+        (
+            primary(json!({"securityContext": {"privileged": true}})),
+            "securityContext: privileged or added capabilities",
+        ),
+        (
+            primary(json!({"lifecycle": {"postStart": {"exec": {"command": ["x"]}}}})),
+            "lifecycle of the task's container",
+        ),
+    ];
+    for (fragment, path) in cases {
+        assert_eq!(
+            said_of(&pod(), &fragment),
+            format!("module hook asks for {path}, which a module cannot give: a layer can")
+        );
+    }
+    let task_id = primary(json!({"env": [{"name": "CLEARML_TASK_ID", "value": "x"}]}));
+    assert!(said_of(&pod(), &task_id).ends_with("env[CLEARML_TASK_ID] may not be changed: it is the task's identity"));
+    let mut bare = pod();
+    bare["spec"]["containers"][0].as_object_mut().unwrap().remove("env");
+    assert!(said_of(&bare, &task_id).ends_with(".env may not be changed: it holds the task's identity"));
+    for key in ["podgraft.io/user", "kubernetes.io/config.mirror", "kubectl.kubernetes.io/default-container"] {
+        let fragment = json!({"metadata": {"annotations": {key: "x"}}});
+        assert!(said_of(&pod(), &fragment).contains("may not be changed: "), "{key}");
+    }
+}
+
+#[test]
+fn a_pod_that_names_another_primary_container_keeps_its_task() {
+    let mut sidecar = pod();
+    sidecar["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/default-container": "web"});
+    sidecar["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "web", "image": "nginx", "args": ["second"]}));
+    let name = sidecar["spec"]["containers"][0]["name"].as_str().unwrap().to_owned();
+    let image = json!({"spec": {"containers": [{"name": name, "image": "evil"}]}});
+    assert!(said_of(&sidecar, &image).ends_with("image may not be changed: it is the task's own"));
+    let seen = module(|call| {
+        assert!(!call.template.contains("bootstrap") && !call.template.contains("second"), "{}", call.template);
+        Ok(Returned::Unchanged)
+    });
+    assert_eq!(answered_to(&sidecar, &snapshot(json!({}), vec![seen])).outcome, Outcome::Patched);
+}
+
+#[test]
+fn a_template_given_back_changes_what_was_changed_and_nothing_else() {
+    let change = |pod: &Value, change: fn(&mut Value)| {
+        let hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            change(&mut template);
+            Ok(Returned::Template(template.to_string()))
+        });
+        applied(pod, &answered_to(pod, &snapshot(json!({}), vec![hook])))
+    };
+    let mut twice = pod();
+    let env = twice["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+    env.extend([json!({"name": "A", "value": "1"}), json!({"name": "A", "value": "2"})]);
+    let own = env.clone();
+    let result = change(&twice, |pod| {
+        let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.push(json!({"name": "NEW", "value": "x"}));
+    });
+    assert_eq!(result["spec"]["containers"][0]["env"].as_array().unwrap()[1..], own);
+    let mut beside = pod();
+    beside["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "primary", "image": "nginx"}));
+    let result = change(&beside, |pod| pod["spec"]["containers"][1]["tty"] = json!(true));
+    assert_eq!(result["spec"]["containers"][1]["tty"], true, "a sidecar called primary is a sidecar here");
+    assert!(result["spec"]["containers"][0].get("tty").is_none());
+}
+
+#[test]
+fn a_module_cannot_take_the_token_that_it_does_not_see() {
+    let text = json!({"spec": {"volumes": [{"$patch": "replace"}], "containers": [{"name": "primary", "volumeMounts": [{"$patch": "replace"}]}]}});
+    let mut hook = module(move |_| Ok(Returned::Fragment(text.to_string())));
+    hook.may_remove = true;
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"], pod()["spec"]);
+}
+
+#[test]
+fn whatever_fails_of_a_module_that_may_fail_is_left_out_whole() {
+    let bad = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"nodeName": "n"}}).to_string();
+    let mut hook = module(move |_| Ok(Returned::Fragment(bad.clone())));
+    hook.on_error = OnError::Ignore;
+    let answer = answered_to(&pod(), &snapshot(json!({}), vec![hook]));
+    let result = applied(&pod(), &answer);
+    assert!(result["metadata"]["labels"].get("x").is_none());
+    assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU");
+    assert!(answer.modules[0].fault.as_ref().unwrap().contains("spec.nodeName may not be changed"));
+}
+
+#[test]
+fn error_texts_of_ours_quote_no_secret_of_the_modules_input() {
+    let quoting = json!({"spec": {"nodeSelector": {"plain-value": 1}}});
+    assert_eq!(
+        said_of(&pod(), &quoting),
+        "module hook returned a fragment that is no pod's: spec.nodeSelector[***] is a number, should be a string"
+    );
+}
+
+#[test]
+fn a_limit_under_a_plugins_request_takes_the_request_away() {
+    let mut ranged = pod();
+    ranged["metadata"]["managedFields"] = json!([{"fieldsV1": {"f:spec": {"f:restartPolicy": {}}}}]);
+    ranged["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}});
+    let lower = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"cpu": "250m"}}}]}});
+    let result = applied(&ranged, &answered_to(&ranged, &snapshot(lower, Vec::new())));
+    assert_eq!(result["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "250m"}, "requests": {}}));
+}
