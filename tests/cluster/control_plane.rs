@@ -4,7 +4,7 @@
 //! The cluster tests and `make run` share it. Everything that it writes is in one temporary folder,
 //! and its programs die with the process that started them, however that ends.
 
-#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
 
 use std::{
     env,
@@ -274,7 +274,18 @@ impl ControlPlane {
     /// panics when that fails.
     #[track_caller]
     pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
-        let token = self.kubectl_ok(&["create", "token", "-n", namespace, name]);
+        self.token_kubeconfig(namespace, name, &[])
+    }
+
+    /// The same, but the token is bound to a pod, as the token that a pod is given by its kubelet.
+    #[track_caller]
+    pub(crate) fn pod_kubeconfig(&self, namespace: &str, name: &str, pod: &str) -> PathBuf {
+        self.token_kubeconfig(namespace, name, &["--bound-object-kind=Pod", "--bound-object-name", pod])
+    }
+
+    #[track_caller]
+    fn token_kubeconfig(&self, namespace: &str, name: &str, arguments: &[&str]) -> PathBuf {
+        let token = self.kubectl_ok(&[&["create", "token", "-n", namespace, name], arguments].concat());
         let number = self.kubeconfigs.fetch_add(1, Ordering::Relaxed);
         let path = self.dir().join(format!("{namespace}-{name}-{number}.kubeconfig"));
         let text = kubeconfig_text(self.dir(), &self.url(), name, token.trim());

@@ -1,6 +1,6 @@
 //! A `podgraft serve` process of this machine.
 
-#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -127,9 +127,7 @@ impl Podgraft {
     pub(crate) fn terminate(mut self) -> Result<ExitStatus, String> {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().map_err(|error| error.to_string())?;
-        wait_until("podgraft's end", PATIENCE, || {
-            self.child.try_wait().map_err(|error| error.to_string())
-        })
+        wait_until("podgraft's end", PATIENCE, || self.child.try_wait().map_err(|error| error.to_string()))
     }
 }
 
