@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
+use similar::TextDiff;
 
 use super::control_plane::{ControlPlane, Options, Output};
 use super::https::{self, Reply};
@@ -368,7 +369,14 @@ pub(crate) fn expect(holds: bool, or_else: impl FnOnce() -> String) -> Outcome {
 /// Fails unless both are the same.
 #[expect(clippy::needless_pass_by_value, reason = "as with assert_eq, callers have values as often as references")]
 pub(crate) fn same<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Outcome {
-    expect(found == expected, || format!("{what}: found {found:#?}, expected {expected:#?}"))
+    expect(found == expected, || {
+        let (found, expected) = (format!("{found:#?}"), format!("{expected:#?}"));
+        if !found.contains('\n') && !expected.contains('\n') {
+            return format!("{what}: found {found}, expected {expected}");
+        }
+        let difference = TextDiff::from_lines(&expected, &found);
+        format!("{what}:\n{}", difference.unified_diff().header("expected", "found"))
+    })
 }
 
 /// Fails unless the text holds this.

@@ -101,23 +101,27 @@ pub(crate) fn without_podgraft_a_pod_is_created_as_it_is_or_refused(world: &Worl
     until_required(&required)?;
 
     world.stop_podgraft()?;
+    let meanwhile = without_podgraft(&optional, &required);
+    world.start_podgraft()?;
+    meanwhile?;
+    for place in [&optional, &required] {
+        let pod = place.create_in(place.name, "two")?;
+        same("a pod after the restart", applied(&pod), "base")?;
+    }
+    Ok(())
+}
+
+fn without_podgraft(optional: &Place<'_>, required: &Place<'_>) -> Outcome {
     let pod = optional.create_in("optional", "one")?;
     same("a pod of an optional namespace", applied(&pod), "nothing")?;
-    let annotations = &world.audited(optional.name, "one")?["annotations"];
+    let annotations = &optional.world.audited(optional.name, "one")?["annotations"];
     let failed_open = &annotations["failed-open.mutation.webhook.admission.k8s.io/round_0_index_0"];
     same("the audit's word", failed_open, &json!("optional.podgraft.io"))?;
     let refusal = required.refusal(&task_pod("one", "required"))?;
     says(&refusal, "failed calling webhook \"required.podgraft.io\"")?;
     let mut other = task_pod("other", "required");
     other["metadata"]["labels"] = json!({"app": "web"});
-    required.create(&other)?;
-
-    world.start_podgraft()?;
-    for place in [&optional, &required] {
-        let pod = place.create_in(place.name, "two")?;
-        same("a pod after the restart", applied(&pod), "base")?;
-    }
-    Ok(())
+    required.create(&other).map(drop)
 }
 
 /// Waits until the API server knows of the namespace's label.
@@ -156,12 +160,13 @@ pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(world:
 
     // and it matters: who trusts another one gets no answer (the old one still has its connection)
     world.trust(&install::new_authority()?.pem())?;
-    wait_until("a refusal", PATIENCE, || {
+    let refused = wait_until("a refusal", PATIENCE, || {
         let pod = task_pod("five", "rotation").to_string();
         let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod);
         Ok(output.stderr.contains("certificate signed by unknown authority").then_some(()))
-    })?;
+    });
     world.trust(&new)?;
+    refused?;
     until_required(&place)?;
     same("a pod", applied(&place.create_in("rotation", "six")?), "base")
 }
