@@ -12,6 +12,8 @@ mod control_plane;
 mod install;
 #[path = "cluster/podgraft.rs"]
 mod podgraft;
+#[path = "cluster/process.rs"]
+mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -23,9 +25,10 @@ use ::podgraft::provenance::Touch;
 use ::podgraft::snapshot::Source;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
-use control_plane::{ControlPlane, Options, wait_until};
+use control_plane::{ControlPlane, Options};
 use install::Install;
 use podgraft::Podgraft;
+use process::wait_until;
 use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, String>;

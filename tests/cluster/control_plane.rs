@@ -4,23 +4,17 @@
 //! The cluster tests and `make run` share it. Everything that it writes is in one temporary folder,
 //! and its programs die with the process that started them, however that ends.
 
-#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
 
 use std::{
     env,
     fmt::Write as _,
-    fs::{self, File},
+    fs,
     io::{self, Read, Seek, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -30,9 +24,7 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-/// How long a program may take to come up, or an object of the cluster to appear. Generous: it is
-/// reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use super::process::{PATIENCE, Scratch, Server, Spawner, log_file, log_tail, wait_until};
 
 /// The controllers that the tests need; with all of them the start takes four seconds longer. No
 /// Deployment controller: nothing could run a Deployment's pods here.
@@ -74,32 +66,6 @@ metadata:
   annotations: {storageclass.kubernetes.io/is-default-class: 'true'}
 provisioner: kubernetes.io/host-path
 ";
-
-/// Calls `probe` until it gives a value, more and more seldom, for `bound` at most.
-///
-/// `Ok(None)` is "not yet", and `Err` is "not yet" with the state that was seen, which the error
-/// names beside `what` when the time is over.
-pub(crate) fn wait_until<T>(
-    what: &str,
-    bound: Duration,
-    mut probe: impl FnMut() -> Result<Option<T>, String>,
-) -> Result<T, String> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(5);
-    let mut seen = String::from("nothing");
-    loop {
-        match probe() {
-            Ok(Some(value)) => return Ok(value),
-            Ok(None) => {}
-            Err(state) => seen = state,
-        }
-        if started.elapsed() >= bound {
-            return Err(format!("waited {bound:?} for {what}; last seen: {}", seen.trim()));
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(200));
-    }
-}
 
 /// The folder that holds `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`.
 #[derive(Clone, Debug)]
@@ -308,7 +274,18 @@ impl ControlPlane {
     /// panics when that fails.
     #[track_caller]
     pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
-        let token = self.kubectl_ok(&["create", "token", "-n", namespace, name]);
+        self.token_kubeconfig(namespace, name, &[])
+    }
+
+    /// The same, but the token is bound to a pod, as the token that a pod is given by its kubelet.
+    #[track_caller]
+    pub(crate) fn pod_kubeconfig(&self, namespace: &str, name: &str, pod: &str) -> PathBuf {
+        self.token_kubeconfig(namespace, name, &["--bound-object-kind=Pod", "--bound-object-name", pod])
+    }
+
+    #[track_caller]
+    fn token_kubeconfig(&self, namespace: &str, name: &str, arguments: &[&str]) -> PathBuf {
+        let token = self.kubectl_ok(&[&["create", "token", "-n", namespace, name], arguments].concat());
         let number = self.kubeconfigs.fetch_add(1, Ordering::Relaxed);
         let path = self.dir().join(format!("{namespace}-{name}-{number}.kubeconfig"));
         let text = kubeconfig_text(self.dir(), &self.url(), name, token.trim());
@@ -620,178 +597,4 @@ fn etcd_is_healthy(address: SocketAddr) -> Result<(), String> {
     };
     let answer = ask().map_err(|error: io::Error| error.to_string())?;
     if answer.contains(r#""health":"true""#) { Ok(()) } else { Err(answer) }
-}
-
-/// One program of the control plane, which can be ended and started again.
-struct Server {
-    name: &'static str,
-    program: PathBuf,
-    flags: Vec<String>,
-    log: PathBuf,
-    child: Mutex<Option<Child>>,
-}
-
-impl Server {
-    fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
-        Self { name, program: programs.join(name), flags, log: log_file(dir, name), child: Mutex::new(None) }
-    }
-
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        // A test that panicked leaves nothing half done in there.
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn start(&self, spawner: &Spawner) -> Result<(), String> {
-        // Through `setpriv` the error would be an exit status.
-        fs::metadata(&self.program).map_err(|error| format!("{}: {error}", self.program.display()))?;
-        let mut child = self.child();
-        if child.is_some() {
-            return Err(format!("{} runs already", self.name));
-        }
-        let started = File::options().create(true).append(true).open(&self.log).and_then(|log| {
-            let mut command = spawner.command(&self.program);
-            command
-                .args(&self.flags)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                // Ctrl-C is for us, who end the programs in their order.
-                .process_group(0);
-            spawner.spawn(command)
-        });
-        *child = Some(started.map_err(|error| format!("{}: {error}", self.program.display()))?);
-        Ok(())
-    }
-
-    fn is_running(&self) -> bool {
-        self.child().is_some()
-    }
-
-    fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
-        wait_until(self.name, PATIENCE, || match self.ended() {
-            Some(status) => Ok(Some(Err(format!("{} ended: {status}", self.name)))),
-            None => probe().map(|()| Some(Ok(()))),
-        })
-        .flatten()
-        .map_err(|error| format!("{error}\n{}", log_tail(&self.log)))
-    }
-
-    fn ended(&self) -> Option<ExitStatus> {
-        self.child().as_mut()?.try_wait().ok()?
-    }
-
-    /// Asks the program to end, and insists when it does not.
-    fn stop(&self) {
-        // One that ended by itself has left its process id to others.
-        if self.ended().is_none()
-            && let Some(child) = self.child().as_mut()
-        {
-            // The standard library knows SIGKILL only.
-            let terminate = format!("kill -TERM {}", child.id());
-            let _ = Command::new("sh").args(["-c", &terminate]).status();
-            let _ =
-                wait_until(self.name, Duration::from_secs(10), || child.try_wait().map_err(|error| error.to_string()));
-        }
-        self.kill();
-    }
-
-    /// Ends the program at once; one that ended already is only forgotten.
-    fn kill(&self) {
-        if let Some(mut child) = self.child().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn log_file(dir: &Path, program: &str) -> PathBuf {
-    dir.join(program).with_extension("log")
-}
-
-fn log_tail(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// Spawns the programs so that they die with this process.
-///
-/// The kernel sends the signal that `setpriv --pdeathsig` asks for when the *thread* that spawned a
-/// program ends, so they are all spawned by one that lives as long as they may. Where there is no
-/// such `setpriv` (macOS) a killed test leaves its programs running.
-struct Spawner {
-    orders: mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>,
-    death_signal: bool,
-}
-
-impl Spawner {
-    fn new() -> Self {
-        let (orders, received) = mpsc::channel::<(Command, mpsc::Sender<_>)>();
-        thread::spawn(move || {
-            for (mut command, reply) in received {
-                let _ = reply.send(command.spawn());
-            }
-        });
-        let death_signal = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "true"])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        Self { orders, death_signal }
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        if !self.death_signal {
-            return Command::new(program);
-        }
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command
-    }
-
-    fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (reply, child) = mpsc::channel();
-        self.orders.send((command, reply)).map_err(io::Error::other)?;
-        child.recv().map_err(io::Error::other)?
-    }
-}
-
-/// The temporary folder.
-///
-/// A small shell removes it when the pipe to it closes, which the kernel does however this process
-/// ends: no destructor runs at Ctrl-C.
-struct Scratch {
-    path: PathBuf,
-    janitor: Child,
-}
-
-impl Scratch {
-    fn new() -> Result<Self, String> {
-        let folder = tempfile::Builder::new()
-            .prefix("podgraft-cluster-")
-            .tempdir()
-            .map_err(|error| format!("temporary folder: {error}"))?;
-        let path = fs::canonicalize(folder.path()).map_err(|error| error.to_string())?;
-        // More than once, as the programs may be writing while they are killed.
-        let script = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && exit; sleep 0.2; done"#;
-        let janitor = Command::new("sh")
-            .args(["-c", script, "podgraft-cluster-janitor"])
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("sh: {error}"))?;
-        let _ = folder.keep();
-        Ok(Self { path, janitor })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(self.janitor.stdin.take());
-        let _ = self.janitor.wait();
-    }
 }

@@ -1,6 +1,6 @@
 //! podgraft's own manifests in a [`ControlPlane`], with the webhook a process of this machine.
 
-#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
 
 use std::{
     fs, io,

@@ -1,6 +1,6 @@
 //! A `podgraft serve` process of this machine.
 
-#![allow(dead_code, reason = "two binaries include this file and each uses a part")]
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::control_plane::wait_until;
+use super::process::{PATIENCE, wait_until};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_podgraft");
@@ -29,16 +29,26 @@ pub(crate) struct Podgraft {
 impl Podgraft {
     /// Starts `podgraft serve` with these arguments beside ports and certificate, and waits until it is ready.
     pub(crate) fn start(tls: &Path, log: &Path, kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<Self, String> {
-        let mut podgraft = Self::spawn(tls, log, kubeconfig, arguments)?;
+        Self::start_on(free_port()?, tls, log, kubeconfig, arguments)
+    }
+
+    /// The same on a port of the caller's.
+    pub(crate) fn start_on(
+        port: u16,
+        tls: &Path,
+        log: &Path,
+        kubeconfig: Option<&Path>,
+        arguments: &[&str],
+    ) -> Result<Self, String> {
+        let mut podgraft = Self::spawn(port, tls, log, kubeconfig, arguments)?;
         let started = Instant::now();
-        wait_until("podgraft's /readyz", Duration::from_secs(60), || podgraft.ready())?;
+        wait_until("podgraft's /readyz", PATIENCE, || podgraft.ready())?;
         podgraft.ready_after = started.elapsed();
         Ok(podgraft)
     }
 
-    /// Starts the process and does not wait.
-    pub(crate) fn spawn(tls: &Path, log: &Path, kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<Self, String> {
-        let (port, admin_port) = (free_port()?, free_port()?);
+    fn spawn(port: u16, tls: &Path, log: &Path, kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<Self, String> {
+        let admin_port = free_port()?;
         let file = File::options().create(true).append(true).open(log).map_err(|error| error.to_string())?;
         let mut command = Command::new(BINARY);
         command
@@ -96,7 +106,7 @@ impl Podgraft {
 
     /// Waits until a line of the log holds `text`, and gives that line.
     pub(crate) fn logged(&self, text: &str) -> Result<String, String> {
-        wait_until(&format!("{text:?} in podgraft's log"), Duration::from_secs(60), || {
+        wait_until(&format!("{text:?} in podgraft's log"), PATIENCE, || {
             Ok(self.log().lines().find(|line| line.contains(text)).map(str::to_owned))
         })
     }
@@ -117,9 +127,7 @@ impl Podgraft {
     pub(crate) fn terminate(mut self) -> Result<ExitStatus, String> {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().map_err(|error| error.to_string())?;
-        wait_until("podgraft's end", Duration::from_secs(60), || {
-            self.child.try_wait().map_err(|error| error.to_string())
-        })
+        wait_until("podgraft's end", PATIENCE, || self.child.try_wait().map_err(|error| error.to_string()))
     }
 }
 

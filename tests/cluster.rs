@@ -1,0 +1,107 @@
+//! podgraft in a real control plane: etcd, kube-apiserver, kube-controller-manager and kubectl, and pods as task
+//! systems create them.
+//!
+//! The control plane and the podgraft in it are started once, by the first trial that runs. Each trial has a
+//! namespace, a ConfigMap and queues of its own, so most run side by side. Those that stop or rotate something which
+//! the others use run alone.
+
+#[path = "cluster/trials/configuration.rs"]
+mod configuration;
+#[path = "cluster/control_plane.rs"]
+mod control_plane;
+#[path = "cluster/https.rs"]
+mod https;
+#[path = "cluster/trials/identity.rs"]
+mod identity;
+#[path = "cluster/install.rs"]
+mod install;
+#[path = "cluster/trials/modules.rs"]
+mod modules;
+#[path = "cluster/trials/outages.rs"]
+mod outages;
+#[path = "cluster/podgraft.rs"]
+mod podgraft;
+#[path = "cluster/trials/pods.rs"]
+mod pods;
+#[path = "cluster/process.rs"]
+mod process;
+#[path = "cluster/trials/registration.rs"]
+mod registration;
+#[path = "cluster/trials/storage.rs"]
+mod storage;
+#[path = "cluster/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use world::{Outcome, World};
+
+type Run = fn(&World) -> Outcome;
+type Test = (&'static str, Run);
+
+/// Tests with their paths as their names.
+macro_rules! tests {
+    ($($test:path),* $(,)?) => { &[$((stringify!($test), $test)),*] };
+}
+
+const SIDE_BY_SIDE: &[Test] = tests![
+    modules::a_hostile_module_refuses_its_own_pods_by_name,
+    pods::a_small_clearml_pod_comes_back_as_configured,
+    pods::a_large_clearml_pod_comes_back_as_configured,
+    pods::a_clearml_pod_with_its_images_entrypoint_comes_back_as_configured,
+    pods::a_changed_limit_takes_its_request_along,
+    pods::a_jobs_pod_gets_the_layers_and_no_identity,
+    pods::every_way_to_create_a_pod_gives_the_same,
+    pods::pods_that_are_nobodys_task_are_never_sent,
+    identity::a_users_vault_is_for_what_the_agent_creates_for_that_user,
+    storage::an_ephemeral_claim_lives_as_long_as_its_pod,
+    modules::a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs,
+    configuration::an_edit_shows_and_a_bad_one_takes_nothing_down,
+    configuration::podgraft_starts_ready_where_there_is_nothing_to_read,
+    registration::a_denial_names_webhook_reason_and_cause,
+    registration::the_audit_log_says_what_was_applied,
+    registration::podgraft_may_read_its_own_configmaps_and_nothing_else,
+];
+
+const ALONE: &[Test] = tests![
+    registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
+    registration::certificate_and_authority_are_rotated_without_a_failed_call,
+    outages::podgraft_serves_on_without_etcd,
+    outages::podgraft_serves_on_without_the_api_server,
+];
+
+/// The world, and the lock that a trial holds alone or beside others.
+struct Shared {
+    world: LazyLock<Outcome<World>>,
+    lock: RwLock<()>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Most of a trial's time is spent waiting.
+    arguments.test_threads.get_or_insert(4);
+    let shared = Arc::new(Shared { world: LazyLock::new(World::start), lock: RwLock::default() });
+    let beside = SIDE_BY_SIDE.iter().map(|test| trial(*test, &shared, beside_others));
+    let alone = ALONE.iter().map(|test| trial(*test, &shared, alone));
+    let conclusion = libtest_mimic::run(&arguments, beside.chain(alone).collect());
+    // Before the process ends, as the world cleans up behind itself when it is dropped.
+    drop(shared);
+    conclusion.exit_code()
+}
+
+fn trial((name, test): Test, shared: &Arc<Shared>, how: fn(&Shared, Run) -> Outcome) -> Trial {
+    let shared = Arc::clone(shared);
+    Trial::test(name, move || how(&shared, test).map_err(Failed::from))
+}
+
+fn beside_others(shared: &Shared, test: Run) -> Outcome {
+    let _beside = shared.lock.read().unwrap_or_else(PoisonError::into_inner);
+    test(shared.world.as_ref()?)
+}
+
+fn alone(shared: &Shared, test: Run) -> Outcome {
+    let _alone = shared.lock.write().unwrap_or_else(PoisonError::into_inner);
+    test(shared.world.as_ref()?)
+}

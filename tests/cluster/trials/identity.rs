@@ -1,0 +1,49 @@
+//! Whose word counts: a user's vault is for tasks that a submitter created for that user.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::world::{Outcome, Place, World, as_json, named, primary, same, task_pod};
+
+const CONFIG: &str = "
+queues: {identity: {modules: [identity]}}
+modules: {identity: {wasm: inject-nfs.wasm, when: has(task_config.nfs)}}
+taskConfig:
+- match: {namespaces: [NAMESPACE], user: alice}
+  config: {nfs: {server: {ip: 10.0.0.7, path: /home/alice}, mountPath: /home/alice}}
+";
+
+pub(crate) fn a_users_vault_is_for_what_the_agent_creates_for_that_user(world: &World) -> Outcome {
+    let place = world.place("identity", CONFIG)?;
+    place.until_says("identity", "base")?;
+    world.cluster.apply(
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: intruder, namespace: identity}}\n---\n\
+         {apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: intruder, namespace: identity}, \
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}, \
+         subjects: [{kind: ServiceAccount, name: intruder, namespace: identity}]}\n",
+    );
+    let (agent, administrator) = (&place.agent, &world.cluster.kubeconfig());
+    same("for alice", vault_of(&place, agent, "clearml-id-one", Some("alice"))?, json!("/home/alice"))?;
+    same("for bob", vault_of(&place, agent, "clearml-id-two", Some("bob"))?, Value::Null)?;
+    same("for nobody", vault_of(&place, agent, "clearml-id-three", None)?, Value::Null)?;
+
+    // the same pod from others: who may create pods, who may do anything, and the agent's account from inside a task
+    let intruder = world.cluster.service_account_kubeconfig(place.name, "intruder");
+    same("by an intruder", vault_of(&place, &intruder, "clearml-id-four", Some("alice"))?, Value::Null)?;
+    same("by a master", vault_of(&place, administrator, "clearml-id-five", Some("alice"))?, Value::Null)?;
+    let task = world.cluster.pod_kubeconfig(place.name, "clearml-agent-sa", "clearml-id-one");
+    same("by a task", vault_of(&place, &task, "clearml-id-six", Some("alice"))?, Value::Null)
+}
+
+/// Creates a task pod as somebody, for somebody, and gives the path of the export that is mounted.
+fn vault_of(place: &Place<'_>, creator: &Path, name: &str, user: Option<&str>) -> Outcome<Value> {
+    let mut pod = task_pod(name, "identity");
+    pod["metadata"]["namespace"] = place.name.into();
+    pod["metadata"]["annotations"] = user.map_or(Value::Null, |user| json!({"podgraft.io/user": user}));
+    let arguments = ["create", "-o", "json", "-f", "-"];
+    let pod = as_json(&place.world.cluster.kubectl_stdin_as(creator, &arguments, &pod.to_string()))?;
+    let mount = named(&primary(&pod)["volumeMounts"], "custom-mount");
+    same("mount and volume", mount.is_null(), named(&pod["spec"]["volumes"], "custom-mount").is_null())?;
+    Ok(mount["mountPath"].clone())
+}

@@ -1,0 +1,194 @@
+//! How the API server calls podgraft: registration, certificates, rights, and what it tells people and the audit log.
+
+use serde_json::{Value, json};
+
+use super::install;
+use super::process::{PATIENCE, wait_until};
+use super::world::{Outcome, Place, World, applied, expect, same, says, task_pod};
+
+pub(crate) fn a_denial_names_webhook_reason_and_cause(world: &World) -> Outcome {
+    let place = world.place("denials", "queues: {denials: {}}")?;
+    place.until_says("denials", "base")?;
+    let mut pod = task_pod("denied", "denials");
+    pod["metadata"]["labels"]["podgraft.io/environment"] = "nowhere".into();
+    let denied = "admission webhook \"optional.podgraft.io\" denied the request: \
+                  environment 'nowhere' does not exist or is not for this pod";
+    let creating = format!("Error from server (UnknownEnvironment): error when creating \"STDIN\": {denied}");
+    same("kubectl create", place.refusal(&pod)?, creating.clone())?;
+    let apply = place.kubectl(&["apply", "-f", "-"], &pod.to_string());
+    same("kubectl apply", apply.stderr.trim(), &creating)?;
+    let apply = place.kubectl(&["apply", "--server-side", "-f", "-"], &pod.to_string());
+    same(
+        "kubectl apply --server-side",
+        apply.stderr.trim(),
+        &format!("Error from server (UnknownEnvironment): {denied}"),
+    )?;
+
+    let status = &world.audited(place.name, "denied")?["responseStatus"];
+    same("the status code", &status["code"], &json!(422))?;
+    same("the status reason", &status["reason"], &json!("UnknownEnvironment"))?;
+
+    let mut pod = task_pod("clearml-id-one", "denials");
+    pod["spec"]["containers"][1]["env"] =
+        json!([{"name": "CLEARML_WORKER_ID", "value": format!("w:{}", "a".repeat(32))}]);
+    let refusal = place.refusal(&pod)?;
+    says(&refusal, "(IdentityContradiction)")?;
+    says(&refusal, "CLEARML_WORKER_ID names another task than the pod's name does")
+}
+
+pub(crate) fn the_audit_log_says_what_was_applied(world: &World) -> Outcome {
+    let place = world.place("audit", "queues: {audit: {templateOverrides: {labels: {audited: 'yes'}}}}")?;
+    place.until_says("audit", "queue/audit")?;
+    let pod = place.create_in("audit", "one")?;
+    let annotations = &world.audited(place.name, "one")?["annotations"];
+    same("applied", &annotations["optional.podgraft.io/applied"], &json!(applied(&pod)))?;
+    let config = annotations["optional.podgraft.io/config"].as_str().unwrap_or_default();
+    let is_digest = config.len() == 12 && config.bytes().all(|byte| byte.is_ascii_hexdigit());
+    expect(is_digest, || format!("config: {config:?}"))?;
+
+    let rounds = rounds(annotations);
+    same(
+        "the calls",
+        rounds,
+        vec![
+            "mutation.webhook.admission.k8s.io/round_0_index_0".to_owned(),
+            "patch.webhook.admission.k8s.io/round_0_index_0".to_owned(),
+        ],
+    )?;
+    let patch = annotations["patch.webhook.admission.k8s.io/round_0_index_0"].as_str().unwrap_or_default();
+    let patch: Value = serde_json::from_str(patch).map_err(|error| error.to_string())?;
+    let label = json!({"op": "add", "path": "/metadata/labels/audited", "value": "yes"});
+    expect(patch["patch"].as_array().is_some_and(|operations| operations.contains(&label)), || patch.to_string())?;
+
+    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
+    let annotations = wait_until("the other entry", PATIENCE, || {
+        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &task_pod("two", "audit").to_string());
+        expect(output.success(), || output.stderr.clone())?;
+        let annotations = world.audited(place.name, "two")?["annotations"].clone();
+        Ok(annotations["required.podgraft.io/applied"].is_string().then_some(annotations))
+    })?;
+    let only = |key: &String| key.ends_with("round_0_index_1");
+    expect(self::rounds(&annotations).iter().all(only), || annotations.to_string())
+}
+
+/// The keys by which the API server notes its calls.
+fn rounds(annotations: &Value) -> Vec<String> {
+    let keys = annotations.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+    keys.filter(|key| key.contains("webhook.admission.k8s.io/")).collect()
+}
+
+pub(crate) fn podgraft_may_read_its_own_configmaps_and_nothing_else(world: &World) -> Outcome {
+    for (verb, resource, namespace, expected) in [
+        ("list", "configmaps", "podgraft", "yes"),
+        ("watch", "configmaps", "podgraft", "yes"),
+        ("update", "configmaps", "podgraft", "no"),
+        ("list", "configmaps", "default", "no"),
+        ("get", "secrets", "podgraft", "no"),
+        ("list", "pods", "podgraft", "no"),
+        ("create", "pods", "default", "no"),
+        ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "podgraft", "no"),
+    ] {
+        let output = world.cluster.kubectl_as(world.kubeconfig(), &["auth", "can-i", verb, resource, "-n", namespace]);
+        same(&format!("{verb} {resource} in {namespace}"), output.stdout.trim(), expected)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn without_podgraft_a_pod_is_created_as_it_is_or_refused(world: &World) -> Outcome {
+    let optional = world.place("optional", "queues: {optional: {}}")?;
+    let required = world.place("required", "queues: {required: {}}")?;
+    world.cluster.kubectl_ok(&["label", "namespace", required.name, "podgraft.io/required="]);
+    until_required(&required)?;
+
+    world.stop_podgraft()?;
+    let meanwhile = without_podgraft(&optional, &required);
+    world.start_podgraft()?;
+    meanwhile?;
+    for place in [&optional, &required] {
+        let pod = place.create_in(place.name, "two")?;
+        same("a pod after the restart", applied(&pod), "base")?;
+    }
+    Ok(())
+}
+
+fn without_podgraft(optional: &Place<'_>, required: &Place<'_>) -> Outcome {
+    let pod = optional.create_in("optional", "one")?;
+    same("a pod of an optional namespace", applied(&pod), "nothing")?;
+    let annotations = &optional.world.audited(optional.name, "one")?["annotations"];
+    let failed_open = &annotations["failed-open.mutation.webhook.admission.k8s.io/round_0_index_0"];
+    same("the audit's word", failed_open, &json!("optional.podgraft.io"))?;
+    let refusal = required.refusal(&task_pod("one", "required"))?;
+    says(&refusal, "failed calling webhook \"required.podgraft.io\"")?;
+    let mut other = task_pod("other", "required");
+    other["metadata"]["labels"] = json!({"app": "web"});
+    required.create(&other).map(drop)
+}
+
+/// Waits until the API server knows of the namespace's label.
+fn until_required(place: &Place<'_>) -> Outcome {
+    wait_until("the entry with Fail", PATIENCE, || {
+        let pod = task_pod("probe", place.name).to_string();
+        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod);
+        expect(output.success(), || output.stderr.clone())?;
+        let annotations = &place.world.audited(place.name, "probe")?["annotations"];
+        Ok(annotations["required.podgraft.io/config"].is_string().then_some(()))
+    })
+}
+
+pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(world: &World) -> Outcome {
+    let place = world.place("rotation", "queues: {rotation: {}}")?;
+    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
+    until_required(&place)?;
+    let first = served(world)?;
+
+    // another certificate of the same authority, by a swap of the Secret's link
+    world.certificate().rotate()?;
+    let second = served(world)?;
+    expect(second != first, || "the old certificate is served".into())?;
+    same("a pod", applied(&place.create_in("rotation", "one")?), "base")?;
+
+    // another authority: first both are trusted, then the certificate changes, then the old one is not any more
+    let old = world.certificate().ca_pem();
+    let next = install::new_authority()?;
+    let new = next.pem();
+    connect_anew(&place, &format!("{old}{new}"), "two")?;
+    world.certificate().rotate_authority(next)?;
+    let third = served(world)?;
+    expect(third != second, || "the old authority's certificate is served".into())?;
+    same("a pod", applied(&place.create_in("rotation", "three")?), "base")?;
+    connect_anew(&place, &new, "four")?;
+
+    // and it matters: who trusts another one gets no answer (the old one still has its connection)
+    world.trust(&install::new_authority()?.pem())?;
+    let refused = wait_until("a refusal", PATIENCE, || {
+        let pod = task_pod("five", "rotation").to_string();
+        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod);
+        Ok(output.stderr.contains("certificate signed by unknown authority").then_some(()))
+    });
+    world.trust(&new)?;
+    refused?;
+    until_required(&place)?;
+    same("a pod", applied(&place.create_in("rotation", "six")?), "base")
+}
+
+/// The certificate that a new connection is shown.
+fn served(world: &World) -> Outcome<Vec<u8>> {
+    let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "probe"}});
+    let reply = world.post(review.to_string().as_bytes())?;
+    same("the status", reply.status, 200)?;
+    Ok(reply.certificate)
+}
+
+/// Lets the API server trust these authorities, for which it makes a connection of its own, and creates a pod. Dry
+/// runs come before it until that connection is there; none may fail.
+fn connect_anew(place: &Place<'_>, ca_pem: &str, name: &str) -> Outcome {
+    let connections = || place.world.podgraft(|podgraft| podgraft.metric("podgraft_connections"));
+    let before = connections()?;
+    place.world.trust(ca_pem)?;
+    let dry = task_pod(name, "rotation").to_string();
+    wait_until("a new connection", PATIENCE, || {
+        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &dry);
+        Ok(if output.success() { (connections()? > before).then_some(Ok(())) } else { Some(Err(output.stderr)) })
+    })??;
+    same("a pod", applied(&place.create_in("rotation", name)?), "base")
+}

@@ -1,0 +1,61 @@
+//! Claims: those that Kubernetes makes with the pod, and those that exist.
+
+use serde_json::json;
+
+use super::process::{PATIENCE, wait_until};
+use super::world::{Outcome, World, named, primary, quiet, same};
+
+const CONFIG: &str = "
+queues:
+  scratch-disk:
+    templateOverrides:
+      volumes: [{name: task-pvc, persistentVolumeClaim: {claimName: PVC_NAME}}]
+      volumeMounts: [{name: task-pvc, mountPath: /tmp/task}]
+    claims:
+    - volume: task-pvc
+      type: Ephemeral
+      labels: {made-by: podgraft}
+      spec: {accessModes: [ReadWriteOnce], storageClassName: standard, resources: {requests: {storage: 1Gi}}}
+  datasets:
+    templateOverrides:
+      volumes: [{name: data, persistentVolumeClaim: {claimName: PVC_NAME}}]
+      volumeMounts: [{name: data, mountPath: /data}]
+    claims: [{volume: data, type: Existing, name: datasets}]
+";
+
+pub(crate) fn an_ephemeral_claim_lives_as_long_as_its_pod(world: &World) -> Outcome {
+    let place = world.place("storage", CONFIG)?;
+    place.until_says("scratch-disk", "queue/scratch-disk")?;
+    let pod = place.create_in("scratch-disk", "one")?;
+    let mount = named(&primary(&pod)["volumeMounts"], "task-pvc");
+    same("the mount", mount, &json!({"name": "task-pvc", "mountPath": "/tmp/task"}))?;
+
+    let claim = wait_until("the claim", PATIENCE, || {
+        let list = world.cluster.get_json(&["persistentvolumeclaims", "-n", place.name]);
+        Ok(list["items"].get(0).cloned())
+    })?;
+    same("the claim's name", &claim["metadata"]["name"], &json!("one-task-pvc"))?;
+    same("the claim's labels", &claim["metadata"]["labels"], &json!({"made-by": "podgraft"}))?;
+    let owner = &claim["metadata"]["ownerReferences"][0];
+    same("the claim's owner", &owner["uid"], &pod["metadata"]["uid"])?;
+    same("the claim's owner's kind", &owner["kind"], &json!("Pod"))?;
+    let spec = &claim["spec"];
+    same("the access modes", &spec["accessModes"], &json!(["ReadWriteOnce"]))?;
+    same("the storage class", &spec["storageClassName"], &json!("standard"))?;
+    same("the size", &spec["resources"]["requests"]["storage"], &json!("1Gi"))?;
+
+    quiet_delete(&place)?;
+    wait_until("the claim's end", PATIENCE, || {
+        let list = world.cluster.get_json(&["persistentvolumeclaims", "-n", place.name]);
+        Ok(list["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })?;
+
+    let pod = place.create_in("datasets", "two")?;
+    let volume = named(&pod["spec"]["volumes"], "data");
+    same("the volume", volume, &json!({"name": "data", "persistentVolumeClaim": {"claimName": "datasets"}}))
+}
+
+/// Without a kubelet nobody else would end the pod; kubectl warns of `--force`, so it goes through the API.
+fn quiet_delete(place: &super::world::Place<'_>) -> Outcome {
+    quiet(&place.kubectl(&["delete", "pod", "one", "--grace-period=1", "--wait=false"], "")).map(drop)
+}
