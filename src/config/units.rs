@@ -10,7 +10,7 @@ use super::graft::{self, Laid, Owner};
 use super::modules::Modules;
 use super::overlap;
 use super::spell;
-use super::systems::refuse_empty;
+use super::systems::{NO_LABEL, refuse_empty};
 use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
 use crate::task::canonical_queue_name;
 
@@ -95,7 +95,7 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
     let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
     let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
     if id.is_none() && canonical_queue_name(name).is_empty() {
-        cursor.error("no label can carry this name, so pods do not tell it: give the queue's id");
+        cursor.error(NO_LABEL);
     }
     let system = fields.take("system").and_then(|cursor| {
         let system = cursor.name()?;

@@ -288,6 +288,24 @@ fn queues_must_be_told_apart() {
 }
 
 #[test]
+fn a_clearml_pod_s_name_begins_with_something() {
+    check(&[(
+        "systems: {c: {type: ClearML, podNamePrefix: ''}}",
+        &["c.yaml:3:45: systems.c.podNamePrefix: must not be empty"],
+    )]);
+}
+
+#[test]
+fn a_vault_s_queue_can_be_told_by_pods() {
+    check(&[(
+        "taskConfig: [{match: {queue: 学習キュー}, config: {}}, {match: {queue: очередь 1}, config: {}}]",
+        &[
+            "c.yaml:3:30: taskConfig[0].match.queue: no label can carry this name, so pods do not tell it: give the queue's id",
+        ],
+    )]);
+}
+
+#[test]
 fn one_thing_stands_in_one_file() {
     let files = [
         ("a.yaml", "queues: {q: {}}\nunknownQueue: Base\nsystems: {s: {type: Generic}}\n"),
