@@ -1,6 +1,6 @@
 //! The base, an environment and a queue, each decoded and checked against what it is laid over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -22,6 +22,8 @@ pub(crate) struct World<'b> {
     pub(crate) base: Option<&'b Unit<Graft>>,
     /// the environments as they serve
     pub(crate) environments: &'b [Unit<Environment>],
+    /// labels by which environments and queues match pods, and one that does
+    pub(crate) matched: BTreeMap<String, String>,
 }
 
 /// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach
@@ -30,7 +32,7 @@ const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 
 impl World<'_> {
     fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
-        Owner { source, at: cursor.node.at, modules: self.modules }
+        Owner { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
     }
 
     fn base_layer(&self) -> Option<&Layer> {

@@ -306,6 +306,45 @@ fn a_vault_s_queue_can_be_told_by_pods() {
 }
 
 #[test]
+fn what_podgraft_reads_no_layer_sets() {
+    let at = |path: &str| format!("queues.q.templateOverrides.{path}");
+    let moves = "podgraft reads this key to choose what a pod gets, so no layer may set it";
+    check(&[
+        (
+            &overrides("labels: {podgraft.io/environment: e}"),
+            &[&format!("c.yaml:6:16: {}: {moves}", at("labels['podgraft.io/environment']"))],
+        ),
+        (
+            &overrides(
+                "annotations: {podgraft.io/user: u, kubectl.kubernetes.io/default-container: c, kubernetes.io/config.mirror: x}",
+            ),
+            &[
+                &format!("c.yaml:6:21: {}: {moves}", at("annotations['podgraft.io/user']")),
+                &format!("c.yaml:6:42: {}: {moves}", at("annotations['kubectl.kubernetes.io/default-container']")),
+                &format!("c.yaml:6:86: {}: {moves}", at("annotations['kubernetes.io/config.mirror']")),
+            ],
+        ),
+        (
+            "environments: {e: {match: {podLabels: {tier: prod}}}}\nbasePodTemplate: {labels: {tier: prod}, annotations: {tier: x}}\n",
+            &["c.yaml:4:28: basePodTemplate.labels.tier: environments.e matches pods by this label: set by a layer, \
+                 the pod would get something else when it is admitted again"],
+        ),
+        (
+            "queues:\n  a: {match: {podLabels: {l: v}}}\n  q: {podTemplate: {metadata: {labels: {l: v}}}}\n",
+            &[
+                "c.yaml:5:41: queues.q.podTemplate.metadata.labels.l: queues.a matches pods by this label: set by a layer, \
+                 the pod would get something else when it is admitted again",
+            ],
+        ),
+        (
+            "queues: {q: {claims: [{volume: v, type: Ephemeral, labels: {podgraft.io/queue: x}, spec: {accessModes: \
+             [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
+            &[],
+        ),
+    ]);
+}
+
+#[test]
 fn one_thing_stands_in_one_file() {
     let files = [
         ("a.yaml", "queues: {q: {}}\nunknownQueue: Base\nsystems: {s: {type: Generic}}\n"),
