@@ -224,8 +224,7 @@ fn prune(fragment: &mut Value) {
 /// The names of a fragment's volumes.
 pub(crate) fn volume_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let list = fragment.pointer("/spec/volumes").and_then(Value::as_array);
-    let stays = |volume: &&Value| volume.get("$patch").is_none_or(|directive| directive != "delete");
-    list.into_iter().flatten().filter(stays).filter_map(|volume| volume["name"].as_str())
+    list.into_iter().flatten().filter_map(|volume| volume["name"].as_str())
 }
 
 /// The names of the volumes that a fragment's containers mount.

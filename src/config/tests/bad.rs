@@ -345,6 +345,33 @@ fn what_podgraft_reads_no_layer_sets() {
 }
 
 #[test]
+fn directives_of_strategic_merge_are_refused() {
+    let places = [
+        ("volumes: [{name: v, $patch: delete}]", "27", "volumes[0]"),
+        ("volumes: [{$patch: replace}, {name: w, emptyDir: {}}]", "18", "volumes[0]"),
+        ("volumes: [{name: w, emptyDir: {$patch: replace}}]", "38", "volumes[0].emptyDir"),
+        ("env: [{name: A, $patch: delete}]", "23", "env[0]"),
+        ("initContainers: [{name: i, $patch: delete}]", "34", "initContainers[0]"),
+        ("tolerations: [{$patch: replace}]", "22", "tolerations[0]"),
+        ("resources: {$patch: replace}", "19", "resources"),
+        ("resources: {limits: {$patch: replace}}", "28", "resources.limits"),
+        ("nodeSelector: {$patch: replace}", "22", "nodeSelector"),
+        ("labels: {$patch: replace}", "16", "labels"),
+        ("$patch: replace", "7", ""),
+    ];
+    for (text, column, path) in places {
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("queues.q.templateOverrides{dot}{path}.$patch");
+        let expected = format!("c.yaml:6:{column}: {path}: `$patch` directives are not supported yet");
+        assert_eq!(texts(&build(&overrides(text))), [expected], "{text}");
+    }
+    check(&[(
+        "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: replace}]}}}}",
+        &["c.yaml:3:64: queues.q.podTemplate.spec.containers[0].$patch: `$patch` directives are not supported yet"],
+    )]);
+}
+
+#[test]
 fn one_thing_stands_in_one_file() {
     let files = [
         ("a.yaml", "queues: {q: {}}\nunknownQueue: Base\nsystems: {s: {type: Generic}}\n"),
