@@ -117,7 +117,13 @@ impl Pass<'_> {
         let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
         let modules = self.modules(sections, store, compile);
         let systems = self.systems(sections, &previous);
-        let mut world = World { modules: &modules, systems: &systems, base: None, environments: &[] };
+        let mut world = World {
+            modules: &modules,
+            systems: &systems,
+            base: None,
+            environments: &[],
+            matched: sections.matched_labels(),
+        };
         let base = self.base(sections, &world, &previous);
         world.base = base.as_ref();
         let environments = self.environments(sections, &world, &previous);

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::node::{Key, Node, Position, Tree};
 use super::report::Report;
 use super::spell;
+use super::typed::{NO_PATCH, PATCH};
 
 /// One value of a file.
 #[derive(Clone)]
@@ -213,6 +214,10 @@ impl<'a> Fields<'a> {
     pub(crate) fn finish(self) {
         for (key, node) in self.entries.iter().filter(|(key, _)| !self.known.contains(&key.text.as_str())) {
             let path = self.cursor.child(&key.text, node).path;
+            if key.text == PATCH {
+                self.cursor.report.add(key.at, &path, NO_PATCH);
+                continue;
+            }
             let hint = spell::hint(&key.text, self.known.iter().copied());
             self.cursor.report.add(key.at, &path, format!("unknown key{hint}"));
         }

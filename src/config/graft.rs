@@ -1,6 +1,6 @@
 //! What a unit lays over a pod: the templates, claims and modules of the base, an environment or a queue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::cursor::{Cursor, Fields};
 use super::modules::Modules;
 use super::node::Position;
 use super::parts::MountRef;
-use super::template::{self, FLAT_KEYS, Place, Template};
+use super::template::{self, FLAT_KEYS, Given, Place, Template};
 use crate::snapshot::{Conflict, Graft, Layer, Source};
 
 /// `merge`: what a layer of a queue does with the base's keys.
@@ -37,6 +37,8 @@ pub(crate) struct Owner<'b> {
     /// where its layers stand, unless they have a key of their own
     pub(crate) at: Position,
     pub(crate) modules: &'b Modules,
+    /// labels by which units match pods
+    pub(crate) matched: &'b BTreeMap<String, String>,
 }
 
 /// `conflict` and `merge` as written.
@@ -73,7 +75,7 @@ struct Entry<'a> {
 pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
     let rule = Rule::take(fields);
     let claims = take_claims(fields);
-    let template = template::flat(fields, &claimed(&claims));
+    let template = template::flat(fields, &given(&claims, owner));
     let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
     lay(fields, owner, &rule, vec![entry], &claims, Conflict::Keep)
 }
@@ -82,7 +84,7 @@ pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
 pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
     let rule = Rule::take(fields);
     let claims = take_claims(fields);
-    let entries = take_pod_template(fields, &claims).into_iter().collect();
+    let entries = take_pod_template(fields, &claims, owner).into_iter().collect();
     fields.later(["template", "templateOverrides", "queue", "levelMode"]);
     lay(fields, owner, &rule, entries, &claims, Conflict::Keep)
 }
@@ -91,11 +93,11 @@ pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Lai
 pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
     let rule = Rule::take(fields);
     let claims = take_claims(fields);
-    let mut entries: Vec<_> = take_pod_template(fields, &claims).into_iter().collect();
+    let mut entries: Vec<_> = take_pod_template(fields, &claims, owner).into_iter().collect();
     if let Some(cursor) = fields.take("templateOverrides")
         && let Some(mut keys) = cursor.fields()
     {
-        let template = template::flat(&mut keys, &claimed(&claims));
+        let template = template::flat(&mut keys, &given(&claims, owner));
         keys.finish();
         let at = cursor.node.at;
         entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
@@ -109,13 +111,13 @@ fn take_claims<'a>(fields: &mut Fields<'a>) -> Vec<Claim<'a>> {
     fields.take("claims").map(|cursor| claims::decode(&cursor)).unwrap_or_default()
 }
 
-fn claimed<'c>(claims: &'c [Claim<'_>]) -> BTreeSet<&'c str> {
-    claims.iter().map(|claim| claim.volume).collect()
+fn given<'c>(claims: &'c [Claim<'_>], owner: &Owner<'c>) -> Given<'c> {
+    Given { claimed: claims.iter().map(|claim| claim.volume).collect(), matched: owner.matched }
 }
 
-fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>]) -> Option<Entry<'a>> {
+fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &Owner<'_>) -> Option<Entry<'a>> {
     let cursor = fields.take("podTemplate")?;
-    let template = template::full(&cursor, &claimed(claims));
+    let template = template::full(&cursor, &given(claims, owner));
     let at = cursor.node.at;
     Some(Entry { template, at, conflict: Conflict::Keep, merge: Merge::Strategic })
 }
@@ -222,8 +224,7 @@ fn prune(fragment: &mut Value) {
 /// The names of a fragment's volumes.
 pub(crate) fn volume_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let list = fragment.pointer("/spec/volumes").and_then(Value::as_array);
-    let stays = |volume: &&Value| volume.get("$patch").is_none_or(|directive| directive != "delete");
-    list.into_iter().flatten().filter(stays).filter_map(|volume| volume["name"].as_str())
+    list.into_iter().flatten().filter_map(|volume| volume["name"].as_str())
 }
 
 /// The names of the volumes that a fragment's containers mount.

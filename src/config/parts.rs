@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Fields};
 use super::scalars::{dns_label, is_label_text, is_qualified_name, object_name};
-use super::typed::{PATCH, type_of, typed};
+use super::typed::{NO_PATCH, PATCH, type_of, typed};
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {
@@ -27,6 +27,10 @@ pub(crate) enum MapKind {
 pub(crate) fn string_map(cursor: &Cursor<'_>, kind: MapKind) -> Value {
     let mut map = Map::new();
     for (key, value) in cursor.entries() {
+        if key.text == PATCH {
+            value.report.add(key.at, &value.path, NO_PATCH);
+            continue;
+        }
         if !is_qualified_name(&key.text) {
             value.report.add(key.at, &value.path, "is not a key that Kubernetes takes (`name` or `prefix/name`)");
         }
@@ -53,7 +57,7 @@ pub(crate) fn volumes(cursor: &Cursor<'_>, claimed: &BTreeSet<&str>) -> Option<V
 fn check_source(item: &Cursor<'_>, claimed: bool) {
     let sources: Vec<_> = item.set_entries().filter(|(key, _)| *key != "name" && *key != PATCH).collect();
     match sources.as_slice() {
-        [] if claimed || deletes(item) => {}
+        [] if claimed || is_directive(item) => {}
         [] => item.error("has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}"),
         [_] => {}
         [(first, _), (second, cursor), ..] => {
@@ -122,7 +126,7 @@ pub(crate) fn init_containers<'a>(cursor: &Cursor<'a>, seen: &mut Vec<MountRef<'
     let mut names = Unique::new("name");
     for item in &items(cursor) {
         item.get("name").and_then(|name| names.check(&name, dns_label));
-        if item.get("image").is_none() && !deletes(item) {
+        if item.get("image").is_none() && !is_directive(item) {
             item.error("key `image` is missing");
         }
         item.get("env").iter().for_each(check_env);
@@ -156,8 +160,9 @@ fn items<'a>(cursor: &Cursor<'a>) -> Vec<Cursor<'a>> {
     if matches!(cursor.node.tree, super::node::Tree::List(_)) { cursor.list() } else { Vec::new() }
 }
 
-fn deletes(item: &Cursor<'_>) -> bool {
-    item.node.text(PATCH) == Some("delete")
+/// Whether `typed` refuses the item as a whole: then nothing else is missing in it.
+fn is_directive(item: &Cursor<'_>) -> bool {
+    item.get(PATCH).is_some()
 }
 
 /// Refuses the second of two equal names in a list.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Fields};
-use super::node::{Node, Position};
+use super::node::{Node, Position, Tree};
 use super::read::Doc;
 use super::report::{Problem, Report};
 
@@ -56,6 +56,22 @@ impl<'a> Sections<'a> {
         sections
     }
 
+    /// The labels by which environments and queues match pods, as written, and one that does.
+    pub(crate) fn matched_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (kind, named) in [("queues", &self.queues), ("environments", &self.environments)] {
+            for (name, parts) in named {
+                let found = parts.iter().filter_map(|part| part.node.get("match")?.get("podLabels"));
+                let keys = found.flat_map(|node| match &node.tree {
+                    Tree::Map(entries) => entries.as_slice(),
+                    _ => &[],
+                });
+                labels.extend(keys.map(|(key, _)| (key.text.clone(), format!("{kind}.{name}"))));
+            }
+        }
+        labels
+    }
+
     fn sort(&mut self, mut fields: Fields<'_>, doc: &'a Doc) {
         // read already
         fields.take("apiVersion");
@@ -87,7 +103,7 @@ impl<'a> Sections<'a> {
 fn sort_named<'a>(cursor: &Cursor<'_>, doc: &'a Doc, key: &str, named: &mut Named<'a>) {
     // told by the cursor, taken from the document, which lives as long as the sections do
     let count = cursor.entries().len();
-    let Some(super::node::Tree::Map(entries)) = doc.node.get(key).map(|node| &node.tree) else { return };
+    let Some(Tree::Map(entries)) = doc.node.get(key).map(|node| &node.tree) else { return };
     for (key, node) in entries.iter().take(count) {
         if key.text.is_empty() {
             cursor.report.add(key.at, &cursor.path, "a name is empty");

@@ -12,6 +12,9 @@ const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa"
 /// The agent's own default.
 const CLEARML_PREFIX: &str = "clearml-id-";
 
+/// Of a queue's name whose canonical form is empty.
+pub(crate) const NO_LABEL: &str = "no label can carry this name, so pods do not tell it: give the queue's id";
+
 /// `systems.<name>`.
 pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     let mut fields = cursor.fields()?;
@@ -26,7 +29,8 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
         if kind == Some(SystemKind::Generic) {
             prefix.error("only pods of type ClearML carry their task's id in their name");
         }
-        prefix.text().unwrap_or_default().clone_into(&mut system.pod_name_prefix);
+        // empty, it would let every task pod of the agent's account pass for a submitter
+        prefix.name().unwrap_or_default().clone_into(&mut system.pod_name_prefix);
     }
     if let Some(submitters) = fields.take("submitters") {
         system.submitters = submitters.texts();
@@ -82,7 +86,13 @@ fn vault(item: &Cursor<'_>, tree: &'static str) -> Option<Vault> {
             refuse_empty(&cursor);
         }
         // an id is its own canonical name
-        queue = fields.take("queue").and_then(|cursor| cursor.name().map(canonical_queue_name));
+        queue = fields.take("queue").and_then(|cursor| {
+            let queue = canonical_queue_name(cursor.name()?);
+            if queue.is_empty() {
+                cursor.error(NO_LABEL);
+            }
+            Some(queue)
+        });
         user = fields.take("user").and_then(|cursor| cursor.name().map(str::to_owned));
         fields.finish();
     }

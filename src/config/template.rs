@@ -1,6 +1,6 @@
 //! Both forms of a template to the normal form of [`Layer::fragment`](crate::snapshot::Layer).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -35,6 +35,9 @@ const OWNED: [&str; 3] = ["image", "command", "args"];
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
 
+/// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
+const READ_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
+
 /// Where each key of the flat form stands in a fragment.
 pub(crate) const FLAT_KEYS: [(&str, Place); 9] = [
     ("labels", Place::Metadata),
@@ -64,12 +67,20 @@ pub(crate) struct Template<'a> {
     pub(crate) mounts: Vec<MountRef<'a>>,
 }
 
+/// What a template must know of the rest.
+pub(crate) struct Given<'c> {
+    /// volumes whose source a claim gives
+    pub(crate) claimed: BTreeSet<&'c str>,
+    /// labels by which units match pods, and a unit that does
+    pub(crate) matched: &'c BTreeMap<String, String>,
+}
+
 /// `templateOverrides` and `basePodTemplate`. The caller takes what else may stand there and finishes.
-pub(crate) fn flat<'a>(fields: &mut Fields<'a>, claimed: &BTreeSet<&str>) -> Template<'a> {
+pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'a> {
     let mut mounts = Vec::new();
     let (mut metadata, mut spec, mut primary) = (Map::new(), Map::new(), Map::new());
-    take_metadata(fields, &mut metadata);
-    take_spec(fields, &mut spec, claimed, &mut mounts);
+    take_metadata(fields, &mut metadata, given);
+    take_spec(fields, &mut spec, given, &mut mounts);
     parts::take_container_parts(fields, &mut primary, &mut mounts);
     fields.later(FLAT_LATER);
     if !primary.is_empty() {
@@ -80,20 +91,20 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, claimed: &BTreeSet<&str>) -> Tem
 }
 
 /// `podTemplate`: everything at its place in a Pod.
-pub(crate) fn full<'a>(cursor: &Cursor<'a>, claimed: &BTreeSet<&str>) -> Template<'a> {
+pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
     let mut mounts = Vec::new();
     let (mut metadata, mut spec) = (Map::new(), Map::new());
     let Some(mut fields) = cursor.fields() else { return Template { fragment: json!({}), mounts } };
     let primary = fields.take("primaryContainerName");
     fields.later(["allowUnknownFields"]);
     if let Some(mut fields) = fields.take("metadata").and_then(|cursor| cursor.fields()) {
-        take_metadata(&mut fields, &mut metadata);
+        take_metadata(&mut fields, &mut metadata, given);
         fields.finish();
     }
     let spec_fields = fields.take("spec").and_then(|cursor| cursor.fields());
     let mut names = Vec::new();
     if let Some(mut fields) = spec_fields {
-        take_spec(&mut fields, &mut spec, claimed, &mut mounts);
+        take_spec(&mut fields, &mut spec, given, &mut mounts);
         if let Some(list) = fields.take_filled("containers") {
             let wanted = primary.as_ref().and_then(|cursor| cursor.node.is_empty().then_some("").or(cursor.text()));
             let containers = containers(&list, wanted, &mut names, &mut mounts);
@@ -122,23 +133,42 @@ fn assemble(metadata: Map<String, Value>, spec: Map<String, Value>) -> Value {
     Value::Object(fragment)
 }
 
-fn take_metadata(fields: &mut Fields<'_>, metadata: &mut Map<String, Value>) {
+fn take_metadata(fields: &mut Fields<'_>, metadata: &mut Map<String, Value>, given: &Given<'_>) {
     for (key, kind) in [("labels", MapKind::Labels), ("annotations", MapKind::Annotations)] {
         if let Some(cursor) = fields.take_filled(key) {
+            refuse_read(&cursor, kind, given.matched);
             metadata.insert(key.into(), parts::string_map(&cursor, kind));
         }
+    }
+}
+
+/// A layer may not change what decides on layers: the pod may be admitted again, and must then get the same.
+fn refuse_read(cursor: &Cursor<'_>, kind: MapKind, matched: &BTreeMap<String, String>) {
+    for (key, value) in cursor.entries() {
+        let text = key.text.as_str();
+        let own = text.starts_with("podgraft.io/") || kind == MapKind::Annotations && READ_ANNOTATIONS.contains(&text);
+        let by = matched.get(text).filter(|_| kind == MapKind::Labels);
+        let message = match by {
+            _ if own => "podgraft reads this key to choose what a pod gets, so no layer may set it".to_owned(),
+            Some(unit) => format!(
+                "{unit} matches pods by this label: set by a layer, the pod would get something else when it is \
+                 admitted again"
+            ),
+            None => continue,
+        };
+        value.report.add(key.at, &value.path, message);
     }
 }
 
 fn take_spec<'a>(
     fields: &mut Fields<'a>,
     spec: &mut Map<String, Value>,
-    claimed: &BTreeSet<&str>,
+    given: &Given<'_>,
     mounts: &mut Vec<MountRef<'a>>,
 ) {
     let mut set = |key: &str, value: Option<Value>| spec.extend(value.map(|value| (key.to_owned(), value)));
     if let Some(cursor) = fields.take_filled("volumes") {
-        set("volumes", parts::volumes(&cursor, claimed));
+        set("volumes", parts::volumes(&cursor, &given.claimed));
     }
     if let Some(cursor) = fields.take_filled("nodeSelector") {
         set("nodeSelector", Some(parts::string_map(&cursor, MapKind::Labels)));

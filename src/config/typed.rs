@@ -14,6 +14,9 @@ use crate::schema::{Object, POD, Type};
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
 
+/// What is said of [`PATCH`]: with it a layer would take away what the pod brings.
+pub(crate) const NO_PATCH: &str = "`$patch` directives are not supported yet";
+
 /// The type at a path of the Pod, through lists and maps.
 pub(crate) fn type_of(path: &[&str]) -> Type {
     path.iter().fold(Type::Object(&POD), |kind, name| match element(kind) {
@@ -55,8 +58,13 @@ pub(crate) fn typed(cursor: &Cursor<'_>, kind: Type) -> Option<Value> {
             Some(cursor.list().iter().filter_map(|item| typed(item, *element)).collect::<Vec<_>>().into())
         }
         Type::Map(element) => {
-            let entries = cursor.entries().into_iter();
-            let entries = entries.filter_map(|(key, entry)| Some((key.text.clone(), typed(&entry, *element)?)));
+            let entries = cursor.entries().into_iter().filter_map(|(key, entry)| {
+                if key.text == PATCH {
+                    cursor.report.add(key.at, &entry.path, NO_PATCH);
+                    return None;
+                }
+                Some((key.text.clone(), typed(&entry, *element)?))
+            });
             Some(Value::Object(entries.collect()))
         }
         Type::Object(object) => typed_object(cursor, object).map(Value::Object),
@@ -74,7 +82,8 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object) -> Option<Map<Stri
             _ if matches!(entry.node.tree, Tree::Null) => None,
             Some(field) => typed(&entry, field.kind),
             None if key.text == PATCH => {
-                entry.word(&[("delete", "delete"), ("replace", "replace")], &[]).map(Value::from)
+                cursor.report.add(key.at, &entry.path, NO_PATCH);
+                None
             }
             None => {
                 let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
@@ -84,8 +93,8 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object) -> Option<Map<Stri
         };
         map.extend(value.map(|value| (key.text.clone(), value)));
     }
-    let deletes = map.get(PATCH).is_some_and(|directive| directive == "delete");
-    for name in object.required.iter().filter(|name| !deletes && cursor.get(name).is_none()) {
+    let directive = cursor.get(PATCH).is_some();
+    for name in object.required.iter().filter(|name| !directive && cursor.get(name).is_none()) {
         cursor.error(format!("key `{name}` is missing"));
     }
     Some(map)

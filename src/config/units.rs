@@ -1,6 +1,6 @@
 //! The base, an environment and a queue, each decoded and checked against what it is laid over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::graft::{self, Laid, Owner};
 use super::modules::Modules;
 use super::overlap;
 use super::spell;
-use super::systems::refuse_empty;
+use super::systems::{NO_LABEL, refuse_empty};
 use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
 use crate::task::canonical_queue_name;
 
@@ -22,6 +22,8 @@ pub(crate) struct World<'b> {
     pub(crate) base: Option<&'b Unit<Graft>>,
     /// the environments as they serve
     pub(crate) environments: &'b [Unit<Environment>],
+    /// labels by which environments and queues match pods, and one that does
+    pub(crate) matched: BTreeMap<String, String>,
 }
 
 /// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach
@@ -30,7 +32,7 @@ const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 
 impl World<'_> {
     fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
-        Owner { source, at: cursor.node.at, modules: self.modules }
+        Owner { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
     }
 
     fn base_layer(&self) -> Option<&Layer> {
@@ -95,7 +97,7 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
     let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
     let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
     if id.is_none() && canonical_queue_name(name).is_empty() {
-        cursor.error("no label can carry this name, so pods do not tell it: give the queue's id");
+        cursor.error(NO_LABEL);
     }
     let system = fields.take("system").and_then(|cursor| {
         let system = cursor.name()?;

@@ -288,6 +288,90 @@ fn queues_must_be_told_apart() {
 }
 
 #[test]
+fn a_clearml_pod_s_name_begins_with_something() {
+    check(&[(
+        "systems: {c: {type: ClearML, podNamePrefix: ''}}",
+        &["c.yaml:3:45: systems.c.podNamePrefix: must not be empty"],
+    )]);
+}
+
+#[test]
+fn a_vault_s_queue_can_be_told_by_pods() {
+    check(&[(
+        "taskConfig: [{match: {queue: 学習キュー}, config: {}}, {match: {queue: очередь 1}, config: {}}]",
+        &[
+            "c.yaml:3:30: taskConfig[0].match.queue: no label can carry this name, so pods do not tell it: give the queue's id",
+        ],
+    )]);
+}
+
+#[test]
+fn what_podgraft_reads_no_layer_sets() {
+    let at = |path: &str| format!("queues.q.templateOverrides.{path}");
+    let moves = "podgraft reads this key to choose what a pod gets, so no layer may set it";
+    check(&[
+        (
+            &overrides("labels: {podgraft.io/environment: e}"),
+            &[&format!("c.yaml:6:16: {}: {moves}", at("labels['podgraft.io/environment']"))],
+        ),
+        (
+            &overrides(
+                "annotations: {podgraft.io/user: u, kubectl.kubernetes.io/default-container: c, kubernetes.io/config.mirror: x}",
+            ),
+            &[
+                &format!("c.yaml:6:21: {}: {moves}", at("annotations['podgraft.io/user']")),
+                &format!("c.yaml:6:42: {}: {moves}", at("annotations['kubectl.kubernetes.io/default-container']")),
+                &format!("c.yaml:6:86: {}: {moves}", at("annotations['kubernetes.io/config.mirror']")),
+            ],
+        ),
+        (
+            "environments: {e: {match: {podLabels: {tier: prod}}}}\nbasePodTemplate: {labels: {tier: prod}, annotations: {tier: x}}\n",
+            &["c.yaml:4:28: basePodTemplate.labels.tier: environments.e matches pods by this label: set by a layer, \
+                 the pod would get something else when it is admitted again"],
+        ),
+        (
+            "queues:\n  a: {match: {podLabels: {l: v}}}\n  q: {podTemplate: {metadata: {labels: {l: v}}}}\n",
+            &[
+                "c.yaml:5:41: queues.q.podTemplate.metadata.labels.l: queues.a matches pods by this label: set by a layer, \
+                 the pod would get something else when it is admitted again",
+            ],
+        ),
+        (
+            "queues: {q: {claims: [{volume: v, type: Ephemeral, labels: {podgraft.io/queue: x}, spec: {accessModes: \
+             [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn directives_of_strategic_merge_are_refused() {
+    let places = [
+        ("volumes: [{name: v, $patch: delete}]", "27", "volumes[0]"),
+        ("volumes: [{$patch: replace}, {name: w, emptyDir: {}}]", "18", "volumes[0]"),
+        ("volumes: [{name: w, emptyDir: {$patch: replace}}]", "38", "volumes[0].emptyDir"),
+        ("env: [{name: A, $patch: delete}]", "23", "env[0]"),
+        ("initContainers: [{name: i, $patch: delete}]", "34", "initContainers[0]"),
+        ("tolerations: [{$patch: replace}]", "22", "tolerations[0]"),
+        ("resources: {$patch: replace}", "19", "resources"),
+        ("resources: {limits: {$patch: replace}}", "28", "resources.limits"),
+        ("nodeSelector: {$patch: replace}", "22", "nodeSelector"),
+        ("labels: {$patch: replace}", "16", "labels"),
+        ("$patch: replace", "7", ""),
+    ];
+    for (text, column, path) in places {
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("queues.q.templateOverrides{dot}{path}.$patch");
+        let expected = format!("c.yaml:6:{column}: {path}: `$patch` directives are not supported yet");
+        assert_eq!(texts(&build(&overrides(text))), [expected], "{text}");
+    }
+    check(&[(
+        "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: replace}]}}}}",
+        &["c.yaml:3:64: queues.q.podTemplate.spec.containers[0].$patch: `$patch` directives are not supported yet"],
+    )]);
+}
+
+#[test]
 fn one_thing_stands_in_one_file() {
     let files = [
         ("a.yaml", "queues: {q: {}}\nunknownQueue: Base\nsystems: {s: {type: Generic}}\n"),
