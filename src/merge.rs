@@ -27,6 +27,7 @@ pub struct Merger<'a, 'o> {
 
 /// How one fragment is laid.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "four answers that do not depend on each other")]
 pub struct Rule {
     /// the fragment's value replaces the pod's own
     pub overrides: bool,
@@ -153,7 +154,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// values like others (`node-role.kubernetes.io/gpu: ""`), but for quantities.
     fn is_set(&self, was: Json<'a>, field: Option<&'static Field>) -> bool {
         let empty = was.is_empty() && (field.is_some() || was.as_str().is_none());
-        let zero = self.path.iter().any(|step| *step == Step::Member("resources")) && is_zero(was);
+        let zero = self.path.contains(&Step::Member("resources")) && is_zero(was);
         !empty && !zero && !self.is_default(was) && self.owners.wrote(&self.path)
     }
 
@@ -300,13 +301,6 @@ impl<'a, 'o> Merger<'a, 'o> {
         }
     }
 
-    /// Whether a toleration that differs from a layer's in nothing but its seconds stays: the pod's own does under
-    /// `Keep`, but not the 300 s that a plugin put on it, and not what another layer put there.
-    fn toleration_stays(&self, present: Json<'a>, was: Option<Json<'a>>, rule: Rule) -> bool {
-        let own = was.is_some_and(|was| was.items().contains(&present));
-        own && !rule.overrides && !is_defaulted_toleration(&present)
-    }
-
     fn unkeyed(
         &mut self,
         base: Json<'a>,
@@ -327,7 +321,7 @@ impl<'a, 'o> Merger<'a, 'o> {
                 continue;
             }
             match result.iter().position(|other| tolerates_same(other, item)) {
-                Some(index) if self.toleration_stays(result[index], was, rule) => {}
+                Some(index) if toleration_stays(result[index], was, rule) => {}
                 Some(index) => {
                     result[index] = *item;
                     changed = true;
@@ -423,6 +417,13 @@ fn is_defaulted_toleration(toleration: &Json<'_>) -> bool {
     matches!(key, Some("node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable"))
         && toleration.get("tolerationSeconds") == Some(Json::Uint(300))
         && toleration.get("operator").and_then(|operator| operator.as_str()) == Some("Exists")
+}
+
+/// Whether a toleration that differs from a layer's in nothing but its seconds stays: the pod's own does under `Keep`,
+/// but not the 300 s that a plugin put on it, and not what another layer put there.
+fn toleration_stays(present: Json<'_>, was: Option<Json<'_>>, rule: Rule) -> bool {
+    let own = was.is_some_and(|was| was.items().contains(&present));
+    own && !rule.overrides && !is_defaulted_toleration(&present)
 }
 
 /// Whether two tolerations differ in nothing but for how long.

@@ -52,7 +52,7 @@ pub fn normalize<'a>(
 /// The resources whose request was the API server's copy of a limit that is another one now: a GPU's request
 /// must equal its limit, and a lowered limit may not stay below the request. The API server copies again.
 ///
-/// The same goes for a request that a plugin put there (LimitRanger's default) beside a limit that is new.
+/// The same goes for a request that a plugin put there (a default of `LimitRanger`'s) beside a limit that is new.
 fn stale_requests<'a>(
     was: Json<'a>,
     now: Json<'a>,

@@ -95,7 +95,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String
     Ok(())
 }
 
-fn labels<'a>(pod: Json<'a>) -> &'a [Member<'a>] {
+fn labels(pod: Json<'_>) -> &[Member<'_>] {
     pod.at(&["metadata", "labels"]).map_or(&[], |labels| labels.members())
 }
 
