@@ -63,6 +63,7 @@ const SIDE_BY_SIDE: &[Test] = tests![
     registration::a_denial_names_webhook_reason_and_cause,
     registration::the_audit_log_says_what_was_applied,
     registration::podgraft_may_read_its_own_configmaps_and_nothing_else,
+    registration::the_readmes_install_commands_work,
 ];
 
 const ALONE: &[Test] = tests![

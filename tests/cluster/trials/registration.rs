@@ -1,10 +1,12 @@
 //! How the API server calls podgraft: registration, certificates, rights, and what it tells people and the audit log.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::install;
 use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, Place, World, applied, expect, same, says, task_pod};
+use super::world::{Outcome, Place, World, applied, expect, root, same, says, task_pod};
 
 pub(crate) fn a_denial_names_webhook_reason_and_cause(world: &World) -> Outcome {
     let place = world.place("denials", "queues: {denials: {}}")?;
@@ -75,6 +77,29 @@ pub(crate) fn the_audit_log_says_what_was_applied(world: &World) -> Outcome {
 fn rounds(annotations: &Value) -> Vec<String> {
     let keys = annotations.as_object().into_iter().flatten().map(|(key, _)| key.clone());
     keys.filter(|key| key.contains("webhook.admission.k8s.io/")).collect()
+}
+
+/// The README's way in, word for word; what would change the cluster under the other trials is a dry run of the server.
+pub(crate) fn the_readmes_install_commands_work(world: &World) -> Outcome {
+    let readme = std::fs::read_to_string(root().join("README.md")).map_err(|error| error.to_string())?;
+    let install = readme.split("## Install").nth(1).and_then(|rest| rest.split("```").nth(1)).unwrap_or("");
+    let folder = world.cluster.dir().join("readme-certs");
+    let folder = folder.to_string_lossy();
+    let mut ran = 0_usize;
+    for line in install.lines().skip(1) {
+        let command = line.split('#').next().unwrap_or("").trim().replace("target/certs", &folder);
+        if let Some(arguments) = command.strip_prefix("kubectl ") {
+            let arguments: Vec<&str> = arguments.split_whitespace().chain(["--dry-run=server"]).collect();
+            let output = world.cluster.kubectl(&arguments);
+            expect(output.success(), || format!("{command}: {}", output.stderr))?;
+        } else if !command.is_empty() {
+            let output = Command::new("sh").args(["-c", &command]).current_dir(root()).output();
+            let output = output.map_err(|error| error.to_string())?;
+            expect(output.status.success(), || format!("{command}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        }
+        ran += usize::from(!command.is_empty());
+    }
+    same("commands", ran, 4)
 }
 
 pub(crate) fn podgraft_may_read_its_own_configmaps_and_nothing_else(world: &World) -> Outcome {
