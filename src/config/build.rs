@@ -312,7 +312,9 @@ impl Pass<'_> {
         let mut systems = systems::with_stock(found);
         if !sound {
             // whom its author meant to believe is not known, least of all that it is the stock submitter
-            systems.iter_mut().for_each(|system| system.submitters.clear());
+            for system in &mut systems {
+                system.submitters.clear();
+            }
         }
         systems
     }

@@ -38,7 +38,9 @@ impl<'a> Names<'a> {
             let own = unit.good.as_ref().and_then(|queue| queue.id.as_deref());
             let id = own.or_else(|| self.id_of(name)).map(str::to_owned);
             let has_id = id.is_some();
-            id.into_iter().for_each(|id| take_place(&mut queues.by_id, id, &unit));
+            if let Some(id) = id {
+                take_place(&mut queues.by_id, id, &unit);
+            }
             named.entry(label).or_default().push((unit, has_id));
         }
         for (label, units) in named {
@@ -46,7 +48,9 @@ impl<'a> Names<'a> {
             if label.is_empty() || units.len() > 1 && units.iter().all(|(_, has_id)| *has_id) {
                 continue;
             }
-            units.iter().for_each(|(unit, _)| take_place(&mut queues.by_name, label.clone(), unit));
+            for (unit, _) in &units {
+                take_place(&mut queues.by_name, label.clone(), unit);
+            }
         }
         queues
     }
