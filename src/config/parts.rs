@@ -76,8 +76,9 @@ pub(crate) fn check_env(cursor: &Cursor<'_>) {
     for item in &items(cursor) {
         if let Some(name) = item.get("name") {
             names.check(&name, Cursor::name);
-            if name.text().is_some_and(|text| text.contains('=')) {
-                name.error("an env name has no =");
+            // newer clusters take spaces too, older ones less than this
+            if name.text().is_some_and(|text| text.bytes().any(|c| !c.is_ascii_graphic() || c == b'=')) {
+                name.error("must be ASCII without spaces and =");
             }
         }
         let Some(from) = item.get("valueFrom") else { continue };
@@ -86,6 +87,13 @@ pub(crate) fn check_env(cursor: &Cursor<'_>) {
         }
         if from.set_entries().count() != 1 {
             from.error("must have one source, like secretKeyRef or fieldRef");
+        }
+        for reference in ["secretKeyRef", "configMapKeyRef"].iter().filter_map(|key| from.get(key)) {
+            match reference.get("name") {
+                Some(name) => _ = object_name(&name),
+                None => reference.error("key `name` is missing"),
+            }
+            reference.get("key").iter().for_each(|key| _ = key.name());
         }
     }
 }
@@ -98,6 +106,11 @@ pub(crate) fn check_mounts<'a>(cursor: &Cursor<'a>, seen: &mut Vec<MountRef<'a>>
             paths.check(&path, Cursor::name);
             if path.text().is_some_and(|text| text.contains(':')) {
                 path.error("a mountPath has no :");
+            }
+        }
+        for path in ["subPath", "subPathExpr"].iter().filter_map(|key| item.get(key)) {
+            if path.text().is_some_and(|text| text.starts_with('/') || text.split('/').any(|part| part == "..")) {
+                path.error("must be a relative path without ..");
             }
         }
         if let Some((cursor, volume)) = item.get("name").and_then(|name| Some((name.clone(), name.name()?))) {

@@ -14,8 +14,10 @@ pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
         Tree::Text(text) => is_quantity(text).then(|| text.clone()),
         _ => None,
     };
-    if text.is_none() {
-        cursor.error("is not a quantity, like 2, 500m, 16Gi");
+    match &text {
+        None => cursor.error("is not a quantity, like 2, 500m, 16Gi"),
+        Some(text) if text.starts_with('-') => cursor.error("must not be negative"),
+        Some(_) => {}
     }
     text
 }

@@ -14,6 +14,9 @@ use crate::schema::{Object, POD, Type};
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
 
+/// Numbers that are file modes; that they are numbers is all that the schema says.
+const MODES: [&str; 2] = ["defaultMode", "mode"];
+
 /// What is said of [`PATCH`]: with it a layer would take away what the pod brings.
 pub(crate) const NO_PATCH: &str = "`$patch` directives are not supported yet";
 
@@ -80,7 +83,14 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object) -> Option<Map<Stri
         let value = match object.field(&key.text) {
             // null is absent, as everywhere in Kubernetes
             _ if matches!(entry.node.tree, Tree::Null) => None,
-            Some(field) => typed(&entry, field.kind),
+            Some(field) => {
+                let value = typed(&entry, field.kind);
+                let number = value.as_ref().and_then(Value::as_i64);
+                if MODES.contains(&field.name) && number.is_some_and(|mode| !(0..=0o777).contains(&mode)) {
+                    entry.error("is not a file mode (0 to 0777, in decimal 511)");
+                }
+                value
+            }
             None if key.text == PATCH => {
                 cursor.report.add(key.at, &entry.path, NO_PATCH);
                 None

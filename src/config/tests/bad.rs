@@ -91,7 +91,7 @@ fn env_and_labels_are_strings() {
                 &format!("c.yaml:6:30: queues.q.templateOverrides.env[0].value: {wrong}"),
                 "c.yaml:6:43: queues.q.templateOverrides.env[1].name: name `A` stands twice in this list",
                 "c.yaml:6:59: queues.q.templateOverrides.env[2]: key `name` is missing",
-                "c.yaml:6:78: queues.q.templateOverrides.env[3].name: an env name has no =",
+                "c.yaml:6:78: queues.q.templateOverrides.env[3].name: must be ASCII without spaces and =",
             ],
         ),
         (
@@ -369,6 +369,59 @@ fn directives_of_strategic_merge_are_refused() {
         "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: replace}]}}}}",
         &["c.yaml:3:64: queues.q.podTemplate.spec.containers[0].$patch: `$patch` directives are not supported yet"],
     )]);
+}
+
+#[test]
+fn what_the_api_server_would_refuse_is_refused_at_load() {
+    let mounts = |more: &str| {
+        format!("volumes: [{{name: v, emptyDir: {{}}}}]\n      volumeMounts: [{{name: v, mountPath: /v, {more}}}]")
+    };
+    let env = |from: &str| format!("    templateOverrides: {{env: [{{name: A, valueFrom: {from}}}]}}\n");
+    let named = |from: &str| format!("queues:\n  q:\n    match: {{namespaces: [ns]}}\n{}", env(from));
+    let at = "queues.q.templateOverrides";
+    let name = "must be ASCII without spaces and =";
+    let path = "must be a relative path without ..";
+    check(&[
+        (
+            &overrides("env: [{name: A B, value: a}, {name: Ä, value: a}, {name: A.b-1, value: a}]"),
+            &[&format!("c.yaml:6:20: {at}.env[0].name: {name}"), &format!("c.yaml:6:43: {at}.env[1].name: {name}")],
+        ),
+        (
+            &overrides("resources: {limits: {cpu: -1, memory: -1Gi}, requests: {cpu: 0}}"),
+            &[
+                &format!("c.yaml:6:33: {at}.resources.limits.cpu: must not be negative"),
+                &format!("c.yaml:6:45: {at}.resources.limits.memory: must not be negative"),
+            ],
+        ),
+        (
+            &overrides(
+                "volumes: [{name: v, configMap: {name: c, defaultMode: 99999999999, items: [{key: k, path: p, mode: 512}]}}]",
+            ),
+            &[
+                &format!(
+                    "c.yaml:6:61: {at}.volumes[0].configMap.defaultMode: is not a file mode (0 to 0777, in decimal 511)"
+                ),
+                &format!(
+                    "c.yaml:6:106: {at}.volumes[0].configMap.items[0].mode: is not a file mode (0 to 0777, in decimal 511)"
+                ),
+            ],
+        ),
+        (&overrides("volumes: [{name: v, configMap: {name: c, defaultMode: 420}}]"), &[]),
+        (&overrides(&mounts("subPath: a/../b")), &[&format!("c.yaml:7:56: {at}.volumeMounts[0].subPath: {path}")]),
+        (&overrides(&mounts("subPathExpr: /a")), &[&format!("c.yaml:7:60: {at}.volumeMounts[0].subPathExpr: {path}")]),
+        (&overrides(&mounts("subPath: a..b/c")), &[]),
+        (
+            &named("{secretKeyRef: {key: k}}"),
+            &[&format!("c.yaml:6:67: {at}.env[0].valueFrom.secretKeyRef: key `name` is missing")],
+        ),
+        (
+            &named("{configMapKeyRef: {name: '', key: ''}}"),
+            &[
+                &format!("c.yaml:6:77: {at}.env[0].valueFrom.configMapKeyRef.name: must not be empty"),
+                &format!("c.yaml:6:86: {at}.env[0].valueFrom.configMapKeyRef.key: must not be empty"),
+            ],
+        ),
+    ]);
 }
 
 #[test]
