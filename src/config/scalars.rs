@@ -6,6 +6,7 @@ use serde_json::Number;
 
 use super::cursor::Cursor;
 use super::node::Tree;
+use crate::schema::is_quantity;
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
@@ -44,18 +45,6 @@ fn quantity_of_number(number: &Number) -> Option<String> {
     let digits = joined.trim_start_matches('0');
     let digits = if digits.is_empty() { "0" } else { digits };
     Some(format!("{sign}{digits}{suffix}"))
-}
-
-/// `<signed number><suffix>`, as apimachinery's `ParseQuantity` takes it.
-fn is_quantity(text: &str) -> bool {
-    const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(end);
-    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i16>().is_ok());
-    number.contains(|c: char| c.is_ascii_digit())
-        && number.matches('.').count() <= 1
-        && (exponent || SUFFIXES.contains(&suffix))
 }
 
 /// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
