@@ -101,8 +101,9 @@ fn environments<'s>(
     let mut list = Vec::new();
     for unit in &snapshot.environments {
         let named = matches!(&unit.source, Source::Environment(name) if Some(name.as_str()) == task.environment);
-        if unit.good.is_none() && !named {
-            continue; // nobody can say which pods it is for
+        let meant = || unit.meant_for.as_ref().is_some_and(|matches| !matches.is_empty() && matches.holds(pod));
+        if unit.good.is_none() && !named && !meant() {
+            continue;
         }
         let environment = sound(unit)?;
         let applies = if environment.matches.is_empty() { named } else { environment.matches.holds(pod) };

@@ -44,12 +44,19 @@ pub struct Unit<T> {
     pub good: Option<Arc<T>>,
     /// why the newest version is not what serves, if it is not
     pub error: Option<String>,
+    /// of an environment that was never sound: which pods it says it is for, and so denies
+    pub meant_for: Option<Match>,
 }
 
 impl<T> Clone for Unit<T> {
     /// By hand, as deriving would ask `T` for `Clone`.
     fn clone(&self) -> Self {
-        Self { source: self.source.clone(), good: self.good.clone(), error: self.error.clone() }
+        Self {
+            source: self.source.clone(),
+            good: self.good.clone(),
+            error: self.error.clone(),
+            meant_for: self.meant_for.clone(),
+        }
     }
 }
 
@@ -151,7 +158,7 @@ pub struct Queue {
 
 /// Conditions on a pod; each that is given must hold, and none given holds for nothing or everything
 /// as its owner says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Match {
     /// the pod's namespace is one of these
     pub namespaces: Vec<String>,

@@ -160,7 +160,7 @@ impl Pass<'_> {
         let fresh = fresh.filter(|_| report.is_clean()).map(Arc::new);
         let error = self.note(report);
         let good = fresh.or_else(|| previous.cloned());
-        Some(Unit { source, good, error })
+        Some(Unit { source, good, error, meant_for: None })
     }
 
     /// Takes a report's problems over; gives them as a unit's error.
@@ -183,7 +183,7 @@ impl Pass<'_> {
         let problem = self.problems.iter().find(|problem| problem.file == *file);
         let error = problem.map_or_else(|| format!("{file} cannot be read"), Problem::to_string);
         self.origins.insert(source.clone(), Arc::clone(file));
-        Some(Unit { source: source.clone(), good: good.cloned(), error: Some(error) })
+        Some(Unit { source: source.clone(), good: good.cloned(), error: Some(error), meant_for: None })
     }
 
     fn modules(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Modules {
@@ -240,8 +240,12 @@ impl Pass<'_> {
             let source = Source::Environment((*name).into());
             let good = last.get(&source).and_then(|unit| unit.good.as_ref());
             let others: Vec<_> = found.iter().filter_map(|unit| unit.good.clone()).collect();
-            found.extend(self.unit(source, format!("environments.{name}"), parts, good, |cursor| {
-                units::environment(name, cursor, world, &others)
+            let path = format!("environments.{name}");
+            let unit =
+                self.unit(source, path.clone(), parts, good, |cursor| units::environment(name, cursor, world, &others));
+            found.extend(unit.map(|unit| match (&unit.good, parts.last()) {
+                (None, Some(part)) => Unit { meant_for: units::meant_for(part, path), ..unit },
+                _ => unit,
             }));
         }
         found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.good.as_ref())));

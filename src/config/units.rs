@@ -9,6 +9,8 @@ use super::cursor::{Cursor, Fields};
 use super::graft::{self, Laid, Owner};
 use super::modules::Modules;
 use super::overlap;
+use super::report::Report;
+use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, refuse_empty};
 use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
@@ -24,6 +26,13 @@ pub(crate) struct World<'b> {
     pub(crate) environments: &'b [Unit<Environment>],
     /// labels by which environments and queues match pods, and one that does
     pub(crate) matched: BTreeMap<String, String>,
+}
+
+/// Which pods an environment says it is for, whatever else is wrong with it.
+pub(crate) fn meant_for(part: &Part<'_>, path: String) -> Option<Match> {
+    let report = Report::new(part.file); // what is wrong has been said
+    let mut fields = Cursor::new(part.node, path, &report).fields()?;
+    Some(take_match(&mut fields, Some("flyte")))
 }
 
 /// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach

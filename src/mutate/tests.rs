@@ -47,7 +47,7 @@ fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None }
+    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
 }
 
 /// A snapshot with the ClearML system, a base label and, for the queue `gpu`, `fragment` and `modules`.
@@ -425,6 +425,7 @@ fn a_unit_that_was_never_sound_denies_its_pods_and_nobody_elses() {
         source: Source::Queue("GPU".to_owned()),
         good: None,
         error: Some("podgraft.yaml:3:5: it is broken".to_owned()),
+        meant_for: None,
     };
     snapshot.queues.by_name.insert("gpu".to_owned(), bad);
     assert_eq!(
@@ -743,4 +744,23 @@ fn a_limit_under_a_plugins_request_takes_the_request_away() {
     let lower = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"cpu": "250m"}}}]}});
     let result = applied(&ranged, &answered_to(&ranged, &snapshot(lower, Vec::new())));
     assert_eq!(result["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "250m"}, "requests": {}}));
+}
+
+#[test]
+fn an_environment_that_was_never_sound_denies_the_pods_that_it_says_it_is_for() {
+    let meant_for = Match { namespaces: vec!["clearml".to_owned()], ..Match::default() };
+    let mut snapshot = snapshot(json!({}), Vec::new());
+    snapshot.environments = vec![Unit {
+        source: Source::Environment("prod".to_owned()),
+        good: None,
+        error: Some("podgraft.yaml:9:1: it is broken".to_owned()),
+        meant_for: Some(meant_for),
+    }];
+    assert_eq!(
+        denial(&pod(), &snapshot),
+        "503 ConfigInvalid environment/prod has no valid configuration: podgraft.yaml:9:1: it is broken"
+    );
+    let mut elsewhere = pod();
+    elsewhere["metadata"]["namespace"] = json!("other");
+    assert_eq!(answered_to(&elsewhere, &snapshot).outcome, Outcome::Patched);
 }

@@ -252,3 +252,11 @@ fn code_that_did_not_change_is_not_compiled_again() {
     let code = |built: &Built, name: &str| Arc::clone(&queue(built, name).good.as_ref().unwrap().graft.modules[0].code);
     assert!(Arc::ptr_eq(&code(&first, "a"), &code(&second, "b")));
 }
+
+#[test]
+fn an_environment_that_was_never_sound_says_whom_it_was_for() {
+    let built = build("environments: {e: {match: {namespaces: [ml]}, podTemplate: {sepc: {}}}}");
+    let unit = &built.snapshot.environments[0];
+    assert!(unit.good.is_none());
+    assert_eq!(unit.meant_for.as_ref().unwrap().namespaces, ["ml"]);
+}
