@@ -186,7 +186,7 @@ fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, graft: G
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None }
+    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
 }
 
 // === modules ===
