@@ -663,6 +663,8 @@ fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
     Arc::new(Fake::new(move |body, pace| match (body, pace) {
         (b"{}", _) => done("fast"),
         (name, Pace::Inline) => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
+        // no time for any module: this one may not fail
+        (name, Pace::Patient(left)) if left().is_zero() => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
         (name, Pace::Patient(_)) => {
             gate.pass();
             done(String::from_utf8_lossy(name))
