@@ -19,13 +19,19 @@ die() {
 [ $# -eq 1 ] && [ -n "$1" ] || die "usage: certs/make.sh DIR"
 command -v openssl >/dev/null || die "needs openssl"
 
-# DIR as an absolute path without symbolic links; it need not exist, but its parent must
+# DIR as an absolute path without symbolic links; neither it nor what it lies in need exist
 if [ -d "$1" ]; then
   dir=$(cd -- "$1" && pwd -P)
   near=$dir
 else
-  near=$(cd -- "$(dirname -- "$1")" 2>/dev/null && pwd -P) || die "no folder to make '$1' in"
-  dir=${near%/}/$(basename -- "$1")
+  above=$1
+  rest=
+  while [ ! -d "$above" ]; do
+    rest=/$(basename -- "$above")$rest
+    above=$(dirname -- "$above")
+  done
+  near=$(cd -- "$above" && pwd -P) || die "no folder to make '$1' in"
+  dir=${near%/}$rest
 fi
 
 # Keys never get into a repository: neither this one nor any other working tree.

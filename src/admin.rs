@@ -49,7 +49,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         return not("not ready: on its way out\n");
     }
     if !*admin.loaded.borrow() {
-        return not("not ready: no configuration has been loaded yet\n");
+        return not("not ready: no configuration that can be read yet; the log says what is wrong with it\n");
     }
     "ok\n".into_response()
 }

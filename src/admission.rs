@@ -379,7 +379,7 @@ fn log_module(run: &ModuleRun, answer: &Answer) {
         }
     }
     if let Some(fault) = run.fault.as_deref().map(one_line) {
-        warn!(module, uid, "module '{module}' {fault}");
+        warn!(module, uid, "{fault}");
     }
 }
 

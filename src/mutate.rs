@@ -45,7 +45,7 @@ pub struct Answer {
     pub outcome: Outcome,
     /// why not: a rejection's closed CamelCase reason
     pub reason: Option<&'static str>,
-    /// the rejection's or the 4xx's sentence
+    /// the rejection's or the 4xx's sentence, or what is worth knowing of a pod that went through
     pub message: Option<String>,
     /// the configured queue (not what the pod claims: bounded in number)
     pub queue: Option<String>,
@@ -162,6 +162,9 @@ impl Rejection {
     }
 }
 
+/// A label's value, where the API server has looked at it.
+const LONGEST_LABEL: usize = 63;
+
 /// Bytes of a rejection's sentence.
 const LONGEST_MESSAGE: usize = 2048;
 
@@ -189,6 +192,8 @@ pub struct Mutation<'a> {
     pub applied: String,
     /// the configured queue
     pub queue: Option<String>,
+    /// that the pod names a queue which nobody configured, for whoever looks for what it did not get
+    pub note: Option<String>,
 }
 
 /// Why there is no mutation.
@@ -240,6 +245,7 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
         Ok(Some(mutation)) if mutation.operations.is_empty() => {
             answer.outcome = Outcome::Unchanged;
             answer.queue = mutation.queue;
+            answer.message = mutation.note;
             answer.body = review::allowed(review.uid);
         }
         Ok(Some(mutation)) => {
@@ -247,6 +253,7 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
             answer.operations = mutation.operations.len();
             answer.body = review::patched(review.uid, mutation.operations, &mutation.applied, &snapshot.digest);
             answer.queue = mutation.queue;
+            answer.message = mutation.note;
         }
         Err(rejection) => {
             answer.outcome = Outcome::Denied;
@@ -532,7 +539,10 @@ impl<'a> Work<'_, 'a> {
         let operations = diff(self.pod.object, self.steps.last(), self.arena);
         self.guard(operations, &removable)?;
         let queue = self.plan.queue.map(|queue| queue.name.clone());
-        Ok(Mutation { operations, steps: self.steps, applied, queue })
+        let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
+        let note =
+            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
+        Ok(Mutation { operations, steps: self.steps, applied, queue, note })
     }
 
     /// Everything that must hold before a patch may leave.

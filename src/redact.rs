@@ -36,16 +36,16 @@ impl<'a> Redactor<'a> {
             for list in ["containers", "initContainers", "ephemeralContainers"] {
                 for container in pod.at(&["spec", list]).map_or(&[][..], |list| list.items()) {
                     for entry in container.get("env").map_or(&[][..], |env| env.items()) {
-                        collect(entry.get("value").unwrap_or(Json::Null), &mut found);
+                        collect(entry.get("value").unwrap_or(Json::Null), arena, &mut found);
                     }
                     for argv in ["command", "args"] {
-                        collect(container.get(argv).map_or(Json::Null, |argv| argv.open(arena)), &mut found);
+                        collect(container.get(argv).map_or(Json::Null, |argv| argv.open(arena)), arena, &mut found);
                     }
                 }
             }
         }
         for tree in trees {
-            collect(Json::lift(tree, arena), &mut found);
+            collect(Json::lift(tree, arena), arena, &mut found);
         }
         let mut secrets: Vec<&str> = found.into_iter().collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -67,11 +67,15 @@ impl<'a> Redactor<'a> {
     }
 }
 
-fn collect<'a>(value: Json<'a>, found: &mut BTreeSet<&'a str>) {
+fn collect<'a>(value: Json<'a>, arena: &'a Bump, found: &mut BTreeSet<&'a str>) {
     match value {
         Json::Str(text) => pieces(text, found),
-        Json::Array(items) => items.iter().for_each(|item| collect(*item, found)),
-        Json::Object(members) => members.iter().for_each(|(_, member)| collect(*member, found)),
+        Json::Array(items) => items.iter().for_each(|item| collect(*item, arena, found)),
+        Json::Object(members) => members.iter().for_each(|(_, member)| collect(*member, arena, found)),
+        // Account numbers and pins are numbers.
+        Json::Int(_) | Json::Uint(_) | Json::Float(_) => {
+            pieces(arena.alloc_str(&serde_json::to_string(&value).unwrap_or_default()), found);
+        }
         _ => {}
     }
 }
@@ -117,6 +121,14 @@ mod tests {
             }
         }
         assert_eq!(redacted("short", "short words stay"), "short words stay");
+    }
+
+    #[test]
+    fn numbers_are_secrets_too() {
+        let arena = Bump::new();
+        let tree = json!({"account": 987_654_321, "port": 443});
+        let redactor = Redactor::new(&[], &[&tree], &arena);
+        assert_eq!(redactor.text("987654321 on 443"), "*** on 443");
     }
 
     #[test]

@@ -145,21 +145,34 @@ pub fn load_once(
         input.files.extend(part.files);
         input.wasm.extend(part.wasm);
     }
+    if names_nothing(&input) {
+        return Ok(nothing(path, Arc::default()));
+    }
     Ok(build(&mut Builder::default(), &input, Some(path), compile))
+}
+
+/// Whether no file can be a GraftConfig. An empty namespace is a beginning; a path that was given by name and holds
+/// nothing is a mistake, and must not take away what served before.
+fn names_nothing(input: &Input) -> bool {
+    input.files.iter().all(|file| !file.text.contains("GraftConfig"))
+}
+
+/// What comes of such a path: what served goes on.
+fn nothing(path: &Path, serving: Arc<Snapshot>) -> Built {
+    Built { snapshot: serving, problems: vec![holds_nothing(path)], changed: false, readable: false, files: 0 }
+}
+
+fn holds_nothing(path: &Path) -> Problem {
+    let Position { line, column } = Position::default();
+    let message = "holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`".to_owned();
+    Problem { file: path.display().to_string().into(), line, column, path: String::new(), message }
 }
 
 /// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
-        let Position { line, column } = Position::default();
-        built.problems.push(Problem {
-            file: path.display().to_string().into(),
-            line,
-            column,
-            path: String::new(),
-            message: "holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`".to_owned(),
-        });
+        built.problems.push(holds_nothing(path));
     }
     built
 }
@@ -202,6 +215,9 @@ impl Loader {
         for part in parts {
             input.files.extend(part.files);
             input.wasm.extend(part.wasm);
+        }
+        if let Some(path) = self.path.as_deref().filter(|_| names_nothing(&input)) {
+            return Some(nothing(path, self.snapshot.load_full()));
         }
         let (builder, compile, path) = (Arc::clone(&self.builder), Arc::clone(&self.compile), self.path.clone());
         let built = tokio::task::spawn_blocking(move || {

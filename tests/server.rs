@@ -443,7 +443,8 @@ fn readiness_waits_for_the_first_configuration() {
     let (loaded, world) = watch::channel(false);
     fixture.loaded = world;
     run(fixture, async |server| {
-        let not_yet = "not ready: no configuration has been loaded yet\n".to_owned();
+        let not_yet =
+            "not ready: no configuration that can be read yet; the log says what is wrong with it\n".to_owned();
         assert_eq!(server.get("/readyz").await, (503, not_yet));
         assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
         loaded.send_replace(true);

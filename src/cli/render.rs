@@ -78,7 +78,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("module {}: {}", log.0.name, log.1.message);
     }
     match result {
-        Ok(Some(mutation)) => print(args.output, &mutation, &arena)?,
+        Ok(Some(mutation)) => {
+            if let Some(note) = &mutation.note {
+                anstream::eprintln!("{note}");
+            }
+            if mutation.operations.is_empty() {
+                anstream::eprintln!("nothing to change");
+            }
+            print(args.output, &mutation, &arena)?;
+        }
         Ok(None) => {
             anstream::eprintln!("not a task pod of this configuration: left as it is");
             print_untouched(args.output, review.object, &arena)?;
@@ -146,5 +154,5 @@ fn print(output: Output, mutation: &Mutation<'_>, arena: &Bump) -> anyhow::Resul
 
 fn print_untouched(output: Output, pod: Json<'_>, arena: &Bump) -> anyhow::Result<()> {
     let steps = Steps { submitted: pod, steps: Vec::new() };
-    print(output, &Mutation { operations: &[], steps, applied: String::new(), queue: None }, arena)
+    print(output, &Mutation { operations: &[], steps, applied: String::new(), queue: None, note: None }, arena)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::admission::go_duration;
 use crate::admission::pool::Limits;
@@ -68,7 +69,7 @@ pub(super) struct Args {
     log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "PODGRAFT_LOG")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
 }
 
@@ -83,6 +84,16 @@ struct Configuration {
     /// Take the configuration from this file, or from all files of this directory; no cluster is needed
     #[arg(long, value_name = "FILE|DIR")]
     config: Option<PathBuf>,
+}
+
+/// A filter. A bare word that is no level would be taken for the name of a module, and silence everything else.
+fn log_level(text: &str) -> Result<EnvFilter, String> {
+    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::server=debug";
+    let bare = text.split(',').filter(|part| !part.contains('='));
+    if text.is_empty() || bare.map(str::parse::<LevelFilter>).any(|level| level.is_err()) {
+        return Err(wrong.to_owned());
+    }
+    EnvFilter::builder().parse(text).map_err(|_| wrong.to_owned())
 }
 
 /// How log lines look.

@@ -115,7 +115,7 @@ fn changed(folder: &Folder, seen: Option<&Signature>) -> io::Result<Option<(Part
 fn complain(path: &Path, error: &io::Error, said: &mut Option<String>) {
     let text = error.to_string();
     if said.as_ref() != Some(&text) {
-        tracing::warn!("cannot read {}: {text}; what was read before goes on serving", path.display());
+        tracing::warn!("cannot read {}: {text}; what was read before, if anything, goes on serving", path.display());
         *said = Some(text);
     }
 }

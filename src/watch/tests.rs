@@ -63,6 +63,24 @@ async fn a_folder_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_loses_its_last_configuration_keeps_what_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let mut handle = watch_path(folder.path(), None);
+    fs::write(folder.path().join("other.yaml"), "a: [b").unwrap();
+    let status = loads(&mut handle, 0).await;
+    assert!(!*handle.ready.borrow() && status.problems[0].message.starts_with("holds no"));
+    fs::write(&file, graft("a")).unwrap();
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["a"]).await;
+    let before = handle.status.borrow().loads;
+    fs::rename(&file, folder.path().join("a.yaml.bak")).unwrap();
+    let status = loads(&mut handle, before).await;
+    assert!(status.problems[0].message.starts_with("holds no"));
+    has_queues(&mut handle, &["a"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configmap_volume_is_followed_through_its_symlinks() {
     let volume = tempfile::tempdir().unwrap();
     let at = |name: &str| volume.path().join(name);
