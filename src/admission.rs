@@ -182,7 +182,7 @@ async fn mutate(State(admission): State<Arc<Admission>>, request: Request) -> Re
     let generation = snapshot.generation;
     let answer = match body.and_then(|body| Ok((body, allowance(head.uri.query())?))) {
         Ok((review, allowance)) => admission.answer(review.bytes.clone(), snapshot, begun + allowance).await,
-        Err(unread) => Ok(unread.into_answer()),
+        Err(Unread { status, message }) => Ok(mutate::malformed(status.as_u16(), message)),
     };
     admission.finish(answer, generation, begun)
 }
@@ -306,24 +306,6 @@ pub(crate) fn go_duration(text: &str) -> Option<Duration> {
 
 fn unread(status: StatusCode, message: impl Into<String>) -> Unread {
     Unread { status, message: message.into() }
-}
-
-impl Unread {
-    fn into_answer(self) -> Answer {
-        Answer {
-            status: self.status.as_u16(),
-            body: self.message.clone().into_bytes(),
-            outcome: Outcome::Malformed,
-            reason: None,
-            message: Some(self.message),
-            queue: None,
-            uid: String::new(),
-            namespace: String::new(),
-            name: String::new(),
-            operations: 0,
-            modules: Vec::new(),
-        }
-    }
 }
 
 // === the reply ===

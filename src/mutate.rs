@@ -215,7 +215,7 @@ impl From<Rejection> for Stop {
 pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
     let review = match Review::parse(body, arena) {
         Ok(review) => review,
-        Err(message) => return Verdict::Done(malformed(message)),
+        Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
     let result = match mutate(&review, snapshot, pace, &mut modules, arena) {
@@ -266,9 +266,10 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
     answer
 }
 
-fn malformed(message: String) -> Answer {
+/// The answer to what is no review: a 4xx with one sentence.
+pub fn malformed(status: u16, message: String) -> Answer {
     Answer {
-        status: 400,
+        status,
         body: message.clone().into_bytes(),
         outcome: Outcome::Malformed,
         reason: Some("Malformed"),
@@ -287,7 +288,7 @@ pub fn refuse(body: &[u8], rejection: Rejection) -> Answer {
     let arena = Bump::new();
     match Review::parse(body, &arena) {
         Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),
-        Err(message) => malformed(message),
+        Err(message) => malformed(400, message),
     }
 }
 

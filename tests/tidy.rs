@@ -193,7 +193,7 @@ fn committed_modules_carry_no_paths_of_their_builder() {
     {
         let bytes = fs::read(module).unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        for path in ["/home/", "/root/", "/work/", "/Users/", ".cargo/registry"] {
+        for path in ["/home/", "/Users/", ".cargo/registry", ".rustup/toolchains"] {
             assert!(!text.contains(path), "{} holds {path}", module.display());
         }
     }
