@@ -54,7 +54,8 @@ impl<'a> Redactor<'a> {
 
     /// `text` without them.
     pub fn text(&self, text: &str) -> String {
-        let was_cut = text.len() >= LONGEST;
+        // A cut goes before a character that stands across it: up to three bytes early.
+        let was_cut = text.len() + 3 >= LONGEST;
         let kept = cut(text, LONGEST);
         let present = self.secrets.iter().filter(|secret| kept.contains(**secret));
         let clean = present.fold(kept.to_owned(), |text, secret| text.replace(secret, "***"));
@@ -141,6 +142,9 @@ mod tests {
             let odd = &numbers[..length];
             assert!(redacted(odd, odd).trim_matches('*').is_empty(), "{length}: {}", redacted(odd, odd));
         }
+        let early = format!("{}SECRET\u{1F600}", "x".repeat(LONGEST - 8));
+        assert_eq!(cut(&early, LONGEST).len(), LONGEST - 2, "the character does not fit");
+        assert!(!redacted("SECRET\u{1F600}SECRET", cut(&early, LONGEST)).contains("SECRET"));
         let at_the_end = format!("{}{}", "x".repeat(LONGEST - 10), "SECRETSECRET");
         assert!(!redacted("SECRETSECRET", cut(&at_the_end, LONGEST)).contains("SECRET"));
     }

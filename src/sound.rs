@@ -86,7 +86,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String
     }
     let had = labels(original);
     for (key, value) in labels(pod).iter().filter(|member| !had.contains(member)) {
-        if !value.as_str().is_some_and(is_label_value) {
+        if !value.as_str().is_some_and(is_label_text) {
             let message =
                 "has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)";
             return Err((format!("metadata.labels.{key}"), message.to_owned()));
@@ -115,18 +115,20 @@ fn text<'a>(object: &Json<'a>, key: &str) -> &'a str {
     object.get(key).and_then(|value| value.as_str()).unwrap_or("")
 }
 
-fn is_dns_label(name: &str) -> bool {
+/// What names a volume or a container: 1 to 63 lower-case letters, digits and `-`, none of these at the ends.
+pub fn is_dns_label(text: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| fine(byte) || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| fine(byte) || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
-fn is_label_value(value: &str) -> bool {
-    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= 63
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        && ends(value.chars().next())
-        && ends(value.chars().last())
+/// The value of a label: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at the ends; it may be empty.
+pub fn is_label_text(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
 }

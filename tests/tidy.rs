@@ -16,6 +16,7 @@ const CORE: &[&str] = &[
     "guards.rs",
     "json.rs",
     "layers.rs",
+    "merge",
     "merge.rs",
     "mutate.rs",
     "mutate",

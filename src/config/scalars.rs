@@ -7,6 +7,8 @@ use serde_json::Number;
 use super::cursor::Cursor;
 use super::node::Tree;
 use crate::schema::is_quantity;
+use crate::sound::is_dns_label;
+pub(crate) use crate::sound::is_label_text;
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
@@ -117,14 +119,6 @@ pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     None
 }
 
-fn is_dns_label(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
 /// `initVol_1` as `init-vol-1`.
 fn kebab(text: &str) -> String {
     let mut name = String::new();
@@ -157,15 +151,6 @@ pub(crate) fn is_qualified_name(text: &str) -> bool {
     is_label_text(name)
         && !name.is_empty()
         && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label))
-}
-
-/// The value of a label.
-pub(crate) fn is_label_text(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
 }
 
 #[cfg(test)]

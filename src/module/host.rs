@@ -23,8 +23,8 @@ const MAX_LOG_LINES: usize = 100;
 /// Bytes of one call's log that are kept.
 const MAX_LOG_BYTES: usize = 16 << 10;
 
-/// Bytes of one line that are kept.
-const MAX_LINE_BYTES: usize = 2 << 10;
+/// Bytes of one line that are kept: what cleans it must know where it may have been cut.
+const MAX_LINE_BYTES: usize = crate::redact::LONGEST;
 
 /// An instance's side of the host.
 #[derive(Debug)]
