@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::render::{Level, Render, Rendered};
-use crate::snapshot::{Budget, Graft, Match, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault};
+use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Render, Rendered};
+use crate::snapshot::{
+    Budget, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
+};
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60";

@@ -1,0 +1,141 @@
+//! One review in, one reply out: what the API server gets, and what the log line and the metrics say of it.
+
+use bumpalo::Bump;
+
+use super::modules::ModuleRun;
+use super::{Mutation, Rejection, Stop, mutate};
+use crate::render::Pace;
+use crate::review::{self, Review};
+use crate::snapshot::Snapshot;
+
+/// What came of one request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// the reply is ready
+    Done(Answer),
+    /// this module is not for the inline pace: run the request again with [`Pace::Patient`]
+    Slow(String),
+}
+
+/// A reply, and what the log line and the metrics say of it.
+#[derive(Debug)]
+pub struct Answer {
+    /// the HTTP status: 200 for every review that could be answered, 4xx otherwise
+    pub status: u16,
+    /// the AdmissionReview as JSON text, or one clear sentence (text/plain) for a 4xx
+    pub body: Vec<u8>,
+    /// what happened, from a closed set
+    pub outcome: Outcome,
+    /// why not: a rejection's closed CamelCase reason
+    pub reason: Option<&'static str>,
+    /// the rejection's or the 4xx's sentence, or what is worth knowing of a pod that went through
+    pub message: Option<String>,
+    /// the configured queue (not what the pod claims: bounded in number)
+    pub queue: Option<String>,
+    /// the review's uid
+    pub uid: String,
+    /// the pod's namespace
+    pub namespace: String,
+    /// the pod's name, or its generateName and `*`
+    pub name: String,
+    /// operations in the patch
+    pub operations: usize,
+    /// the modules that ran: name, time, whether it failed
+    pub modules: Vec<ModuleRun>,
+}
+
+/// What happened to a request, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// allowed with a patch
+    Patched,
+    /// a task pod that needed no change
+    Unchanged,
+    /// not ours: another kind, a mirror pod, no task pod
+    Skipped,
+    /// refused
+    Denied,
+    /// not a review that could be read
+    Malformed,
+}
+
+/// Answers one AdmissionReview.
+pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
+    let review = match Review::parse(body, arena) {
+        Ok(review) => review,
+        Err(message) => return Verdict::Done(malformed(400, message)),
+    };
+    let mut modules = Vec::new();
+    let result = match mutate(&review, snapshot, pace, &mut modules, arena) {
+        Err(Stop::Slow(module)) => return Verdict::Slow(module),
+        Err(Stop::Rejected(rejection)) => Err(rejection),
+        Ok(mutation) => Ok(mutation),
+    };
+    Verdict::Done(Answer { modules, ..answered(&review, snapshot, result) })
+}
+
+fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Rejection>) -> Answer {
+    let mut answer = Answer {
+        status: 200,
+        body: Vec::new(),
+        outcome: Outcome::Skipped,
+        reason: None,
+        message: None,
+        queue: None,
+        uid: review.uid.to_owned(),
+        namespace: review.namespace.to_owned(),
+        name: review.object_name(),
+        operations: 0,
+        modules: Vec::new(),
+    };
+    match result {
+        Ok(None) => answer.body = review::allowed(review.uid),
+        Ok(Some(mutation)) if mutation.operations.is_empty() => {
+            answer.outcome = Outcome::Unchanged;
+            answer.queue = mutation.queue;
+            answer.message = mutation.note;
+            answer.body = review::allowed(review.uid);
+        }
+        Ok(Some(mutation)) => {
+            answer.outcome = Outcome::Patched;
+            answer.operations = mutation.operations.len();
+            answer.body = review::patched(review.uid, mutation.operations, &mutation.applied, &snapshot.digest);
+            answer.queue = mutation.queue;
+            answer.message = mutation.note;
+        }
+        Err(rejection) => {
+            answer.outcome = Outcome::Denied;
+            answer.reason = Some(rejection.reason.name());
+            answer.body =
+                review::denied(review.uid, rejection.reason.code(), rejection.reason.name(), &rejection.message);
+            answer.message = Some(rejection.message);
+        }
+    }
+    answer
+}
+
+/// The answer to what is no review: a 4xx with one sentence.
+pub fn malformed(status: u16, message: String) -> Answer {
+    Answer {
+        status,
+        body: message.clone().into_bytes(),
+        outcome: Outcome::Malformed,
+        reason: Some("Malformed"),
+        message: Some(message),
+        queue: None,
+        uid: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        operations: 0,
+        modules: Vec::new(),
+    }
+}
+
+/// A denial made outside of [`answer`]: no room, no time.
+pub fn refuse(body: &[u8], rejection: Rejection) -> Answer {
+    let arena = Bump::new();
+    match Review::parse(body, &arena) {
+        Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),
+        Err(message) => malformed(400, message),
+    }
+}

@@ -1,0 +1,266 @@
+//! The modules' part: what each is asked, and what is taken of its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bumpalo::Bump;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{NO_PRIMARY, Reason, Rejection, Stop, Work};
+use crate::config::when::{Facts, Scope};
+use crate::guards;
+use crate::json::{Json, Shape};
+use crate::layers::{self, Plan};
+use crate::merge::{Rule, Trouble};
+use crate::patch::diff;
+use crate::redact::Redactor;
+use crate::render::{Call, Fault, Log, Outcome as Returned};
+use crate::schema::{self, POD, Type};
+use crate::snapshot::{Module, OnError, Source};
+use crate::task::{Pod, Task};
+use crate::template;
+
+/// One module's part in a request.
+#[derive(Debug)]
+pub struct ModuleRun {
+    /// the module's key in the configuration
+    pub name: String,
+    /// wall clock
+    pub elapsed: Duration,
+    /// why it failed, if it did
+    pub fault: Option<String>,
+    /// what it logged, redacted
+    pub logs: Vec<Log>,
+}
+
+/// The same for what a module returns, each of which is laid by itself.
+const LARGEST_RETURNED: usize = 1024;
+
+impl<'a> Work<'_, 'a> {
+    pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        if self.plan.modules.is_empty() {
+            return Ok(());
+        }
+        let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue);
+        let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue);
+        let known = Known { task_config, providers };
+        let (task, plan, pod) = (self.task, self.plan, self.pod);
+        let mut scope = None;
+        for module in &self.plan.modules {
+            if let Some(when) = &module.when {
+                let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, &known));
+                scope.set_params(&module.params);
+                match (when.holds(scope), module.on_error) {
+                    (Ok(true), _) => {}
+                    (Ok(false), _) | (Err(_), OnError::Ignore) => continue,
+                    (Err(why), OnError::Fail) => return Err(failed(module, &format!("condition: {why}")).into()),
+                }
+            }
+            self.run_module(module, &known, runs)?;
+        }
+        Ok(())
+    }
+
+    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        let view = template::view(self.steps.last(), self.task, self.arena);
+        let template = serde_json::to_string(&view).unwrap_or_default();
+        let request = self.request(module, known);
+        let call = Call {
+            request: &request,
+            template: &template,
+            task_config: &known.task_config,
+            budget: module.budget,
+            pace: self.pace,
+        };
+        let rendered = module.code.render(&call);
+        if matches!(rendered.result, Err(Fault::Slow)) {
+            return Err(Stop::Slow(module.name.clone()));
+        }
+        let before = self.steps.last();
+        let laid = match rendered.result {
+            Err(fault) => Err(fault_of(module, &fault)),
+            Ok(returned) => self.take(module, view, returned),
+        };
+        // Gathering what must not be said costs more than most modules: only where there is something to say.
+        let redactor = if laid.is_err() || !rendered.logs.is_empty() {
+            Redactor::new(&[self.pod.object, before], &[&known.task_config, &known.providers], self.arena)
+        } else {
+            Redactor::default()
+        };
+        let laid = laid.map_err(|rejection| redacted(&rejection, module, &redactor));
+        runs.push(ModuleRun {
+            name: module.name.clone(),
+            elapsed: rendered.elapsed,
+            fault: laid.as_ref().err().map(|rejection| rejection.message.clone()),
+            logs: rendered.logs.iter().map(|log| redactor.log(log)).collect(),
+        });
+        match (laid, module.on_error) {
+            (Err(rejection), OnError::Fail) => Err(Stop::Rejected(rejection)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what a module returned: JSON, of the schema, without what it must not hold.
+    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Rejection> {
+        let (text, whole) = match returned {
+            Returned::Unchanged => return Ok(()),
+            Returned::Template(text) => (text, true),
+            Returned::Fragment(text) => (text, false),
+        };
+        let what = if whole { "template" } else { "fragment" };
+        let text = self.arena.alloc_str(&text);
+        let (value, largest) = Json::parse_measured(text, &Shape::All, self.arena)
+            .ok()
+            .filter(|(value, _)| matches!(value, Json::Object(_)))
+            .ok_or_else(|| failed(module, &format!("returned a {what} that is not a JSON object")))?;
+        if largest > LARGEST_RETURNED.max(self.review.largest) {
+            return Err(failed(module, &format!("returned a {what} with a list or map of {largest} elements")));
+        }
+        if let Some(name) = template::repeated_name(value) {
+            return Err(failed(
+                module,
+                &format!("returned a {what} in which the name {name:?} stands twice in one object"),
+            ));
+        }
+        let fragment = if whole { template::changes(view, value, self.arena) } else { value };
+        schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
+            failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
+        })?;
+        if template::holds_opaque(fragment) {
+            return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
+        }
+        if let Some(path) = guards::beyond_a_module(fragment) {
+            return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
+        }
+        let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove, alias: !whole };
+        let source = Source::Module(module.name.clone());
+        let before = (self.steps.last(), self.steps.steps.len(), self.fragments.len(), self.applied.len());
+        self.lay(&source, fragment, rule).map_err(|trouble| match trouble {
+            Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
+            Trouble::Directive(path) => failed(module, &format!("returned a directive that does not exist: {path}")),
+            Trouble::NoPrimary => failed(module, NO_PRIMARY),
+        })?;
+        // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
+        let step = diff(before.0, self.steps.last(), self.arena);
+        if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
+            self.steps.steps.truncate(before.1);
+            self.fragments.truncate(before.2);
+            self.applied.truncate(before.3);
+            return Err(rejection);
+        }
+        if let Some(applied) = self.applied.last_mut() {
+            *applied = format!("module/{}@{}", module.name, &module.digest[..module.digest.len().min(12)]);
+        }
+        Ok(())
+    }
+
+    /// The hook's arguments but the template and `task_config` (design section 5).
+    fn request(&self, module: &Module, known: &Known) -> String {
+        let primary =
+            self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));
+        let worker_id = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
+        let request = Request {
+            queue: self.task.queue_id,
+            queue_name: self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
+            task_data: TaskData { id: self.task.id.as_deref(), user: self.task.user },
+            providers_info: &known.providers,
+            worker: Worker { id: worker_id, namespace: self.pod.namespace, kind: "Pod" },
+            params: &module.params,
+            environment: self.plan.environment,
+            namespace: self.pod.namespace,
+            primary_container: self.task.primary,
+            dry_run: self.review.dry_run,
+        };
+        serde_json::to_string(&request).unwrap_or_default()
+    }
+}
+
+/// What conditions are asked about.
+fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k Known) -> Scope<'k> {
+    let labels = pod.object.at(&["metadata", "labels"]);
+    let labels = labels.iter().flat_map(Json::members);
+    Scope::new(Facts {
+        task_config: &known.task_config,
+        providers_info: &known.providers,
+        labels: labels.filter_map(|(key, value)| Some((*key, value.as_str()?))).collect(),
+        queue: task.queue_id.unwrap_or_default(),
+        queue_name: plan.queue.map_or(task.queue_name, |queue| Some(queue.name.as_str())).unwrap_or_default(),
+        environment: plan.environment.unwrap_or_default(),
+        namespace: pod.namespace,
+        user: task.user.unwrap_or_default(),
+        task_id: task.id.as_deref().unwrap_or_default(),
+        task_name: "",
+        system: &task.system.name,
+    })
+}
+
+/// What a hook is given beside the template.
+#[derive(Serialize)]
+struct Request<'r> {
+    queue: Option<&'r str>,
+    queue_name: Option<&'r str>,
+    task_data: TaskData<'r>,
+    providers_info: &'r Value,
+    worker: Worker<'r>,
+    params: &'r Value,
+    environment: Option<&'r str>,
+    namespace: &'r str,
+    primary_container: Option<&'r str>,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct TaskData<'r> {
+    id: Option<&'r str>,
+    user: Option<&'r str>,
+}
+
+#[derive(Serialize)]
+struct Worker<'r> {
+    #[serde(rename = "worker_id")]
+    id: Option<&'r str>,
+    namespace: &'r str,
+    kind: &'static str,
+}
+
+/// What the configuration knows of a pod's user, queue and namespace.
+struct Known {
+    task_config: Arc<Value>,
+    providers: Arc<Value>,
+}
+
+/// Not cut here: what is cut off within a secret would no longer be found.
+fn failed(module: &Module, what: &str) -> Rejection {
+    Rejection { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
+}
+
+/// What is said of a module may quote what it returned.
+fn redacted(rejection: &Rejection, module: &Module, redactor: &Redactor<'_>) -> Rejection {
+    let ours = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
+    let ours = ours.iter().find(|ours| rejection.message.starts_with(*ours)).map_or("", String::as_str);
+    let message = format!("{ours}{}", redactor.text(&rejection.message[ours.len()..]));
+    Rejection { message, reason: rejection.reason }
+}
+
+fn fault_of(module: &Module, fault: &Fault) -> Rejection {
+    let reason = match fault {
+        Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
+        _ => Reason::ModuleFailed,
+    };
+    Rejection { reason, message: format!("module {} {fault}", module.name) }
+}
+
+/// A fragment's `$patch` members are ours, not the pod's.
+fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
+    match fragment {
+        Json::Array(items) => Json::array(
+            items.iter().filter(|item| item.get("$patch").is_none()).map(|item| without_directives(*item, arena)),
+            arena,
+        ),
+        Json::Object(members) => {
+            Json::object(members.iter().map(|(key, value)| (*key, without_directives(*value, arena))), arena)
+        }
+        other => other,
+    }
+}
