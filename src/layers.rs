@@ -74,9 +74,7 @@ fn sound<T>(unit: &Unit<T>) -> Result<&T, Rejection> {
 }
 
 fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<&'s Queue>, Rejection> {
-    let by_id = task.queue_id.and_then(|id| snapshot.queues.by_id.get(id));
-    let by_name = || task.queue_name.and_then(|name| snapshot.queues.by_name.get(&canonical_queue_name(name)));
-    let Some(unit) = by_id.or_else(by_name) else {
+    let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
         return Ok(None);
     };
     let queue = sound(unit)?;

@@ -1,6 +1,7 @@
 //! podgraft: a Kubernetes mutating admission webhook for ML task pods.
 
 // core: pure, synchronous
+pub mod account;
 pub mod config;
 pub mod guards;
 pub mod json;

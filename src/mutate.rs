@@ -19,7 +19,7 @@ use crate::patch::{self, Operation, diff};
 use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::{Review, cut};
-use crate::snapshot::{Conflict, Layer, Snapshot, Source};
+use crate::snapshot::{Conflict, Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
 
@@ -49,6 +49,46 @@ pub struct Mutation<'a> {
     pub queue: Option<String>,
     /// that the pod names a queue which nobody configured, for whoever looks for what it did not get
     pub note: Option<String>,
+    /// what was laid, in order: who gave it and the fragment, placeholders filled
+    pub laid: Vec<(By<'a>, Json<'a>)>,
+    /// the modules that did not run: their condition did not hold, or (the text) could not be evaluated
+    pub idle: Vec<(&'a Module, Option<String>)>,
+    /// the primary container's name
+    pub primary: Option<&'a str>,
+}
+
+impl<'a> Mutation<'a> {
+    /// That of a pod which is left alone.
+    pub fn untouched(pod: Json<'a>) -> Self {
+        Self {
+            operations: &[],
+            steps: Steps { submitted: pod, steps: Vec::new() },
+            applied: String::new(),
+            queue: None,
+            note: None,
+            laid: Vec::new(),
+            idle: Vec::new(),
+            primary: None,
+        }
+    }
+}
+
+/// Who gave a fragment.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    /// a layer of the configuration
+    Layer(&'a Layer),
+    /// a module's call
+    Module(&'a Module),
+}
+
+impl By<'_> {
+    fn source(self) -> Source {
+        match self {
+            By::Layer(layer) => layer.source.clone(),
+            By::Module(module) => Source::Module(module.name.clone()),
+        }
+    }
 }
 
 /// Why there is no mutation.
@@ -103,7 +143,8 @@ pub fn mutate<'a>(
         owners: &owners,
         merger: Merger::new(pod.object, &owners, task.primary, arena),
         steps: Steps { submitted: pod.object, steps: Vec::new() },
-        fragments: Vec::new(),
+        laid: Vec::new(),
+        idle: Vec::new(),
         applied: Vec::new(),
     };
     work.lay_layers()?;
@@ -134,7 +175,8 @@ struct Work<'w, 'a> {
     owners: &'w Owners<'a>,
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
-    fragments: Vec<Json<'a>>,
+    laid: Vec<(By<'a>, Json<'a>)>,
+    idle: Vec<(&'a Module, Option<String>)>,
     applied: Vec<String>,
 }
 
@@ -148,16 +190,17 @@ impl<'a> Work<'_, 'a> {
                 alias: true,
             };
             let fragment = Json::lift(&layer.fragment, self.arena);
-            self.lay(&layer.source, fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
+            self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
         }
         Ok(())
     }
 
-    fn lay(&mut self, source: &Source, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
+    fn lay(&mut self, by: By<'a>, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
         let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
-        self.steps.push(source.clone(), pod);
-        self.fragments.push(fragment);
+        let source = by.source();
         let name = source.to_string();
+        self.steps.push(source, pod);
+        self.laid.push((by, fragment));
         if self.applied.last() != Some(&name) {
             self.applied.push(name);
         }
@@ -166,7 +209,7 @@ impl<'a> Work<'_, 'a> {
 
     fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
         let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.fragments, self.task.primary, self.owners, self.arena);
+            normalize(self.pod.object, self.steps.last(), &self.laid, self.task.primary, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
         let applied = self.applied.join(", ");
@@ -180,7 +223,16 @@ impl<'a> Work<'_, 'a> {
         let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let note =
             note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
-        Ok(Mutation { operations, steps: self.steps, applied, queue, note })
+        Ok(Mutation {
+            operations,
+            steps: self.steps,
+            applied,
+            queue,
+            note,
+            laid: self.laid,
+            idle: self.idle,
+            primary: self.task.primary,
+        })
     }
 
     /// Everything that must hold before a patch may leave.

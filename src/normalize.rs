@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
+use crate::mutate::By;
 use crate::owners::Owners;
 use crate::patch::{Step, readable};
 use crate::snapshot::PRIMARY;
@@ -11,7 +12,7 @@ use crate::snapshot::PRIMARY;
 pub fn normalize<'a>(
     original: Json<'a>,
     pod: Json<'a>,
-    fragments: &[Json<'a>],
+    fragments: &[(By<'a>, Json<'a>)],
     primary: Option<&str>,
     owners: &Owners<'a>,
     arena: &'a Bump,
@@ -72,13 +73,13 @@ fn stale_requests<'a>(
 
 /// Whether a layer wrote this request itself; then it stays whatever it equals.
 fn asks_for_request(
-    fragments: &[Json<'_>],
+    fragments: &[(By<'_>, Json<'_>)],
     list: &str,
     name: Option<Json<'_>>,
     primary: Option<&str>,
     resource: &str,
 ) -> bool {
-    fragments.iter().any(|fragment| {
+    fragments.iter().any(|(_, fragment)| {
         let entries = fragment.at(&["spec", list]).unwrap_or(Json::Array(&[]));
         entries.items().iter().any(|entry| {
             let entry_name = entry.get("name").and_then(|name| name.as_str());

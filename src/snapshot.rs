@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::config::when::When;
 use crate::render::Render;
+use crate::task::canonical_queue_name;
 
 /// Everything that a request may ask of the configuration.
 #[derive(Debug, Default)]
@@ -173,6 +174,14 @@ pub struct Queues {
     pub by_id: BTreeMap<String, Unit<Queue>>,
     /// by the canonical name (see [`crate::task::canonical_queue_name`])
     pub by_name: BTreeMap<String, Unit<Queue>>,
+}
+
+impl Queues {
+    /// The queue with this id, else the one whose name makes this label.
+    pub fn find(&self, id: Option<&str>, name: Option<&str>) -> Option<&Unit<Queue>> {
+        let by_name = || self.by_name.get(&canonical_queue_name(name?));
+        id.and_then(|id| self.by_id.get(id)).or_else(by_name)
+    }
 }
 
 /// One instance of a task system.

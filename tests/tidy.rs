@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The core: pure and synchronous. Everything else under `src/` is shell.
 const CORE: &[&str] = &[
+    "account",
+    "account.rs",
     "config",
     "config.rs",
     "guards.rs",

@@ -19,7 +19,6 @@ use crate::json::Json;
 use crate::mutate::{self, Mutation, Stop};
 use crate::offline;
 use crate::offline::Sender;
-use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::Review;
 use crate::snapshot::Snapshot;
@@ -153,6 +152,5 @@ fn print(output: Output, mutation: &Mutation<'_>, arena: &Bump) -> anyhow::Resul
 }
 
 fn print_untouched(output: Output, pod: Json<'_>, arena: &Bump) -> anyhow::Result<()> {
-    let steps = Steps { submitted: pod, steps: Vec::new() };
-    print(output, &Mutation { operations: &[], steps, applied: String::new(), queue: None, note: None }, arena)
+    print(output, &Mutation::untouched(pod), arena)
 }

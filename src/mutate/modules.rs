@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{NO_PRIMARY, Reason, Rejection, Stop, Work};
+use super::{By, NO_PRIMARY, Reason, Rejection, Stop, Work};
 use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
@@ -17,7 +17,7 @@ use crate::patch::diff;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned};
 use crate::schema::{self, POD, Type};
-use crate::snapshot::{Module, OnError, Source};
+use crate::snapshot::{Module, OnError};
 use crate::task::{Pod, Task};
 use crate::template;
 
@@ -53,7 +53,14 @@ impl<'a> Work<'_, 'a> {
                 scope.set_params(&module.params);
                 match (when.holds(scope), module.on_error) {
                     (Ok(true), _) => {}
-                    (Ok(false), _) | (Err(_), OnError::Ignore) => continue,
+                    (Ok(false), _) => {
+                        self.idle.push((module, None));
+                        continue;
+                    }
+                    (Err(why), OnError::Ignore) => {
+                        self.idle.push((module, Some(why)));
+                        continue;
+                    }
                     (Err(why), OnError::Fail) => return Err(failed(module, &format!("condition: {why}")).into()),
                 }
             }
@@ -134,9 +141,8 @@ impl<'a> Work<'_, 'a> {
             return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
         }
         let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove, alias: !whole };
-        let source = Source::Module(module.name.clone());
-        let before = (self.steps.last(), self.steps.steps.len(), self.fragments.len(), self.applied.len());
-        self.lay(&source, fragment, rule).map_err(|trouble| match trouble {
+        let before = (self.steps.last(), self.steps.steps.len(), self.laid.len(), self.applied.len());
+        self.lay(By::Module(module), fragment, rule).map_err(|trouble| match trouble {
             Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
             Trouble::Directive(path) => failed(module, &format!("returned a directive that does not exist: {path}")),
             Trouble::NoPrimary => failed(module, NO_PRIMARY),
@@ -145,7 +151,7 @@ impl<'a> Work<'_, 'a> {
         let step = diff(before.0, self.steps.last(), self.arena);
         if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
             self.steps.steps.truncate(before.1);
-            self.fragments.truncate(before.2);
+            self.laid.truncate(before.2);
             self.applied.truncate(before.3);
             return Err(rejection);
         }

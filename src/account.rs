@@ -1,0 +1,272 @@
+//! Why a pod is what it became: what was configured and did not reach it, and what reached it and lost.
+//!
+//! Nothing of this is kept while pods are admitted: it is worked out again for one pod, for `podgraft explain`.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+use serde_json::Value;
+
+use crate::json::Json;
+use crate::layers::Plan;
+use crate::mutate::{By, ModuleRun, Mutation, Stop, mutate};
+use crate::patch::{Step, key_text, readable};
+use crate::render::Pace;
+use crate::review::Review;
+use crate::schema::{List, POD, Type, nearest};
+use crate::snapshot::{Match, Module, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
+use crate::task::{ENVIRONMENT, Pod, Task};
+
+/// One pod's admission, with the reasons for what it did not get.
+#[derive(Debug)]
+pub struct Account<'a> {
+    /// what [`mutate`] said: `Ok(None)` is a pod that is left alone, for the reason in `alone`
+    pub result: Result<Option<Mutation<'a>>, Stop>,
+    /// the modules that ran
+    pub runs: Vec<ModuleRun>,
+    /// why the pod is left alone, if it is
+    pub alone: Option<String>,
+    /// what the configuration has and the pod did not get at all, in the order of the configuration
+    pub passed: Vec<Passed>,
+    /// what a layer or module asked for and something else is there, in the order in which they were laid
+    pub lost: Vec<Lost>,
+}
+
+/// A unit or module that did not apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// which
+    pub source: Source,
+    /// why, to be read after its name: `is for the namespaces ml-prod, not for dev`
+    pub why: String,
+}
+
+/// A value that was asked for and is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// as `spec.containers[main].env[HOME]`
+    pub path: String,
+    /// who asked for it
+    pub source: Source,
+    /// a layer's file and line; a module has none
+    pub at: Option<(Arc<str>, u32)>,
+    /// whose value is there instead: none is the pod's own
+    pub to: Option<Source>,
+}
+
+/// Takes a review through everything and says what was left out on the way.
+pub fn account<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Account<'a> {
+    let mut runs = Vec::new();
+    let result = mutate(review, snapshot, pace, &mut runs, arena);
+    let pod = Pod { object: review.object, namespace: review.namespace };
+    let mut passed = Vec::new();
+    let mut alone = None;
+    match Task::from_pod(review, snapshot) {
+        Ok(Some(task)) => {
+            passed = passed_over(&task, &pod, snapshot);
+            if matches!(result, Ok(None)) {
+                alone = Some(left_alone(review, &task, snapshot));
+            }
+        }
+        Ok(None) => alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
+        Err(_) => {}
+    }
+    let mut lost = Vec::new();
+    if let Ok(Some(mutation)) = &result {
+        passed.extend(mutation.idle.iter().map(|(module, why)| idle(module, why.as_deref())));
+        lost = lost_in(mutation, arena);
+    }
+    Account { result, runs, alone, passed, lost }
+}
+
+fn left_alone(review: &Review<'_>, task: &Task<'_, '_>, snapshot: &Snapshot) -> String {
+    let named = task.queue_name.or(task.queue_id);
+    if !snapshot.namespace.is_empty() && review.namespace == snapshot.namespace {
+        return "it is in podgraft's own namespace".to_owned();
+    }
+    match (snapshot.unknown_queue, named) {
+        (UnknownQueue::Ignore, Some(name)) => format!("its queue '{name}' is not configured (unknownQueue: Ignore)"),
+        _ => "only the creation of pods is looked at, and no mirror pods".to_owned(),
+    }
+}
+
+fn idle(module: &Module, why: Option<&str>) -> Passed {
+    let why = why
+        .map_or("its condition is false".to_owned(), |why| format!("its condition fails and onError is Ignore: {why}"));
+    Passed { source: Source::Module(module.name.clone()), why }
+}
+
+/// The units that do not apply to a pod, and parts of the base that its queue replaces.
+pub fn passed_over(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<Passed> {
+    let mut passed = Vec::new();
+    let plan = Plan::of(task, pod, snapshot).ok().flatten();
+    let queue = plan.as_ref().and_then(|plan| plan.queue);
+    if let Some(why) = queue.and_then(|queue| replaced(queue, snapshot)) {
+        passed.push(Passed { source: Source::Base, why });
+    }
+    for unit in &snapshot.environments {
+        let why = match &unit.good {
+            None => unit.error.clone().map(|error| format!("has no valid configuration: {error}")),
+            Some(environment) if environment.matches.is_empty() => {
+                (task.environment != Some(&environment.name)).then(|| {
+                    format!("has no match, so it is for pods with the label {ENVIRONMENT}={} only", environment.name)
+                })
+            }
+            Some(environment) => mismatch(&environment.matches, pod),
+        };
+        passed.extend(why.map(|why| Passed { source: unit.source.clone(), why }));
+    }
+    if queue.is_none() {
+        passed.extend(no_queue(task, pod, snapshot));
+    }
+    passed
+}
+
+/// Why the queue that the pod names gives it nothing.
+fn no_queue(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Option<Passed> {
+    let name = task.queue_name.or(task.queue_id)?;
+    let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
+        let names = snapshot.queues.by_name.keys().map(String::as_str);
+        let hint = nearest(name, names).map_or_else(String::new, |near| format!("; the nearest is '{near}'"));
+        return Some(Passed { source: Source::Queue(name.to_owned()), why: format!("is not configured{hint}") });
+    };
+    let why = match unit.good.as_deref() {
+        None => format!("has no valid configuration: {}", unit.error.as_deref().unwrap_or("it has never been sound")),
+        Some(Queue { system: Some(system), .. }) if *system != task.system.name => {
+            format!("is for the system {system}, and the pod is of {}", task.system.name)
+        }
+        Some(Queue { id: Some(id), .. }) if task.queue_id.is_some_and(|own| own != id) => {
+            format!("has the id {id}, and the pod says another: two queues' names make the same label")
+        }
+        Some(queue) => mismatch(&queue.matches, pod)?,
+    };
+    Some(Passed { source: unit.source.clone(), why })
+}
+
+/// The first condition that does not hold.
+fn mismatch(matches: &Match, pod: &Pod<'_>) -> Option<String> {
+    if !matches.namespaces.is_empty() && !matches.namespaces.iter().any(|namespace| namespace == pod.namespace) {
+        return Some(format!("is for the namespaces {}, not for {}", matches.namespaces.join(", "), pod.namespace));
+    }
+    let missing = matches.pod_labels.iter().find(|(key, value)| pod.label(key) != Some(value));
+    missing.map(|(key, value)| format!("is for pods with the label {key}={value}"))
+}
+
+/// Which keys of the base a queue's own replace.
+fn replaced(queue: &Queue, snapshot: &Snapshot) -> Option<String> {
+    let base = snapshot.base.as_ref()?.good.as_ref()?.layers.first()?;
+    let left = queue.base.as_ref().map_or(&Value::Null, |layer| &layer.fragment);
+    let mut keys = Vec::new();
+    for part in ["/metadata", "/spec", "/spec/containers/0"] {
+        let all = base.fragment.pointer(part).and_then(Value::as_object).into_iter().flatten();
+        keys.extend(all.map(|(key, _)| key.as_str()).filter(|key| {
+            let is_container = matches!(*key, "containers" | "name");
+            !is_container && left.pointer(part).is_none_or(|left| left.get(key).is_none())
+        }));
+    }
+    (!keys.is_empty()).then(|| format!("gives no {}: queue/{} replaces them", keys.join(", "), queue.name))
+}
+
+/// What fragments asked for and the finished pod does not have.
+pub fn lost_in<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Lost> {
+    let mut lost = Vec::new();
+    for (by, fragment) in &mutation.laid {
+        let mut search = Search { mutation, arena, path: Vec::new(), lost: Vec::new() };
+        search.object(*fragment, Some(mutation.steps.last()), Some(mutation.steps.submitted), Type::Object(&POD));
+        lost.extend(search.lost.into_iter().map(|(path, to)| match by {
+            By::Layer(layer) => {
+                let at = Some((Arc::clone(&layer.file), layer.line));
+                Lost { path, source: layer.source.clone(), at, to }
+            }
+            By::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to },
+        }));
+    }
+    lost
+}
+
+/// A walk through one fragment beside the pod before and after.
+struct Search<'s, 'a> {
+    mutation: &'s Mutation<'a>,
+    arena: &'a Bump,
+    path: Vec<Step<'a>>,
+    lost: Vec<(String, Option<Source>)>,
+}
+
+impl<'a> Search<'_, 'a> {
+    fn object(&mut self, wanted: Json<'a>, has: Option<Json<'a>>, was: Option<Json<'a>>, kind: Type) {
+        for (key, wanted) in wanted.members() {
+            let member = |value: Option<Json<'a>>| value.and_then(|value| value.get(key));
+            self.path.push(Step::Member(key));
+            self.value(key, *wanted, member(has), member(was), kind);
+            self.path.pop();
+        }
+    }
+
+    fn value(&mut self, key: &str, wanted: Json<'a>, has: Option<Json<'a>>, was: Option<Json<'a>>, parent: Type) {
+        let (kind, list) = match parent {
+            Type::Object(object) => object.field(key).map_or((Type::Any, List::Atomic), |f| (f.kind, f.list)),
+            Type::Map(element) => (*element, List::Atomic),
+            _ => (Type::Any, List::Atomic),
+        };
+        match (wanted, kind, list) {
+            // What removes is no value, and required terms are in each of the pod's own.
+            (Json::Null, ..) | (_, _, List::AndTerms) => {}
+            (Json::Object(_), Type::Object(_) | Type::Map(_), _) => self.object(wanted, has, was, kind),
+            (Json::Array(items), Type::List(element), List::Keyed(_) | List::KeyedWhole(_)) => {
+                for item in items.iter().filter(|item| item.get("$patch").is_none()) {
+                    self.element(key, *item, has, was, (list, *element));
+                }
+            }
+            (Json::Array(items), _, List::Set | List::Concat) => {
+                let present = has.map_or(&[][..], |has| has.items());
+                if items.iter().any(|item| item.get("$patch").is_none() && !present.contains(item)) {
+                    self.lose(has, was);
+                }
+            }
+            _ if has != Some(wanted) => self.lose(has, was),
+            _ => {}
+        }
+    }
+
+    fn element(
+        &mut self,
+        list_name: &str,
+        wanted: Json<'a>,
+        has: Option<Json<'a>>,
+        was: Option<Json<'a>>,
+        (list, element): (List, Type),
+    ) {
+        let Some(key) = key_text(&wanted, list, self.arena) else { return };
+        let key = match self.mutation.primary {
+            Some(primary) if key == PRIMARY && list_name == "containers" => primary,
+            _ => key,
+        };
+        let arena = self.arena;
+        let find = |list_of: Option<Json<'a>>| {
+            let items = list_of.map_or(&[][..], |list_of| list_of.items());
+            items.iter().rev().find(|item| key_text(item, list, arena) == Some(key)).copied()
+        };
+        let (has, was) = (find(has), find(was));
+        self.path.push(Step::Element(0, Some(key)));
+        if matches!(list, List::KeyedWhole(_)) {
+            if has != Some(wanted) {
+                self.lose(has, was);
+            }
+        } else {
+            let named = list.keys().iter();
+            let rest = named.fold(wanted, |rest, name| rest.without(name, arena));
+            self.object(rest, has, was, element);
+        }
+        self.path.pop();
+    }
+
+    fn lose(&mut self, has: Option<Json<'a>>, was: Option<Json<'a>>) {
+        let path = readable(&self.path);
+        let own = has.is_some() && has == was;
+        let to = if own { None } else { self.mutation.steps.culprit(&path, self.arena) };
+        self.lost.push((path, to));
+    }
+}
+
+#[cfg(test)]
+mod tests;
