@@ -34,6 +34,7 @@ pub use node::Position;
 pub use read::{File, Input};
 pub(crate) use read::{is_wasm, is_yaml};
 pub use report::Problem;
+pub(crate) use yaml::parse_all;
 
 #[cfg(test)]
 mod tests;

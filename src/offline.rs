@@ -1,9 +1,19 @@
-//! The review that the API server would send for a manifest: what `render` and the case folders answer.
+//! The review that the API server would send for a manifest, and what comes of it: what `render`, `check`, `test`
+//! and `explain` look at. The answer itself is [`mutate`]'s, as in the webhook.
+
+mod job;
+
+use std::time::Duration;
 
 use bumpalo::Bump;
 use serde_json::{Value, json};
 
+use crate::config::{Position, Problem, parse_all};
 use crate::json::Json;
+use crate::mutate::{ModuleRun, Mutation, Rejection, Stop, mutate};
+use crate::provenance::Touch;
+use crate::render::Pace;
+use crate::review::Review;
 use crate::snapshot::Snapshot;
 use crate::task::{self, Pod};
 
@@ -12,15 +22,54 @@ use crate::task::{self, Pod};
 pub struct Sender<'s> {
     /// the namespace; the manifest's own, else `default`, if absent
     pub namespace: Option<&'s str>,
-    /// the user; a submitter of the pod's task system if absent
+    /// the user; if absent a submitter of the pod's task system, and for a Job's pod the Job controller
     pub user: Option<&'s str>,
 }
 
-/// The review of what a file holds: an AdmissionReview as it is (but for what the sender says), or one made
-/// around a pod.
+/// One object of a file.
+#[derive(Debug)]
+pub struct Document {
+    /// where it begins, from 1
+    pub line: u32,
+    /// the object
+    pub object: Value,
+}
+
+/// The objects of a JSON text or of the documents of a YAML text; a `List` gives its items.
 ///
 /// # Errors
-/// The file holds something else.
+/// What is wrong with the text and where; it does not quote it.
+pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
+    if let Ok(object) = serde_json::from_str(text) {
+        return Ok(items(Document { line: 1, object }));
+    }
+    let nodes = parse_all(text).map_err(|error| problem(file, error.at, error.message))?;
+    let documents = nodes.iter().map(|node| Document { line: node.at.line, object: node.to_json() });
+    Ok(documents.flat_map(items).collect())
+}
+
+fn problem(file: &str, at: Position, message: String) -> Problem {
+    Problem { file: file.into(), line: at.line, column: at.column, path: String::new(), message }
+}
+
+fn items(Document { line, mut object }: Document) -> Vec<Document> {
+    if !matches!(object["kind"].as_str(), Some("List" | "PodList" | "JobList")) {
+        return vec![Document { line, object }];
+    }
+    match object["items"].take() {
+        Value::Array(items) => items.into_iter().map(|object| Document { line, object }).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What can be rendered, for an error.
+pub const EXPECTED: &str = "a Pod, a Job or an AdmissionReview is expected";
+
+/// The review of an object: an AdmissionReview as it is (but for what the sender says), or one made around a pod or
+/// the first pod of a Job.
+///
+/// # Errors
+/// The object is something else.
 pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<Value, String> {
     match given["kind"].as_str() {
         Some("AdmissionReview") => {
@@ -37,8 +86,12 @@ pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<V
             Ok(review)
         }
         Some("Pod") => Ok(around(&without_nulls(given), sender, snapshot)),
-        Some(other) => Err(format!("it is a {other}; a Pod or an AdmissionReview is expected")),
-        None => Err("it has no kind; a Pod or an AdmissionReview is expected".to_owned()),
+        Some("Job") => {
+            let user = sender.user.or(Some(job::CONTROLLER));
+            Ok(around(&job::pod(&without_nulls(given))?, Sender { user, ..sender }, snapshot))
+        }
+        Some(other) => Err(format!("it is a {other}; {EXPECTED}")),
+        None => Err(format!("it has no kind; {EXPECTED}")),
     }
 }
 
@@ -74,5 +127,137 @@ fn without_nulls(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
         other => other,
+    }
+}
+
+// === answers ===
+
+/// Nobody waits behind an offline render: modules may take all of their budget.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came of a review.
+pub struct Answered<'a> {
+    /// the review
+    pub review: Review<'a>,
+    /// the modules that ran
+    pub runs: Vec<ModuleRun>,
+    /// as [`mutate`] gives it
+    pub result: Result<Option<Mutation<'a>>, Rejection>,
+}
+
+impl<'a> Answered<'a> {
+    /// The pod that comes back; as it was sent, where it is left alone or refused.
+    pub fn pod(&self) -> Json<'a> {
+        match &self.result {
+            Ok(Some(mutation)) => mutation.steps.last(),
+            _ => self.review.object,
+        }
+    }
+}
+
+/// Answers the bytes of a review.
+///
+/// # Errors
+/// They are no review.
+pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<Answered<'a>, String> {
+    let review = Review::parse(body, arena)?;
+    let mut runs = Vec::new();
+    let result = match mutate(&review, snapshot, Pace::Patient(&|| PATIENCE), &mut runs, arena) {
+        Ok(mutation) => Ok(mutation),
+        Err(Stop::Rejected(rejection)) => Err(rejection),
+        Err(Stop::Slow(module)) => return Err(format!("module {module} did not run")),
+    };
+    Ok(Answered { review, runs, result })
+}
+
+/// What came of a review, once and twice; nothing in it is borrowed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// the pod that comes back, made by applying the patch; or the refusal
+    pub result: Result<Value, Rejection>,
+    /// who did what
+    pub touches: Vec<Touch>,
+    /// what is done to the result when it is sent again: nothing, where all is well
+    pub again: Result<Vec<Touch>, Rejection>,
+    /// whether the pod is a task's
+    pub ours: bool,
+    /// what is worth knowing of a pod that went through
+    pub note: Option<String>,
+}
+
+/// Answers a review, and the same review with what came out in place of its pod.
+///
+/// # Errors
+/// It is no review.
+pub fn outcome(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
+    let first = once(review, snapshot)?;
+    let again = match &first.result {
+        Ok(pod) if first.ours => {
+            let mut second = review.clone();
+            second["request"]["object"] = pod.clone();
+            let second = once(&second, snapshot)?;
+            second.result.map(|again| if again == *pod { Vec::new() } else { second.touches })
+        }
+        _ => Ok(Vec::new()),
+    };
+    Ok(Outcome { again, ..first })
+}
+
+fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
+    let arena = Bump::new();
+    let body = review.to_string();
+    let answered = answer(body.as_bytes(), snapshot, &arena)?;
+    let mut outcome = Outcome {
+        result: Ok(review["request"]["object"].clone()),
+        touches: Vec::new(),
+        again: Ok(Vec::new()),
+        ours: !matches!(answered.result, Ok(None)),
+        note: None,
+    };
+    match answered.result {
+        Ok(Some(mutation)) => {
+            if let Ok(pod) = &mut outcome.result {
+                apply(pod, &mutation)?;
+            }
+            outcome.touches = mutation.steps.touches(&arena);
+            outcome.note = mutation.note;
+        }
+        Ok(None) => {}
+        Err(rejection) => outcome.result = Err(rejection),
+    }
+    Ok(outcome)
+}
+
+/// As the API server does it: by the patch, and not by the tree that the patch was made from.
+fn apply(pod: &mut Value, mutation: &Mutation<'_>) -> Result<(), String> {
+    let operations = serde_json::to_value(mutation.operations).map_err(|error| error.to_string())?;
+    let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|error| error.to_string())?;
+    json_patch::patch(pod, &patch).map_err(|error| format!("the patch does not apply: {error}; please report this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_several_documents_and_lists() {
+        let text = "---\n# nothing\n---\nkind: Pod\n---\nkind: List\nitems: [{kind: Job}, {kind: Service}]\n";
+        let found: Vec<_> = documents("x.yaml", text)
+            .unwrap()
+            .iter()
+            .map(|document| (document.line, document.object["kind"].as_str().unwrap().to_owned()))
+            .collect();
+        assert_eq!(found, [(4, "Pod".to_owned()), (6, "Job".into()), (6, "Service".into())]);
+        let json = documents("x.json", r#"{"kind":"PodList","items":[{"kind":"Pod"}]}"#).unwrap();
+        assert_eq!((json.len(), &json[0].object), (1, &json!({"kind": "Pod"})));
+        assert!(documents("x", "").unwrap().is_empty());
+        assert_eq!(documents("x", "a: 1").unwrap()[0].object, json!({"a": 1}));
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_with_its_place_and_without_its_text() {
+        let problem = documents("pod.yaml", "kind: Pod\nspec: [secret\n").unwrap_err().to_string();
+        assert!(problem.starts_with("pod.yaml:2:7: "), "{problem}");
+        assert!(!problem.contains("secret"), "{problem}");
     }
 }

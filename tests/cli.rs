@@ -124,8 +124,12 @@ fn a_pod_of_nobodys_is_printed_as_it_is_and_said_so() {
 fn wrong_input_is_exit_code_2_and_says_what_would_be_right() {
     let stdin = |text: &str| podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], text);
     let cases = [
-        (stdin("kind: Job\n"), "podgraft: -: it is a Job; a Pod or an AdmissionReview is expected\n"),
-        (stdin("a: 1\n"), "podgraft: -: it has no kind; a Pod or an AdmissionReview is expected\n"),
+        (
+            stdin("kind: Deployment\n"),
+            "podgraft: -: it is a Deployment; a Pod, a Job or an AdmissionReview is expected\n",
+        ),
+        (stdin("kind: Job\n"), "podgraft: -: the Job has no spec.template.spec\n"),
+        (stdin("a: 1\n"), "podgraft: -: it has no kind; a Pod, a Job or an AdmissionReview is expected\n"),
         (
             stdin(r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#),
             "podgraft: -: the AdmissionReview has no request\n",

@@ -23,6 +23,7 @@ const CORE: &[&str] = &[
     "mutate.rs",
     "mutate",
     "normalize.rs",
+    "offline",
     "offline.rs",
     "owners.rs",
     "patch.rs",

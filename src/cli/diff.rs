@@ -26,7 +26,12 @@ impl Side {
             }
             shown = shown.with("metadata", bare, arena);
         }
-        Self(yaml::lines(shown, arena))
+        Self::whole(shown, arena)
+    }
+
+    /// All lines.
+    pub fn whole<'a>(pod: Json<'a>, arena: &'a Bump) -> Self {
+        Self(yaml::lines(pod, arena))
     }
 
     fn texts(&self) -> Vec<&str> {

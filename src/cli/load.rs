@@ -1,7 +1,7 @@
 //! A configuration from files, for the verbs that look at it once.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -9,6 +9,24 @@ use anyhow::bail;
 use crate::module::Engine;
 use crate::snapshot::Snapshot;
 use crate::watch;
+
+/// Where a configuration is: the same flags for every verb.
+#[derive(Debug, clap::Args)]
+pub(super) struct Configuration {
+    /// Configuration file, or folder of configuration files
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(super) config: PathBuf,
+    /// Folder with the template modules (*.wasm)
+    #[arg(long, value_name = "DIR")]
+    pub(super) policies: Option<PathBuf>,
+}
+
+impl Configuration {
+    /// As [`load`].
+    pub(super) fn load(&self) -> anyhow::Result<Arc<Snapshot>> {
+        load(&self.config, self.policies.as_deref())
+    }
+}
 
 /// Loads a file or folder and the modules beside it.
 ///
@@ -20,12 +38,14 @@ pub fn load(config: &Path, policies: Option<&Path>) -> anyhow::Result<Arc<Snapsh
     if built.problems.is_empty() {
         return Ok(built.snapshot);
     }
-    let mut text = format!("{} problems in the configuration", built.problems.len());
-    if built.problems.len() == 1 {
-        "1 problem in the configuration".clone_into(&mut text);
-    }
+    let mut text = format!("{} in the configuration", counted(built.problems.len(), "problem"));
     for problem in &built.problems {
         let _ = write!(text, "\n  {problem}");
     }
     bail!(text)
+}
+
+/// `1 problem`, `2 problems`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -20,14 +20,25 @@ pub(crate) struct YamlError {
 
 /// Reads one document.
 pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
-    let options = serde_saphyr::options! {
+    let node = serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options());
+    node.map(Node::from).map_err(|error| explain(&error))
+}
+
+/// Reads all documents of a manifest; those without content are left out.
+pub(crate) fn parse_all(text: &str) -> Result<Vec<Node>, YamlError> {
+    let nodes = serde_saphyr::from_multiple_with_options::<Spanned<Tree>>(text, options());
+    let nodes = nodes.map_err(|error| explain(&error))?;
+    Ok(nodes.into_iter().map(Node::from).filter(|node| !matches!(node.tree, Tree::Null)).collect())
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         legacy_octal_numbers: true,
         // a snippet would print lines that may hold secrets
         with_snippet: false,
         // a ConfigMap has 1 MiB: five times what replays of its anchors may reasonably give
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
-    };
-    serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options).map(Node::from).map_err(|error| explain(&error))
+    }
 }
 
 fn explain(error: &Error) -> YamlError {
