@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+mod check;
 mod completion;
 pub mod diff;
+mod explain;
 mod input;
 pub mod load;
 mod render;
 mod serve;
+mod table;
 pub mod test;
 
 /// Grafts per-queue and per-environment pod templates and WASM template modules onto ML task pods.
@@ -33,7 +36,9 @@ struct Cli {
 enum Verb {
     Serve(Box<serve::Args>),
     Render(render::Args),
+    Check(check::Args),
     Test(test::Args),
+    Explain(explain::Args),
     Completion(completion::Args),
 }
 
@@ -42,7 +47,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(*args),
         Verb::Render(args) => render::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Completion(args) => completion::run(&args, Cli::command()),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{Position, Problem, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Rejection, Stop, mutate};
+use crate::patch::{Action, readable};
 use crate::provenance::Touch;
 use crate::render::Pace;
 use crate::review::Review;
@@ -133,7 +134,7 @@ fn without_nulls(value: Value) -> Value {
 // === answers ===
 
 /// Nobody waits behind an offline render: modules may take all of their budget.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came of a review.
 pub struct Answered<'a> {
@@ -177,6 +178,8 @@ pub struct Outcome {
     pub result: Result<Value, Rejection>,
     /// who did what
     pub touches: Vec<Touch>,
+    /// what the manifest sets and comes back otherwise or not at all
+    pub replaced: Vec<String>,
     /// what is done to the result when it is sent again: nothing, where all is well
     pub again: Result<Vec<Touch>, Rejection>,
     /// whether the pod is a task's
@@ -210,6 +213,7 @@ fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
     let mut outcome = Outcome {
         result: Ok(review["request"]["object"].clone()),
         touches: Vec::new(),
+        replaced: Vec::new(),
         again: Ok(Vec::new()),
         ours: !matches!(answered.result, Ok(None)),
         note: None,
@@ -220,6 +224,8 @@ fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
                 apply(pod, &mutation)?;
             }
             outcome.touches = mutation.steps.touches(&arena);
+            let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
+            outcome.replaced = replaced.map(|operation| readable(operation.path)).collect();
             outcome.note = mutation.note;
         }
         Ok(None) => {}

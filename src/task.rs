@@ -149,6 +149,8 @@ pub struct Task<'a, 's> {
     pub user: Option<&'a str>,
     /// the primary container's name
     pub primary: Option<&'a str>,
+    /// whether the sender's word counts for the task's id and user
+    pub trusted: bool,
     row: &'static Row,
     own: Option<&'a str>,
     /// whether nobody can say which container is the task's
@@ -178,6 +180,7 @@ impl<'a, 's> Task<'a, 's> {
             id: claimed.filter(|_| trusted),
             user: pod.annotation(USER).filter(|_| trusted),
             primary: primary_container(&pod),
+            trusted,
             row,
             own: pod.name().or_else(|| pod.owner()).filter(|name| pod.has_container(name)),
             unclear: primary_container(&pod).is_none(),

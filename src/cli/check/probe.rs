@@ -1,0 +1,85 @@
+//! Trying a configuration: what becomes of a pod, and whether it stays so.
+
+use crate::config::Position;
+use crate::offline::{self, Outcome, Sender};
+use crate::snapshot::{Snapshot, Source};
+
+use super::report::Finding;
+use super::samples::{self, Sample};
+
+/// A module that could be compiled.
+pub(super) struct Compiled {
+    pub(super) name: String,
+    pub(super) digest: String,
+    pub(super) bytes: usize,
+}
+
+/// How a unit's sample pods fared.
+pub(super) struct Tried {
+    pub(super) unit: Source,
+    pub(super) result: Fared,
+}
+
+/// The same of one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fared {
+    Changed,
+    Unchanged,
+    /// sending it again changes it once more: who and where
+    Unstable(String),
+    /// code, reason and sentence
+    Refused(String),
+    /// not a task pod
+    Alone,
+}
+
+impl Fared {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        match (&outcome.result, &outcome.again) {
+            (Err(why), _) => Fared::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
+            (Ok(_), Err(why)) => Fared::Unstable(format!("is refused: {}", why.message)),
+            (Ok(_), Ok(touches)) if !touches.is_empty() => {
+                let touches: Vec<_> =
+                    touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
+                Fared::Unstable(format!("changes again: {}", touches.join(", ")))
+            }
+            (Ok(_), Ok(_)) if !outcome.ours => Fared::Alone,
+            (Ok(_), Ok(_)) if outcome.touches.is_empty() => Fared::Unchanged,
+            (Ok(_), Ok(_)) => Fared::Changed,
+        }
+    }
+
+    /// One word for a table.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Fared::Changed => "changed",
+            Fared::Unchanged => "unchanged",
+            Fared::Unstable(_) => "unstable",
+            Fared::Refused(_) => "refused",
+            Fared::Alone => "left alone",
+        }
+    }
+}
+
+/// Tries every unit.
+pub(super) fn units(snapshot: &Snapshot) -> Vec<Tried> {
+    let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
+        let review = offline::review(pod, Sender::default(), snapshot).ok()?;
+        let outcome = offline::outcome(&review, snapshot).ok()?;
+        Some(Tried { unit, result: Fared::of(&outcome) })
+    });
+    tried.collect()
+}
+
+/// What is to be said of the units that are not stable. Refusals are no findings: a sample has no vault of its own.
+pub(super) fn findings(tried: &[Tried]) -> impl Iterator<Item = Finding> {
+    tried.iter().filter_map(|one| match &one.result {
+        Fared::Unstable(how) => Some(Finding::new(
+            "",
+            Position::default(),
+            &one.unit.to_string(),
+            format!("a sample pod that is sent through it twice {how}; keep reinvocationPolicy: Never"),
+        )),
+        _ => None,
+    })
+}

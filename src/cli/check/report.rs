@@ -1,0 +1,251 @@
+//! What `podgraft check` found, and how it is told.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use super::notices;
+use super::probe::{self, Compiled, Fared, Tried};
+use crate::cli::input::Given;
+use crate::cli::load::counted;
+use crate::cli::table;
+use crate::config::{Built, Position, Problem};
+use crate::offline::{self, Outcome};
+use crate::snapshot::{Graft, Match, Queue, Snapshot, Source, Unit};
+
+/// One thing that is wrong or worth knowing.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    /// empty where it is about no file
+    file: String,
+    /// from 1; 0 is the whole file
+    line: u32,
+    /// from 1; 0 is the whole line
+    column: u32,
+    /// a path in the configuration, or a unit
+    about: String,
+    message: String,
+}
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// of all that went in: equal on all replicas that have the same
+    digest: String,
+    pub(super) problems: Vec<Finding>,
+    pub(super) notices: Vec<Finding>,
+    /// base, environments by priority, queues by name
+    units: Vec<Row>,
+    modules: Vec<ModuleRow>,
+    pods: Vec<PodRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    unit: String,
+    /// which pods it is for
+    applies_to: String,
+    layers: usize,
+    modules: Vec<String>,
+    /// how sample pods fared: changed, unchanged, unstable, refused, left alone, or broken
+    sample: &'static str,
+    /// why one was refused
+    refused: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModuleRow {
+    name: String,
+    digest: String,
+    bytes: usize,
+    used_by: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PodRow {
+    manifest: String,
+    outcome: &'static str,
+    note: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
+        Self { file: file.to_owned(), line: at.line, column: at.column, about: about.to_owned(), message }
+    }
+}
+
+impl From<&Problem> for Finding {
+    fn from(problem: &Problem) -> Self {
+        let at = Position { line: problem.line, column: problem.column };
+        Self::new(&problem.file, at, &problem.path, problem.message.clone())
+    }
+}
+
+impl fmt::Display for Finding {
+    /// `queue.yaml:12:7: queues.pvc-test.mode: …`, without what is not known.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.file)?;
+        for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
+            write!(formatter, ":{number}")?;
+        }
+        let colon = if self.file.is_empty() { "" } else { ": " };
+        match self.about.as_str() {
+            "" => write!(formatter, "{colon}{}", self.message),
+            about => write!(formatter, "{colon}{about}: {}", self.message),
+        }
+    }
+}
+
+/// The queues, each once.
+pub(super) fn queues(snapshot: &Snapshot) -> impl Iterator<Item = &Unit<Queue>> {
+    let all = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
+    let each: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
+    each.into_values()
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Given]) -> Self {
+        let snapshot = &*built.snapshot;
+        let tried = probe::units(snapshot);
+        let mut report = Self {
+            digest: snapshot.digest.clone(),
+            problems: built.problems.iter().map(Finding::from).collect(),
+            notices: notices::of_layers(snapshot),
+            units: rows(snapshot, &tried),
+            modules: Vec::new(),
+            pods: Vec::new(),
+        };
+        report.notices.extend(probe::findings(&tried));
+        report.modules = compiled.into_iter().map(|one| report.module(one)).collect();
+        given.iter().for_each(|one| report.try_pod(one, snapshot));
+        report
+    }
+
+    fn module(&self, compiled: Compiled) -> ModuleRow {
+        let users = self.units.iter().filter(|row| row.modules.contains(&compiled.name));
+        let used_by = users.map(|row| row.unit.clone()).collect();
+        ModuleRow { name: compiled.name, digest: compiled.digest, bytes: compiled.bytes, used_by }
+    }
+
+    fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
+        let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
+        let outcome = review.and_then(|review| offline::outcome(&review, snapshot));
+        let finding = |message: String| Finding::new(&given.label, Position::default(), "", message);
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(why) => return self.problems.push(finding(why)),
+        };
+        let fared = Fared::of(&outcome);
+        match &fared {
+            Fared::Refused(why) => self.problems.push(finding(format!("is rejected {why}"))),
+            Fared::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
+            Fared::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
+            Fared::Unchanged | Fared::Alone => {}
+        }
+        self.notices.extend(outcome.note.iter().cloned().map(finding));
+        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), note: outcome.note });
+    }
+
+    /// The tables for people.
+    pub(super) fn summary(&self) -> String {
+        let mut text = format!("configuration {}\n", self.digest);
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let units = self.units.iter().map(|row| {
+            let modules =
+                if row.modules.is_empty() { String::new() } else { format!(", modules {}", row.modules.join(", ")) };
+            let gives = format!("{}{modules}", counted(row.layers, "layer"));
+            [row.unit.clone(), row.applies_to.clone(), gives, row.sample.to_owned()]
+        });
+        section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
+        let modules = self.modules.iter().map(|row| {
+            let used_by = if row.used_by.is_empty() { "nobody".to_owned() } else { row.used_by.join(", ") };
+            let digest = row.digest.chars().take(12).collect();
+            [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), used_by]
+        });
+        section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "USED BY"]), modules);
+        let pods = self.pods.iter().map(|row| [row.manifest.clone(), row.outcome.to_owned()]);
+        section(&mut text, words(&["MANIFEST", "OUTCOME"]), pods);
+        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.refused.as_ref()?))) {
+            let _ = writeln!(text, "\nA sample pod for {unit} is rejected {why}");
+        }
+        text
+    }
+}
+
+fn section<const N: usize>(text: &mut String, head: Vec<String>, rows: impl Iterator<Item = [String; N]>) {
+    let head: Option<[String; N]> = head.try_into().ok();
+    let rows: Vec<_> = head.into_iter().chain(rows).collect();
+    if rows.len() > 1 {
+        let _ = write!(text, "\n{}", table::text(&rows));
+    }
+}
+
+/// Fields that the manifest sets, no update may change, and the webhook changed. A list of tolerations is one field.
+fn applied_twice(outcome: &Outcome) -> Option<String> {
+    let added =
+        outcome.touches.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
+    let replaced = outcome.replaced.iter().map(String::as_str).filter(|path| path.starts_with("spec."));
+    let changed: Vec<&str> = replaced.chain(added).collect();
+    (!changed.is_empty()).then(|| {
+        let paths = notices::shortened(&changed);
+        format!("a second `kubectl apply` of it fails (422), as it says otherwise of {paths}")
+    })
+}
+
+fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
+    let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.good.as_deref(), tried));
+    let environments = snapshot.environments.iter().map(|unit| {
+        let good = unit.good.as_deref();
+        let who = good.map_or_else(String::new, |one| match one.matches.is_empty() {
+            true => format!("pods that name it; priority {}", one.priority),
+            false => format!("{}; priority {}", conditions(&one.matches), one.priority),
+        });
+        row(unit, who, good.map(|one| &one.graft), tried)
+    });
+    let queues = queues(snapshot).map(|unit| {
+        let good = unit.good.as_deref();
+        let who = good.map_or_else(String::new, |one| {
+            let id = one.id.as_ref().map(|id| format!("id {id}"));
+            let system = one.system.as_ref().map(|system| format!("system {system}"));
+            let all = [id, system, Some(conditions(&one.matches))];
+            all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        });
+        row(unit, who, good.map(|one| &one.graft), tried)
+    });
+    base.chain(environments).chain(queues).collect()
+}
+
+fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&Graft>, tried: &[Tried]) -> Row {
+    let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
+    let refused = results().find_map(|result| if let Fared::Refused(why) = result { Some(why.clone()) } else { None });
+    // The worst of several systems' samples.
+    let rank = |result: &&Fared| match result {
+        Fared::Unstable(_) => 0,
+        Fared::Refused(_) => 1,
+        Fared::Changed => 2,
+        Fared::Unchanged => 3,
+        Fared::Alone => 4,
+    };
+    Row {
+        unit: unit.source.to_string(),
+        applies_to,
+        layers: graft.map_or(0, |graft| graft.layers.len()),
+        modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
+        sample: if graft.is_none() { "broken" } else { results().min_by_key(rank).map_or("none", Fared::word) },
+        refused,
+    }
+}
+
+fn conditions(matches: &Match) -> String {
+    let labels: Vec<_> = matches.pod_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let namespaces = match matches.namespaces.as_slice() {
+        [] => "any namespace".to_owned(),
+        [one] => format!("namespace {one}"),
+        several => format!("namespaces {}", several.join(", ")),
+    };
+    let labels = if labels.is_empty() { String::new() } else { format!(", labels {}", labels.join(", ")) };
+    format!("{namespaces}{labels}")
+}

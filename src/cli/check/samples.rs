@@ -1,0 +1,89 @@
+//! A pod for every queue and environment, as its task system would send it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::snapshot::{Environment, Match, Queue, Snapshot, Source, System, SystemKind};
+use crate::task::{ENVIRONMENT, QUEUE, canonical_queue_name};
+
+/// One synthetic pod.
+pub(super) struct Sample {
+    /// what it is to try
+    pub(super) unit: Source,
+    pub(super) pod: Value,
+}
+
+/// One for each unit and each task system that it may be for.
+pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for system in &snapshot.systems {
+        if snapshot.base.is_some() {
+            samples.push(sample(Source::Base, system, &Match::default(), system_label(system)));
+        }
+        for unit in &snapshot.environments {
+            if let Some(environment) = unit.good.as_deref() {
+                samples.push(of_environment(&unit.source, environment, system));
+            }
+        }
+        let queues: BTreeMap<_, _> = super::report::queues(snapshot).map(|unit| (&unit.source, unit)).collect();
+        for (source, queue) in queues.into_iter().filter_map(|(source, unit)| Some((source, unit.good.as_deref()?))) {
+            if queue.system.as_ref().is_none_or(|name| *name == system.name) {
+                samples.extend(of_queue(source, queue, system));
+            }
+        }
+    }
+    samples
+}
+
+fn of_environment(source: &Source, environment: &Environment, system: &System) -> Sample {
+    let mut labels = system_label(system);
+    if environment.matches.is_empty() {
+        labels.push((ENVIRONMENT.to_owned(), environment.name.clone()));
+    }
+    sample(source.clone(), system, &environment.matches, labels)
+}
+
+/// None for a queue that is known by its id alone, in a system that has no ids.
+fn of_queue(source: &Source, queue: &Queue, system: &System) -> Option<Sample> {
+    let name = canonical_queue_name(&queue.name);
+    let mut labels = Vec::new();
+    match system.kind {
+        SystemKind::ClearML => {
+            labels.extend(queue.id.clone().map(|id| ("clearml-agent-queue".to_owned(), id)));
+            labels.push(("clearml-agent-queue-name".to_owned(), name));
+        }
+        SystemKind::Generic if name.is_empty() => return None,
+        SystemKind::Generic => labels.push((QUEUE.to_owned(), name)),
+    }
+    Some(sample(source.clone(), system, &queue.matches, labels))
+}
+
+/// What makes a pod one of this system's.
+fn system_label(system: &System) -> Vec<(String, String)> {
+    match system.kind {
+        SystemKind::ClearML => vec![("CLEARML".to_owned(), "agent".to_owned())],
+        SystemKind::Generic => vec![(QUEUE.to_owned(), String::new())],
+    }
+}
+
+fn sample(unit: Source, system: &System, matches: &Match, labels: Vec<(String, String)>) -> Sample {
+    let namespace = matches.namespaces.first().or(system.namespaces.first()).map_or("default", String::as_str);
+    let labels: BTreeMap<_, _> = matches.pod_labels.clone().into_iter().chain(labels).collect();
+    let name = match system.kind {
+        SystemKind::ClearML => format!("{}0123456789abcdef0123456789abcdef", system.pod_name_prefix),
+        SystemKind::Generic => "sample".to_owned(),
+    };
+    let mut container = json!({
+        "name": name, "image": "python:3.12", "command": ["/bin/bash"], "args": ["-c", "exit 0"],
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}},
+    });
+    if system.kind == SystemKind::ClearML {
+        let worker = json!({"name": "CLEARML_WORKER_ID", "value": "agent:0123456789abcdef0123456789abcdef"});
+        container["env"] = json!([worker]);
+    }
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"restartPolicy": "Never", "containers": [container]}});
+    Sample { unit, pod }
+}

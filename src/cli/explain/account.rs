@@ -1,0 +1,357 @@
+//! The account of one pod, with nothing borrowed: what `-o json` prints.
+
+use bumpalo::Bump;
+use serde::Serialize;
+
+use crate::account::{self, Account, Lost, Passed};
+use crate::layers::Plan;
+use crate::mutate::{By, Mutation, Stop};
+use crate::offline::PATIENCE;
+use crate::provenance::{Steps, Touch, is_within};
+use crate::render::Pace;
+use crate::review::Review;
+use crate::schema::nearest;
+use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, SystemKind};
+use crate::task::{Pod, Task, USER, selecting_labels};
+use crate::yaml;
+
+/// Everything that is to be said of one pod.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Explanation {
+    /// the file that it comes from
+    pub(super) manifest: String,
+    /// namespace and name
+    pub(super) pod: String,
+    /// patched, unchanged, alone or rejected
+    pub(super) outcome: &'static str,
+    /// why it is left alone, or refused
+    pub(super) because: Option<String>,
+    pub(super) rejection: Option<Refusal>,
+    /// what the pod is to podgraft; none is no task's pod
+    pub(super) task: Option<Identity>,
+    /// who was laid, in this order
+    pub(super) order: Vec<Step>,
+    /// what podgraft put there or took away, by path
+    pub(super) fields: Vec<Field>,
+    /// what somebody asked for and is not there
+    pub(super) lost: Vec<Missing>,
+    /// what did not apply at all
+    pub(super) passed: Vec<Unused>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Identity {
+    pub(super) system: String,
+    pub(super) id: Option<String>,
+    pub(super) user: Option<String>,
+    /// as the pod says it
+    pub(super) queue: Option<String>,
+    /// as the configuration calls it
+    pub(super) configured_queue: Option<String>,
+    pub(super) primary_container: Option<String>,
+    /// whose word it is, and whether it counts
+    pub(super) sender: String,
+}
+
+/// A place in the configuration; modules have none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Place {
+    pub(super) file: String,
+    pub(super) line: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Step {
+    pub(super) source: String,
+    pub(super) at: Option<Place>,
+    pub(super) conflict: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Field {
+    pub(super) path: String,
+    pub(super) source: String,
+    pub(super) at: Option<Place>,
+    pub(super) removed: bool,
+    /// who put something else there before
+    pub(super) over: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Missing {
+    pub(super) path: String,
+    pub(super) source: String,
+    pub(super) at: Option<Place>,
+    pub(super) because: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Unused {
+    pub(super) source: String,
+    pub(super) because: String,
+}
+
+impl Explanation {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// The body is no review.
+    pub(super) fn of(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
+        let review = Review::parse(body, arena)?;
+        let account = account::account(&review, snapshot, Pace::Patient(&|| PATIENCE), arena);
+        let pod = Pod { object: review.object, namespace: review.namespace };
+        let task = Task::from_pod(&review, snapshot).ok().flatten();
+        let alone = account.alone.as_ref().map(|why| match &task {
+            None => no_task(&pod, snapshot).unwrap_or_else(|| why.clone()),
+            Some(_) => why.clone(),
+        });
+        let mut explanation = Self {
+            manifest: label.to_owned(),
+            pod: format!("{}/{}", review.namespace, review.object_name()),
+            outcome: "alone",
+            because: alone,
+            rejection: None,
+            task: task.as_ref().map(|task| identity(task, &pod, &review, snapshot)),
+            order: Vec::new(),
+            fields: Vec::new(),
+            lost: Vec::new(),
+            passed: unused(&account),
+        };
+        match &account.result {
+            Ok(Some(mutation)) => explanation.fill(mutation, task.as_ref(), &account.lost, arena),
+            Ok(None) => {}
+            Err(Stop::Rejected(rejection)) => {
+                explanation.outcome = "rejected";
+                let (code, reason) = (rejection.reason.code(), rejection.reason.name());
+                explanation.rejection = Some(Refusal { code, reason, message: rejection.message.clone() });
+            }
+            Err(Stop::Slow(module)) => return Err(format!("module {module} did not run")),
+        }
+        Ok(explanation)
+    }
+
+    fn fill<'a>(&mut self, mutation: &Mutation<'a>, task: Option<&Task<'_, '_>>, lost: &[Lost], arena: &'a Bump) {
+        self.outcome = if mutation.operations.is_empty() { "unchanged" } else { "patched" };
+        self.order = mutation.laid.iter().map(|(by, _)| step(*by)).collect();
+        let laid = Laid::of(mutation, arena);
+        self.fields = fields(&mutation.steps, &laid, arena);
+        self.lost = lost.iter().map(|lost| missing(lost, mutation, task)).collect();
+    }
+
+    /// Only what concerns a field, what is in it, and what it is in.
+    pub(super) fn about(mut self, field: &str) -> Self {
+        let concerns = |path: &str| is_within(path, field) || is_within(field, path);
+        self.fields.retain(|one| concerns(&one.path));
+        self.lost.retain(|one| concerns(&one.path));
+        self
+    }
+}
+
+/// Why a pod is nobody's task, and what would make it one.
+fn no_task(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
+    let labels: Vec<&str> = selecting_labels().collect();
+    if let Some(label) = labels.iter().find(|label| pod.label(label).is_some()) {
+        let systems: Vec<_> = snapshot
+            .systems
+            .iter()
+            .map(|system| format!("{} is for {}", system.name, system.namespaces.join(", ")))
+            .collect();
+        let systems = systems.join("; ");
+        return Some(format!(
+            "it has the label {label}, but none of `systems` is for namespace {}: {systems}",
+            pod.namespace
+        ));
+    }
+    let own = pod.object.at(&["metadata", "labels"])?;
+    let near = own.members().iter().find_map(|(key, _)| Some((*key, nearest(key, labels.iter().copied())?)));
+    let near = near.map_or_else(String::new, |(key, label)| format!("; its label {key} is nearly {label}"));
+    Some(format!("it is no task pod: it has none of the labels {}{near}", labels.join(", ")))
+}
+
+fn identity(task: &Task<'_, '_>, pod: &Pod<'_>, review: &Review<'_>, snapshot: &Snapshot) -> Identity {
+    let plan = Plan::of(task, pod, snapshot).ok().flatten();
+    Identity {
+        system: task.system.name.clone(),
+        id: task.id.clone(),
+        user: task.user.map(str::to_owned),
+        queue: task.queue_name.or(task.queue_id).map(str::to_owned),
+        configured_queue: plan.and_then(|plan| plan.queue).map(|queue| queue.name.clone()),
+        primary_container: task.primary.map(str::to_owned),
+        sender: sender(task, review),
+    }
+}
+
+/// Whether the sender is believed, and if not, why.
+fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
+    let name = review.user.get("username").and_then(|name| name.as_str()).filter(|name| !name.is_empty());
+    let name = name.unwrap_or("nobody");
+    let system = task.system;
+    let claims = system.kind == SystemKind::ClearML || review.object.at(&["metadata", "annotations", USER]).is_some();
+    if task.trusted {
+        return format!("{name}, a submitter of systems.{}: believed", system.name);
+    }
+    if !claims {
+        return format!("{name}; the pod claims no task id and no user");
+    }
+    let why = if system.submitters.iter().any(|submitter| submitter == name) {
+        "who sends it from inside a task's pod".to_owned()
+    } else if system.submitters.is_empty() {
+        format!("and systems.{} names no submitters", system.name)
+    } else {
+        format!("who is none of systems.{}.submitters ({})", system.name, system.submitters.join(", "))
+    };
+    format!("{name}, {why}: task id and user are not believed, and nothing applies that needs them")
+}
+
+fn place(layer: &Layer) -> Place {
+    Place { file: layer.file.to_string(), line: layer.line }
+}
+
+fn step(by: By<'_>) -> Step {
+    match by {
+        By::Layer(layer) => {
+            let conflict = match layer.conflict {
+                Conflict::Keep => "Keep",
+                Conflict::Override => "Override",
+            };
+            Step { source: layer.source.to_string(), at: Some(place(layer)), conflict: Some(conflict) }
+        }
+        By::Module(module) => Step { source: format!("module/{}", module.name), at: None, conflict: None },
+    }
+}
+
+/// The layers with the paths that they set.
+struct Laid<'a>(Vec<(&'a Layer, Vec<String>)>);
+
+impl<'a> Laid<'a> {
+    fn of(mutation: &Mutation<'a>, arena: &'a Bump) -> Self {
+        let layers = mutation.laid.iter().filter_map(|(by, fragment)| match by {
+            By::Layer(layer) => {
+                let paths = yaml::lines(*fragment, arena).into_iter().map(|line| named(line.path, mutation.primary));
+                Some((*layer, paths.collect()))
+            }
+            By::Module(_) => None,
+        });
+        Self(layers.collect())
+    }
+
+    /// Where the last of a source's layers stands that sets something at `path`.
+    fn place(&self, source: &Source, path: &str) -> Option<Place> {
+        let of_source = || self.0.iter().rev().filter(|(layer, _)| layer.source == *source);
+        let sets = |paths: &[String]| paths.iter().any(|own| is_within(own, path) || is_within(path, own));
+        let exact = of_source().find(|(_, paths)| paths.iter().any(|own| own == path));
+        let exact = exact.or_else(|| of_source().find(|(_, paths)| sets(paths)));
+        exact.or_else(|| of_source().next()).map(|(layer, _)| place(layer))
+    }
+}
+
+/// A fragment's path with the primary container's own name.
+fn named(path: String, primary: Option<&str>) -> String {
+    let alias = format!("spec.containers[{PRIMARY}]");
+    match (path.strip_prefix(&alias), primary) {
+        (Some(rest), Some(name)) => format!("spec.containers[{name}]{rest}"),
+        _ => path,
+    }
+}
+
+/// Each path once, with who was there last.
+fn fields<'a>(steps: &Steps<'a>, laid: &Laid<'_>, arena: &'a Bump) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
+    for touch in single_touches(steps, arena).into_iter().rev() {
+        let source = touch.source.to_string();
+        // Whoever replaced the whole of it came later.
+        if let Some(field) = fields.iter_mut().find(|field| is_within(&touch.path, &field.path)) {
+            if field.source != source && !field.over.contains(&source) {
+                field.over.insert(0, source);
+            }
+            continue;
+        }
+        let at = laid.place(&touch.source, &touch.path);
+        fields.push(Field { path: touch.path, source, at, removed: touch.removed, over: Vec::new() });
+    }
+    fields.sort_by(|a, b| a.path.cmp(&b.path));
+    fields
+}
+
+/// What every step touched; a whole list or map that is new is told entry by entry.
+fn single_touches<'a>(steps: &Steps<'a>, arena: &'a Bump) -> Vec<Touch> {
+    let mut before = steps.submitted;
+    let mut found = Vec::new();
+    for (source, after) in &steps.steps {
+        let step = Steps { submitted: before, steps: vec![(source.clone(), *after)] };
+        let lines = yaml::lines(*after, arena);
+        for touch in step.touches(arena) {
+            let mut entries: Vec<String> = lines.iter().filter_map(|line| entry(&line.path, &touch.path)).collect();
+            entries.dedup();
+            if entries.is_empty() || touch.removed {
+                found.push(touch);
+            } else {
+                found.extend(entries.into_iter().map(|path| Touch { path, ..touch.clone() }));
+            }
+        }
+        before = *after;
+    }
+    found
+}
+
+/// The member or element of the list or map `outer` that `path` is in. An element itself is told as a whole.
+fn entry(path: &str, outer: &str) -> Option<String> {
+    let rest = path.strip_prefix(outer).filter(|_| !outer.ends_with(']'))?;
+    let length = match rest.chars().next()? {
+        '[' => rest.find(']')? + 1,
+        '.' => rest[1..].find(['.', '[']).map_or(rest.len(), |end| end + 1),
+        _ => return None,
+    };
+    Some(format!("{outer}{}", &rest[..length]))
+}
+
+fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
+    let is_its =
+        |layer: &&Layer| lost.at.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
+    let layers = mutation.laid.iter().filter_map(|(by, _)| if let By::Layer(layer) = by { Some(*layer) } else { None });
+    let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
+    let of_task = task.is_some_and(Task::owner_sets_env) && lost.path.contains(".env[");
+    let because = match (&lost.to, conflict) {
+        (Some(source), _) => format!("{source} has the last word"),
+        (None, Some(Conflict::Override)) if of_task => {
+            "the task's own env stays; `conflict: Override`, written out, would win".to_owned()
+        }
+        (None, Some(Conflict::Keep)) => "the pod's own value stays (conflict: Keep)".to_owned(),
+        (None, _) => "the pod's own value stays".to_owned(),
+    };
+    let at = lost.at.as_ref().map(|(file, line)| Place { file: file.to_string(), line: *line });
+    Missing { path: lost.path.clone(), source: lost.source.to_string(), at, because }
+}
+
+/// Units that are not for the pod, modules whose condition does not hold, and modules that ran in vain.
+fn unused(account: &Account<'_>) -> Vec<Unused> {
+    let (laid, idle) = match &account.result {
+        Ok(Some(mutation)) => (mutation.laid.as_slice(), mutation.idle.as_slice()),
+        _ => (&[][..], &[][..]),
+    };
+    let condition = |source: &Source| {
+        let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
+        module.and_then(|(module, _)| module.when.as_ref())
+    };
+    let passed = account.passed.iter().map(|Passed { source, why }| {
+        let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
+        Unused { source: source.to_string(), because }
+    });
+    let was_laid = |name: &str| laid.iter().any(|(by, _)| matches!(by, By::Module(module) if module.name == name));
+    let in_vain = account.runs.iter().filter(|run| account.result.is_ok() && !was_laid(&run.name)).map(|run| {
+        let failed = run.fault.as_ref().map(|fault| format!("failed, and its onError is Ignore: {fault}"));
+        let because = failed.unwrap_or_else(|| "ran, and had nothing to change".to_owned());
+        Unused { source: format!("module/{}", run.name), because }
+    });
+    passed.chain(in_vain).collect()
+}

@@ -1,0 +1,93 @@
+//! An explanation for people.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use super::account::{Explanation, Identity, Place};
+use crate::cli::table;
+
+/// The whole text; `field` is what it is limited to.
+pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{} ({}): {}", strong(&explanation.pod), explanation.manifest, headline(explanation));
+    if let Some(task) = &explanation.task {
+        text.push_str(&identity(task));
+    }
+    let order = explanation.order.iter().enumerate().map(|(index, step)| {
+        [
+            (index + 1).to_string(),
+            step.source.clone(),
+            at(step.at.as_ref()),
+            step.conflict.unwrap_or_default().to_owned(),
+        ]
+    });
+    section(&mut text, "Order in which it was laid", &order.collect::<Vec<_>>());
+    let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
+    let fields = explanation.fields.iter().map(|field| {
+        let sign = if field.removed { "-" } else { "+" };
+        let over = if field.over.is_empty() { String::new() } else { format!(" (over {})", field.over.join(", ")) };
+        [sign.to_owned(), field.source.clone(), at(field.at.as_ref()), format!("{}{over}", field.path)]
+    });
+    section(&mut text, &format!("Set (+) and removed (-){of_field}"), &fields.collect::<Vec<_>>());
+    let lost = explanation
+        .lost
+        .iter()
+        .map(|one| [one.source.clone(), at(one.at.as_ref()), format!("{}: {}", one.path, one.because)]);
+    section(&mut text, &format!("Asked for, and not there{of_field}"), &lost.collect::<Vec<_>>());
+    let passed = explanation.passed.iter().map(|one| [one.source.clone(), one.because.clone()]);
+    section(&mut text, "Did not apply", &passed.collect::<Vec<_>>());
+    if let Some(field) = field.filter(|_| explanation.fields.is_empty() && explanation.lost.is_empty()) {
+        let _ = writeln!(text, "\nNo layer and no module that applies has anything for {field}.");
+    }
+    text
+}
+
+fn headline(explanation: &Explanation) -> String {
+    match (&explanation.rejection, &explanation.because) {
+        (Some(refusal), _) => {
+            let word = painted(AnsiColor::Red, "rejected");
+            format!("{word} ({}, {}): {}", refusal.code, refusal.reason, refusal.message)
+        }
+        (None, Some(why)) => format!("left alone: {why}"),
+        (None, None) if explanation.outcome == "patched" => painted(AnsiColor::Green, "patched"),
+        (None, None) => explanation.outcome.to_owned(),
+    }
+}
+
+fn identity(task: &Identity) -> String {
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+    let queue = match (&task.queue, &task.configured_queue) {
+        (None, _) => "none named".to_owned(),
+        (Some(named), Some(queue)) => format!("{named}, which is queues.{queue}"),
+        (Some(named), None) => format!("{named}, which gives nothing"),
+    };
+    table::text(&[
+        ["system".to_owned(), task.system.clone()],
+        ["queue".to_owned(), queue],
+        ["task".to_owned(), or_unknown(&task.id)],
+        ["user".to_owned(), or_unknown(&task.user)],
+        ["primary container".to_owned(), or_unknown(&task.primary_container)],
+        ["sent by".to_owned(), task.sender.clone()],
+    ])
+}
+
+fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]]) {
+    if !rows.is_empty() {
+        let _ = write!(text, "\n{}\n{}", strong(title), table::text(rows));
+    }
+}
+
+fn at(place: Option<&Place>) -> String {
+    place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line))
+}
+
+fn strong(text: &str) -> String {
+    let style = Style::new().bold();
+    format!("{style}{text}{style:#}")
+}
+
+fn painted(color: AnsiColor, text: &str) -> String {
+    let style = Style::new().fg_color(Some(color.into()));
+    format!("{style}{text}{style:#}")
+}
