@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{By, ModuleRun, Mutation, Stop, mutate};
+use crate::owners::Owners;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
 use crate::review::Review;
@@ -52,6 +53,8 @@ pub struct Lost {
     pub at: Option<(Arc<str>, u32)>,
     /// whose value is there instead: none is the pod's own
     pub to: Option<Source>,
+    /// who wrote the pod's own value, where managedFields tell
+    pub manager: Option<String>,
 }
 
 /// Takes a review through everything and says what was left out on the way.
@@ -173,12 +176,12 @@ pub fn lost_in<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Lost> {
     for (by, fragment) in &mutation.laid {
         let mut search = Search { mutation, arena, path: Vec::new(), lost: Vec::new() };
         search.object(*fragment, Some(mutation.steps.last()), Some(mutation.steps.submitted), Type::Object(&POD));
-        lost.extend(search.lost.into_iter().map(|(path, to)| match by {
+        lost.extend(search.lost.into_iter().map(|(path, to, manager)| match by {
             By::Layer(layer) => {
                 let at = Some((Arc::clone(&layer.file), layer.line));
-                Lost { path, source: layer.source.clone(), at, to }
+                Lost { path, source: layer.source.clone(), at, to, manager }
             }
-            By::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to },
+            By::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to, manager },
         }));
     }
     lost
@@ -189,7 +192,8 @@ struct Search<'s, 'a> {
     mutation: &'s Mutation<'a>,
     arena: &'a Bump,
     path: Vec<Step<'a>>,
-    lost: Vec<(String, Option<Source>)>,
+    /// path, whose value is there, who wrote it
+    lost: Vec<(String, Option<Source>, Option<String>)>,
 }
 
 impl<'a> Search<'_, 'a> {
@@ -264,7 +268,9 @@ impl<'a> Search<'_, 'a> {
         let path = readable(&self.path);
         let own = has.is_some() && has == was;
         let to = if own { None } else { self.mutation.steps.culprit(&path, self.arena) };
-        self.lost.push((path, to));
+        let owners = || Owners::of(self.mutation.steps.submitted, self.arena);
+        let manager = own.then(|| owners().manager(&self.path).map(str::to_owned)).flatten();
+        self.lost.push((path, to, manager));
     }
 }
 

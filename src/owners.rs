@@ -31,6 +31,13 @@ impl<'a> Owners<'a> {
         sets.is_empty() || sets.iter().any(|set| holds(*set, path))
     }
 
+    /// The first manager that wrote what stands at `path`, as managedFields call it.
+    pub fn manager(&self, path: &[Step<'_>]) -> Option<&'a str> {
+        let entries = self.raw?.open(self.arena);
+        let wrote = |entry: &&Json<'a>| entry.get("fieldsV1").is_some_and(|set| holds(set, path));
+        entries.items().iter().find(wrote)?.get("manager")?.as_str()
+    }
+
     fn open(&self) -> Vec<Json<'a>> {
         let entries = self.raw.map_or(Json::Null, |raw| raw.open(self.arena));
         entries.items().iter().filter_map(|entry| entry.get("fieldsV1")).collect()

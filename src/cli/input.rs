@@ -50,7 +50,7 @@ impl Manifests {
     }
 }
 
-/// Reads all of them. Beside pods a stream may hold what belongs to them (a Service, a `ConfigMap`): those are told and
+/// Reads all of them. Beside pods a stream may hold what belongs to them (a Service, a ConfigMap): those are told and
 /// left out.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::json::Json;
 use crate::snapshot::{Conflict, Graft, Layer, Snapshot};
 use crate::yaml;
 
-/// Booleans of a pod's and a container's security; in a `PodTemplate` of Flyte's, `true` beats the pod's `false`.
+/// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
 const SECURITY: &[&str] = &[
     "allowPrivilegeEscalation",
     "automountServiceAccountToken",
@@ -44,11 +44,11 @@ fn of_layer(layer: &Layer) -> Vec<Finding> {
     let at = Position { line: layer.line, column: 0 };
     let finding = |message| Finding::new(&layer.file, at, &layer.source.to_string(), message);
     let mut findings = Vec::new();
-    let replacing = || paths.iter().copied().filter(|path| can_replace(path)).collect::<Vec<_>>();
-    if layer.conflict == Conflict::Override && !replacing().is_empty() {
+    let replacing: BTreeSet<&str> = paths.iter().copied().filter(|path| can_replace(path)).map(whole).collect();
+    if layer.conflict == Conflict::Override && !replacing.is_empty() {
+        let paths = shortened(&replacing.into_iter().collect::<Vec<_>>());
         findings.push(finding(format!(
-            "overrides {}: a second `kubectl apply` of a manifest that sets it otherwise fails (422)",
-            shortened(&replacing())
+            "overrides {paths}: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)"
         )));
     }
     if layer.fragment.pointer("/spec/tolerations").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
@@ -74,11 +74,60 @@ fn can_replace(path: &str) -> bool {
     path.starts_with("spec.") && !path.starts_with("spec.tolerations") && !identifies
 }
 
+/// A volume and an env variable are replaced as a whole.
+fn whole(path: &str) -> &str {
+    let element = ["spec.volumes[", ".env["].into_iter().find_map(|list| Some(path.find(list)? + list.len()));
+    let end = element.and_then(|from| Some(from + path[from..].find(']')? + 1));
+    end.map_or(path, |end| &path[..end])
+}
+
 /// The first paths, and how many more there are.
 pub(super) fn shortened(paths: &[&str]) -> String {
     let named = paths.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     match paths.len().saturating_sub(NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::snapshot::Source;
+
+    fn told(conflict: Conflict, spec: &Value) -> Vec<String> {
+        let (source, fragment) = (Source::Queue("q".into()), json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));
+        let layer = Layer { source, file: "x.yaml".into(), line: 7, conflict, explicit: false, fragment };
+        of_layer(&layer).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_security_boolean_in_a_layer_that_keeps_is_only_a_default() {
+        let spec = || json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 7}, "hostIPC": false});
+        let note = "x.yaml:7: queue/q: spec.hostIPC, spec.securityContext.runAsNonRoot is only a default: \
+            a pod that sets it keeps its own; with `conflict: Override` the layer wins";
+        assert_eq!(told(Conflict::Keep, &spec()), [note]);
+        assert!(told(Conflict::Override, &spec()).iter().all(|told| !told.contains("default")));
+    }
+
+    #[test]
+    fn what_an_override_replaces_is_named_by_element_and_counted() {
+        let spec = json!({"containers": [{"name": "primary", "env": [{"name": "A", "value": "1"}],
+                "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}],
+            "volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}], "nodeSelector": {"x": "y"}});
+        let told = told(Conflict::Override, &spec);
+        let note = "x.yaml:7: queue/q: overrides spec.containers[primary].env[A], \
+            spec.containers[primary].resources.limits.cpu, spec.containers[primary].resources.limits.memory and 2 more: \
+            a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)";
+        assert_eq!(told, [note]);
+    }
+
+    #[test]
+    fn labels_may_be_applied_twice_and_a_toleration_may_not() {
+        assert_eq!(told(Conflict::Override, &json!({})), Vec::<String>::new());
+        let note = "x.yaml:7: queue/q: adds a toleration: a second `kubectl apply` of a manifest that sets any toleration fails (422)";
+        assert_eq!(told(Conflict::Keep, &json!({"tolerations": [{"key": "gpu"}]})), [note]);
     }
 }

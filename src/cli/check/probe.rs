@@ -52,10 +52,10 @@ impl Fared {
     /// One word for a table.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Fared::Changed => "changed",
+            Fared::Changed => "patched",
             Fared::Unchanged => "unchanged",
             Fared::Unstable(_) => "unstable",
-            Fared::Refused(_) => "refused",
+            Fared::Refused(_) => "rejected",
             Fared::Alone => "left alone",
         }
     }

@@ -30,6 +30,7 @@ pub(super) struct Finding {
 
 /// Everything.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     /// of all that went in: equal on all replicas that have the same
     digest: String,
@@ -42,19 +43,21 @@ pub(super) struct Report {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Row {
     unit: String,
     /// which pods it is for
     applies_to: String,
     layers: usize,
     modules: Vec<String>,
-    /// how sample pods fared: changed, unchanged, unstable, refused, left alone, or broken
+    /// how sample pods fared: patched, unchanged, unstable, rejected, left alone, or broken
     sample: &'static str,
     /// why one was refused
     refused: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ModuleRow {
     name: String,
     digest: String,
@@ -63,11 +66,15 @@ struct ModuleRow {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PodRow {
     manifest: String,
     outcome: &'static str,
     note: Option<String>,
 }
+
+/// A unit without any sound version.
+const BROKEN: &str = "broken";
 
 impl Finding {
     pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
@@ -120,7 +127,9 @@ impl Report {
         };
         report.notices.extend(probe::findings(&tried));
         report.modules = compiled.into_iter().map(|one| report.module(one)).collect();
-        given.iter().for_each(|one| report.try_pod(one, snapshot));
+        for one in given {
+            report.try_pod(one, snapshot);
+        }
         report
     }
 
@@ -151,12 +160,16 @@ impl Report {
 
     /// The tables for people.
     pub(super) fn summary(&self) -> String {
-        let mut text = format!("configuration {}\n", self.digest);
+        let mut text = String::new();
+        if !self.digest.is_empty() {
+            let _ = writeln!(text, "configuration {}", self.digest);
+        }
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let units = self.units.iter().map(|row| {
             let modules =
                 if row.modules.is_empty() { String::new() } else { format!(", modules {}", row.modules.join(", ")) };
-            let gives = format!("{}{modules}", counted(row.layers, "layer"));
+            let layers = counted(row.layers, "layer");
+            let gives = if row.sample == BROKEN { String::new() } else { format!("{layers}{modules}") };
             [row.unit.clone(), row.applies_to.clone(), gives, row.sample.to_owned()]
         });
         section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
@@ -199,9 +212,10 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
     let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.good.as_deref(), tried));
     let environments = snapshot.environments.iter().map(|unit| {
         let good = unit.good.as_deref();
-        let who = good.map_or_else(String::new, |one| match one.matches.is_empty() {
-            true => format!("pods that name it; priority {}", one.priority),
-            false => format!("{}; priority {}", conditions(&one.matches), one.priority),
+        let who = good.map_or_else(String::new, |one| {
+            let own = || "pods that name it".to_owned();
+            let who = if one.matches.is_empty() { own() } else { conditions(&one.matches) };
+            format!("{who}; priority {}", one.priority)
         });
         row(unit, who, good.map(|one| &one.graft), tried)
     });
@@ -234,7 +248,7 @@ fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&Graft>, tried: &[Tr
         applies_to,
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
-        sample: if graft.is_none() { "broken" } else { results().min_by_key(rank).map_or("none", Fared::word) },
+        sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", Fared::word) },
         refused,
     }
 }

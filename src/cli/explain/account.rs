@@ -4,6 +4,7 @@ use bumpalo::Bump;
 use serde::Serialize;
 
 use crate::account::{self, Account, Lost, Passed};
+use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{By, Mutation, Stop};
 use crate::offline::PATIENCE;
@@ -11,7 +12,7 @@ use crate::provenance::{Steps, Touch, is_within};
 use crate::render::Pace;
 use crate::review::Review;
 use crate::schema::nearest;
-use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, SystemKind};
+use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
 use crate::task::{Pod, Task, USER, selecting_labels};
 use crate::yaml;
 
@@ -112,7 +113,7 @@ impl Explanation {
         let pod = Pod { object: review.object, namespace: review.namespace };
         let task = Task::from_pod(&review, snapshot).ok().flatten();
         let alone = account.alone.as_ref().map(|why| match &task {
-            None => no_task(&pod, snapshot).unwrap_or_else(|| why.clone()),
+            None => no_task(&pod, snapshot),
             Some(_) => why.clone(),
         });
         let mut explanation = Self {
@@ -158,24 +159,18 @@ impl Explanation {
 }
 
 /// Why a pod is nobody's task, and what would make it one.
-fn no_task(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
+fn no_task(pod: &Pod<'_>, snapshot: &Snapshot) -> String {
     let labels: Vec<&str> = selecting_labels().collect();
     if let Some(label) = labels.iter().find(|label| pod.label(label).is_some()) {
-        let systems: Vec<_> = snapshot
-            .systems
-            .iter()
-            .map(|system| format!("{} is for {}", system.name, system.namespaces.join(", ")))
-            .collect();
+        let namespaces = |system: &System| format!("systems.{} is for {}", system.name, system.namespaces.join(", "));
+        let systems: Vec<_> = snapshot.systems.iter().map(namespaces).collect();
         let systems = systems.join("; ");
-        return Some(format!(
-            "it has the label {label}, but none of `systems` is for namespace {}: {systems}",
-            pod.namespace
-        ));
+        return format!("it has the label {label}, but is in namespace {}, and {systems}", pod.namespace);
     }
-    let own = pod.object.at(&["metadata", "labels"])?;
+    let own = pod.object.at(&["metadata", "labels"]).unwrap_or(Json::Null);
     let near = own.members().iter().find_map(|(key, _)| Some((*key, nearest(key, labels.iter().copied())?)));
     let near = near.map_or_else(String::new, |(key, label)| format!("; its label {key} is nearly {label}"));
-    Some(format!("it is no task pod: it has none of the labels {}{near}", labels.join(", ")))
+    format!("it is no task pod: it has none of the labels {}{near}", labels.join(", "))
 }
 
 fn identity(task: &Task<'_, '_>, pod: &Pod<'_>, review: &Review<'_>, snapshot: &Snapshot) -> Identity {
@@ -321,13 +316,14 @@ fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) ->
     let layers = mutation.laid.iter().filter_map(|(by, _)| if let By::Layer(layer) = by { Some(*layer) } else { None });
     let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
     let of_task = task.is_some_and(Task::owner_sets_env) && lost.path.contains(".env[");
+    let written = lost.manager.as_ref().map_or_else(String::new, |manager| format!(", written by {manager},"));
     let because = match (&lost.to, conflict) {
         (Some(source), _) => format!("{source} has the last word"),
         (None, Some(Conflict::Override)) if of_task => {
-            "the task's own env stays; `conflict: Override`, written out, would win".to_owned()
+            format!("the task's own env{written} stays; `conflict: Override`, written out, would win")
         }
-        (None, Some(Conflict::Keep)) => "the pod's own value stays (conflict: Keep)".to_owned(),
-        (None, _) => "the pod's own value stays".to_owned(),
+        (None, Some(Conflict::Keep)) => format!("the pod's own value{written} stays (conflict: Keep)"),
+        (None, _) => format!("the pod's own value{written} stays"),
     };
     let at = lost.at.as_ref().map(|(file, line)| Place { file: file.to_string(), line: *line });
     Missing { path: lost.path.clone(), source: lost.source.to_string(), at, because }

@@ -217,8 +217,8 @@ fn unstable(outcome: &Outcome) -> Option<String> {
     match &outcome.again {
         Ok(touches) if touches.is_empty() => None,
         Ok(touches) => {
-            let lines: String = touches.iter().map(|touch| format!("  {} by {}\n", touch.path, touch.source)).collect();
-            Some(format!("sent again, the result is changed once more:\n{lines}"))
+            let lines: Vec<_> = touches.iter().map(|touch| format!("  {} by {}", touch.path, touch.source)).collect();
+            Some(format!("sent again, the result is changed once more:\n{}\n", lines.join("\n")))
         }
         Err(rejection) => Some(format!("sent again, the result is refused:\n  {}\n", refusal(rejection))),
     }

@@ -1,0 +1,165 @@
+//! `podgraft check`.
+
+use std::fs;
+
+use super::{folder, podgraft, podgraft_in, policies, words};
+
+const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
+
+/// A module whose label is the length of the template that it was given: its own label changes that.
+pub(crate) fn never_at_rest() -> Vec<u8> {
+    let text = fs::read_to_string(super::root().join("policies/misbehaving/counter.wat")).unwrap();
+    let start = text.find("(global.set $calls").unwrap();
+    let end = text[start..].find("(i32.const 0)))").unwrap() + start;
+    let fragment = r#"{\"metadata\":{\"labels\":{\"n\":\"0\"}}}"#;
+    let body =
+        "(i32.store8 (i32.const 1052) (i32.add (i32.const 48) (i32.rem_u (local.get $template-size) (i32.const 7))))
+      (i32.store8 (i32.const 4) (i32.const 2))
+      (i32.store (i32.const 8) (i32.const 1024))
+      (i32.store (i32.const 12) (i32.const 33))
+      ";
+    let data = format!("(memory (export \"memory\") 2) (data (i32.const 1024) \"{fragment}\")");
+    let text = format!("{}{body}{}", &text[..start], &text[end..]).replace("(memory (export \"memory\") 2)", &data);
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn a_sound_configuration_is_summed_up() {
+    let ran = podgraft(
+        &words("check --config tests/cases/readme/config.yaml --policies policies -f tests/cases/readme/pod.yaml"),
+        "",
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let (first, tables) = ran.stdout.split_once('\n').unwrap();
+    assert!(first.starts_with("configuration ") && first.len() == "configuration ".len() + 12, "{first}");
+    assert_eq!(
+        tables,
+        "
+  UNIT             FOR             GIVES                       SAMPLE POD
+  base             every task pod  1 layer                     patched
+  queue/GPU Queue  any namespace   1 layer, modules nfs-mount  patched
+
+  MODULE     DIGEST        SIZE    USED BY
+  nfs-mount  b7a6fddc61ee  74 KiB  queue/GPU Queue
+
+  MANIFEST                     OUTCOME
+  tests/cases/readme/pod.yaml  patched
+"
+    );
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_its_place_and_what_would_be_right() {
+    let one = format!(
+        "{HEAD}queues:\n  gpu:\n    templateOverrides: {{nodeSelectr: {{a: b}}}}\n    modules: [nfs-mout]\nmodules:\n  nfs-mount: {{wasm: inject-nsf.wasm}}\n"
+    );
+    let two = format!("{HEAD}unknownQueue: Denny\n");
+    let folder = folder(&[("config/a.yaml", &one), ("config/b.yaml", &two)]);
+    let ran = podgraft_in(folder.path(), &["check", "--config", "config", "--policies", &policies()], "");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            1,
+            "\
+4 problems
+  a.yaml:5:25: queues.gpu.templateOverrides.nodeSelectr: unknown key; did you mean nodeSelector?
+  a.yaml:6:15: queues.gpu.modules[0]: module `nfs-mout` is not defined; did you mean nfs-mount?
+  a.yaml:8:21: modules.nfs-mount.wasm: there is no file `inject-nsf.wasm`; did you mean inject-nfs.wasm?
+  b.yaml:3:15: unknownQueue: must be Base or Ignore or Deny; did you mean Deny?
+"
+        )
+    );
+    assert!(
+        ran.stdout.ends_with("\n  UNIT       FOR  GIVES  SAMPLE POD\n  queue/gpu              broken\n"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn notices_count_only_when_strict() {
+    let config = format!(
+        "{HEAD}basePodTemplate:\n  tolerations: [{{key: gpu, operator: Exists}}]\nqueues:\n  gpu: {{templateOverrides: {{nodeSelector: {{accelerator: a100}}}}}}\n"
+    );
+    let pod = "kind: Pod\nmetadata: {name: train, labels: {podgraft.io/queue: gpu}}\nspec: {nodeSelector: {accelerator: t4}, containers: [{name: a, image: b}]}\n";
+    let folder = folder(&[("podgraft.yaml", &config), ("pod.yaml", pod)]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
+    let ran = run("check --config podgraft.yaml -f pod.yaml");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            0,
+            "\
+3 notices
+  podgraft.yaml:4: base: adds a toleration: a second `kubectl apply` of a manifest that sets any toleration fails (422)
+  podgraft.yaml:6: queue/gpu: overrides spec.nodeSelector.accelerator: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)
+  pod.yaml: a second `kubectl apply` of it fails (422), as it says otherwise of spec.nodeSelector.accelerator
+"
+        )
+    );
+    assert_eq!(run("check --config podgraft.yaml -f pod.yaml --strict").code, 1);
+    let quiet = folder.path().join("quiet.yaml");
+    fs::write(quiet, format!("{HEAD}basePodTemplate: {{labels: {{team: ml}}}}\n")).unwrap();
+    let ran = run("check --config quiet.yaml --strict");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "nothing to complain about\n"));
+}
+
+#[test]
+fn a_module_that_never_comes_to_rest_is_named() {
+    let config = format!("{HEAD}queues: {{gpu: {{modules: [again]}}}}\nmodules: {{again: {{wasm: again.wasm}}}}\n");
+    let folder = folder(&[("podgraft.yaml", &config)]);
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/again.wasm"), never_at_rest()).unwrap();
+    let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --policies policies"), "");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let told = "  queue/gpu: a sample pod that is sent through it twice changes again: metadata.labels.n (module/again); keep reinvocationPolicy: Never\n";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert!(ran.stdout.contains("  queue/gpu  any namespace  0 layers, modules again  unstable\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_pod_that_is_rejected_is_a_problem_and_a_rejected_sample_is_not() {
+    let config = format!(
+        "{HEAD}queues: {{gpu: {{modules: [nfs]}}}}\nmodules: {{nfs: {{wasm: inject-nfs.wasm}}}}\ntaskConfig: [{{config: {{nfs: {{}}}}}}]\n"
+    );
+    let pod = "kind: Pod\nmetadata: {name: train, labels: {podgraft.io/queue: gpu}}\nspec: {containers: [{name: a, image: b}]}\n";
+    let folder = folder(&[("podgraft.yaml", &config), ("pod.yaml", pod)]);
+    let policies = policies();
+    let run = |extra: &[&str]| {
+        let arguments = ["check", "--config", "podgraft.yaml", "--policies", &policies];
+        podgraft_in(folder.path(), &[&arguments, extra].concat(), "")
+    };
+    let alone = run(&["--strict"]);
+    assert_eq!((alone.code, alone.stderr.as_str()), (0, "nothing to complain about\n"));
+    let told = "\nA sample pod for queue/gpu is rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    assert!(alone.stdout.ends_with(told), "{}", alone.stdout);
+    let with = run(&["-f", "pod.yaml"]);
+    let told = "1 problem\n  pod.yaml: is rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    assert_eq!((with.code, with.stderr.as_str()), (1, told));
+}
+
+#[test]
+fn programs_get_everything_as_json_on_stdout() {
+    let config = format!("{HEAD}queues: {{gpu: {{modules: [nsf]}}}}\n");
+    let folder = folder(&[("podgraft.yaml", &config)]);
+    let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml -o json"), "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let problem = serde_json::json!({"file": "podgraft.yaml", "line": 3, "column": 26, "about": "queues.gpu.modules[0]",
+        "message": "module `nsf` is not defined"});
+    assert_eq!(told["problems"], serde_json::json!([problem]));
+    assert_eq!((&told["units"][0]["unit"], &told["units"][0]["sample"]), (&"queue/gpu".into(), &"broken".into()));
+}
+
+#[test]
+fn a_wrong_path_is_wrong_usage_and_an_empty_folder_a_problem() {
+    let folder = folder(&[("empty/README.md", "")]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
+    let ran = run("check --config nowhere.yaml");
+    let told = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", told));
+    let ran = run("check --config empty");
+    let told = "1 problem\n  empty: holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", told));
+    assert_eq!(run("check").code, 2);
+}

@@ -1,0 +1,195 @@
+//! `podgraft explain`.
+
+use super::{Ran, folder, podgraft_in, policies};
+
+const CONFIG: &str = "\
+apiVersion: podgraft.io/v1alpha1
+kind: GraftConfig
+basePodTemplate:
+  env: [{name: HF_HOME, value: /cache/hf}]
+  labels: {team: ml}
+environments:
+  production:
+    match: {namespaces: [ml-prod]}
+    podTemplate: {spec: {nodeSelector: {tier: prod}}}
+  gold:
+    priority: 5
+    match: {podLabels: {tier: gold}}
+    podTemplate: {spec: {nodeSelector: {tier: gold}}}
+queues:
+  GPU Queue:
+    templateOverrides:
+      env: [{name: NCCL_DEBUG, value: WARN}]
+      nodeSelector: {accelerator: a100}
+    modules: [nfs]
+  team-b:
+    match: {namespaces: [b]}
+modules:
+  nfs: {wasm: inject-nfs.wasm, when: has(task_config.nfs)}
+";
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: clearml-id-0123
+  namespace: clearml
+  labels: {clearml-agent-queue-name: gpu-queue, team: vision}
+  annotations: {podgraft.io/user: ada}
+spec:
+  containers:
+  - name: clearml-id-0123
+    image: python:3.12
+    env: [{name: NCCL_DEBUG, value: INFO}]
+";
+
+fn explain(config: &str, pod: &str, extra: &[&str]) -> Ran {
+    let folder = folder(&[("podgraft.yaml", config), ("pod.yaml", pod)]);
+    let policies = policies();
+    let arguments = ["explain", "-f", "pod.yaml", "--config", "podgraft.yaml", "--policies", &policies];
+    podgraft_in(folder.path(), &[&arguments, extra].concat(), "")
+}
+
+#[test]
+fn a_pods_fields_have_their_layer_file_and_line_and_what_did_not_apply_its_reason() {
+    let ran = explain(CONFIG, POD, &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(
+        ran.stdout,
+        "\
+clearml/clearml-id-0123 (pod.yaml): patched
+  system             clearml
+  queue              gpu-queue, which is queues.GPU Queue
+  task               0123
+  user               ada
+  primary container  clearml-id-0123
+  sent by            system:serviceaccount:clearml:clearml-agent-sa, a submitter of systems.clearml: believed
+
+Order in which it was laid
+  1  base             podgraft.yaml:4   Keep
+  2  queue/GPU Queue  podgraft.yaml:17  Override
+
+Set (+) and removed (-)
+  +  podgraft                           metadata.annotations[podgraft.io/applied]
+  +  queue/GPU Queue  podgraft.yaml:17  spec.nodeSelector.accelerator
+
+Asked for, and not there
+  base             podgraft.yaml:4   metadata.labels.team: the pod's own value stays (conflict: Keep)
+  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
+
+Did not apply
+  base                    gives no env: queue/GPU Queue replaces them
+  environment/production  is for the namespaces ml-prod, not for clearml
+  environment/gold        is for pods with the label tier=gold
+  module/nfs              its condition is false (when: has(task_config.nfs))
+"
+    );
+}
+
+#[test]
+fn a_sender_who_is_no_submitter_is_not_believed_and_told_so() {
+    let told = explain(CONFIG, POD, &["--as", "eve"]).stdout;
+    let sender = "sent by            eve, who is none of systems.clearml.submitters \
+        (system:serviceaccount:clearml:clearml-agent-sa): task id and user are not believed, and nothing applies that needs them\n";
+    assert!(told.contains(sender), "{told}");
+    assert!(told.contains("  user               not known\n"), "{told}");
+    let nobodys = format!("{CONFIG}systems: {{clearml: {{type: ClearML, submitters: []}}}}\n");
+    let told = explain(&nobodys, POD, &["--as", "eve"]).stdout;
+    assert!(told.contains("eve, and systems.clearml names no submitters: task id and user are not believed"), "{told}");
+}
+
+#[test]
+fn a_queue_that_gives_nothing_says_why() {
+    let named = |queue: &str| explain(CONFIG, &POD.replace("gpu-queue", queue), &[]).stdout;
+    let told = named("gpu-quue");
+    assert!(told.contains("queue              gpu-quue, which gives nothing\n"), "{told}");
+    assert!(told.contains("  queue/gpu-quue          is not configured; the nearest is 'gpu-queue'\n"), "{told}");
+    let told = named("team-b");
+    assert!(told.contains("  queue/team-b            is for the namespaces b, not for clearml\n"), "{told}");
+}
+
+#[test]
+fn a_pod_that_is_no_tasks_says_which_label_would_make_it_one() {
+    let pod = "kind: Pod\nmetadata: {name: web, labels: {podgraft.io/quueue: gpu}}\nspec: {containers: [{name: a, image: b}]}\n";
+    let ran = explain(CONFIG, pod, &[]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (
+            0,
+            "default/web (pod.yaml): left alone: it is no task pod: it has none of the labels clearml-agent-queue, \
+             clearml-agent-queue-name, clearml-task-id, CLEARML, podgraft.io/queue, podgraft.io/environment; \
+             its label podgraft.io/quueue is nearly podgraft.io/queue\n"
+        )
+    );
+    let bare = explain(CONFIG, "kind: Pod\nmetadata: {name: web}\n", &[]).stdout;
+    assert!(bare.contains("it has none of the labels clearml-agent-queue,"), "{bare}");
+    let elsewhere = format!(
+        "{CONFIG}systems: {{clearml: {{type: ClearML, namespaces: [x]}}, generic: {{type: Generic, namespaces: [u, v]}}}}\n"
+    );
+    let told = explain(&elsewhere, POD, &[]).stdout;
+    let expected = "left alone: it has the label clearml-agent-queue-name, but is in namespace clearml, \
+        and systems.clearml is for x; systems.generic is for u, v\n";
+    assert!(told.ends_with(expected), "{told}");
+}
+
+#[test]
+fn a_rejected_pod_is_exit_code_1_with_the_reason() {
+    let config = format!("{CONFIG}unknownQueue: Deny\n");
+    let ran = explain(&config, &POD.replace("gpu-queue", "cpu"), &[]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let head = "clearml/clearml-id-0123 (pod.yaml): rejected (422, UnknownQueue): queue 'cpu' is not configured, and unknownQueue is Deny\n";
+    assert!(ran.stdout.starts_with(head), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  queue/cpu               is not configured\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_module_that_ran_in_vain_or_failed_and_may_is_told() {
+    let config = |extra: &str, vault: &str| {
+        CONFIG.replace("when: has(task_config.nfs)", extra) + &format!("taskConfig: [{{config: {{{vault}}}}}]\n")
+    };
+    let idle = explain(&config("onError: Fail", ""), POD, &[]);
+    assert!(idle.stdout.contains("module/nfs              ran, and had nothing to change\n"), "{}", idle.stdout);
+    let failed = explain(&config("onError: Ignore", "nfs: {}"), POD, &[]);
+    let told = "module/nfs              failed, and its onError is Ignore: module nfs refused: task_config nfs.server.ip is missing\n";
+    assert!(failed.stdout.contains(told), "{}{}", failed.stdout, failed.stderr);
+    let laid =
+        explain(&config("onError: Fail", "nfs: {mountPath: /mnt/x, server: {ip: 10.0.0.7, path: /x}}"), POD, &[])
+            .stdout;
+    assert!(laid.contains("\n  3  module/nfs\n"), "{laid}");
+    assert!(laid.contains("  +  module/nfs                         spec.volumes[custom-mount]\n"), "{laid}");
+}
+
+#[test]
+fn one_field_alone_can_be_asked_for() {
+    let of = |field: &str| explain(CONFIG, POD, &["--field", field]).stdout;
+    let env = of("spec.containers[clearml-id-0123].env");
+    assert!(env.contains("env[NCCL_DEBUG]: the task's own env stays"), "{env}");
+    assert!(!env.contains("spec.nodeSelector") && !env.contains("metadata.labels.team"), "{env}");
+    assert!(of("spec").contains("spec.nodeSelector.accelerator"));
+    assert!(of("spec.hostname").ends_with("\nNo layer and no module that applies has anything for spec.hostname.\n"));
+}
+
+#[test]
+fn the_manager_of_the_value_that_stayed_is_named() {
+    let managed = "  managedFields:\n  - {manager: kubectl-create, operation: Update, fieldsV1: {'f:metadata': {'f:labels': {'f:team': {}}}}}\nspec:\n";
+    let told = explain(CONFIG, &POD.replace("spec:\n", managed), &[]).stdout;
+    let stays = "metadata.labels.team: the pod's own value, written by kubectl-create, stays (conflict: Keep)\n";
+    assert!(told.contains(stays), "{told}");
+}
+
+#[test]
+fn programs_get_the_same_as_json() {
+    let ran = explain(CONFIG, POD, &["-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(told["outcome"], "patched");
+    assert_eq!(told["task"]["configuredQueue"], "GPU Queue");
+    assert_eq!(
+        told["order"][0],
+        serde_json::json!({"source": "base", "at": {"file": "podgraft.yaml", "line": 4}, "conflict": "Keep"})
+    );
+    let field = serde_json::json!({"path": "spec.nodeSelector.accelerator", "source": "queue/GPU Queue",
+        "at": {"file": "podgraft.yaml", "line": 17}, "removed": false, "over": []});
+    assert!(told["fields"].as_array().unwrap().contains(&field), "{}", ran.stdout);
+    assert_eq!(told["lost"].as_array().unwrap().len(), 2);
+    assert_eq!(told["passed"].as_array().unwrap().len(), 4);
+}

@@ -1,0 +1,251 @@
+//! `podgraft render`.
+
+use std::fs;
+
+use super::{Ran, config, folder, podgraft, podgraft_in, policies, root};
+
+const POD: &str = "tests/cases/readme/pod.yaml";
+const CONFIG: &str = "tests/cases/readme/config.yaml";
+
+fn render(arguments: &[&str]) -> Ran {
+    podgraft(&[&["render", "-f", POD, "--config", CONFIG, "--policies", "policies"], arguments].concat(), "")
+}
+
+/// What render says of a configuration on stderr.
+fn complaint(text: &str) -> String {
+    let folder = config(text);
+    let ran =
+        podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
+    ran.stderr
+}
+
+#[test]
+fn the_readmes_commands_print_what_it_shows() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let (command, shown) = block.split_once('\n').unwrap();
+        let arguments: Vec<&str> = command.strip_prefix("$ podgraft ").unwrap().split(' ').collect();
+        let ran = podgraft(&arguments, "");
+        assert_eq!(ran.stdout, shown, "{command}\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn the_readmes_configuration_is_the_one_that_it_names() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&fs::read_to_string(root().join(CONFIG)).unwrap()));
+}
+
+#[test]
+fn every_form_of_the_result_tells_the_same_pod() {
+    let yaml: serde_json::Value = serde_saphyr::from_str(&render(&["-o", "yaml"]).stdout).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&render(&["-o", "json"]).stdout).unwrap();
+    assert_eq!(yaml, json);
+    let patch: json_patch::Patch = serde_json::from_str(&render(&["-o", "patch"]).stdout).unwrap();
+    let mut pod: serde_json::Value = serde_saphyr::from_str(&fs::read_to_string(root().join(POD)).unwrap()).unwrap();
+    json_patch::patch(&mut pod, &patch).unwrap();
+    assert_eq!(pod, json);
+    let provenance = render(&["-o", "provenance"]).stdout;
+    assert!(provenance.contains("spec.volumes[custom-mount] by module/nfs-mount\n"), "{provenance}");
+}
+
+#[test]
+fn a_pod_can_come_from_standard_input() {
+    let pod = fs::read_to_string(root().join(POD)).unwrap();
+    let ran = podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], &pod);
+    assert_eq!((ran.code, ran.stdout), (0, render(&[]).stdout));
+}
+
+#[test]
+fn a_rejected_pod_is_exit_code_1_and_names_reason_and_module() {
+    let folder = config(
+        "modules: {nfs: {wasm: inject-nfs.wasm}}\nqueues: {GPU Queue: {modules: [nfs]}}\ntaskConfig: [{config: {nfs: {}}}]\n",
+    );
+    let ran =
+        podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert_eq!(ran.stderr, "rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n");
+}
+
+#[test]
+fn a_pod_of_nobodys_is_printed_as_it_is_and_said_so() {
+    let pod =
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - image: nginx\n    name: web\n";
+    let ran = podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], pod);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, pod));
+    assert_eq!(ran.stderr, "not a task pod of this configuration: left as it is\n");
+}
+
+#[test]
+fn wrong_input_is_exit_code_2_and_says_what_would_be_right() {
+    let stdin = |text: &str| podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], text);
+    let cases = [
+        (
+            stdin("kind: Deployment\n"),
+            "podgraft: -: it is a Deployment; a Pod, a Job or an AdmissionReview is expected\n",
+        ),
+        (stdin("kind: Job\n"), "podgraft: -: the Job has no spec.template.spec\n"),
+        (stdin("a: 1\n"), "podgraft: -: it has no kind; a Pod, a Job or an AdmissionReview is expected\n"),
+        (
+            stdin(r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#),
+            "podgraft: -: the AdmissionReview has no request\n",
+        ),
+        (
+            podgraft(&["render", "-f", "nowhere.yaml", "--config", CONFIG, "--policies", "policies"], ""),
+            "podgraft: nowhere.yaml cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            podgraft(&["render", "-f", POD, "--config", "nowhere.yaml"], ""),
+            "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n",
+        ),
+        (
+            podgraft(&["render", "-f", POD, "--config", POD], ""),
+            "podgraft: 1 problem in the configuration\n  tests/cases/readme/pod.yaml: holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`\n",
+        ),
+    ];
+    for (ran, expected) in cases {
+        assert_eq!((ran.code, ran.stderr.as_str()), (2, expected));
+    }
+    let usage = podgraft(&["render", "-f", POD], "");
+    assert_eq!(usage.code, 2);
+    assert!(usage.stderr.contains("--config <FILE|DIR>"), "{}", usage.stderr);
+}
+
+#[test]
+fn a_typo_in_the_configuration_is_named_with_its_place_and_the_right_spelling() {
+    let text = "queues:\n  pvc-test:\n    templateOverrides:\n      volumeMount: []\n    claims: [{volume: v, type: Managed}]\n";
+    assert_eq!(
+        complaint(text),
+        "podgraft: 2 problems in the configuration\n  \
+         podgraft.yaml:6:7: queues.pvc-test.templateOverrides.volumeMount: unknown key; did you mean volumeMounts?\n  \
+         podgraft.yaml:7:32: queues.pvc-test.claims[0].type: Managed is not supported yet\n"
+    );
+}
+
+#[test]
+fn a_broken_module_is_named_with_what_is_wrong_with_it() {
+    let folder = config("modules: {bad: {wasm: bad.wasm}}\nqueues: {GPU Queue: {modules: [bad]}}\n");
+    let complaint = |bytes: &[u8]| {
+        fs::write(folder.path().join("bad.wasm"), bytes).unwrap();
+        let config = folder.path().to_str().unwrap();
+        podgraft(&["render", "-f", POD, "--config", config], "").stderr
+    };
+    let text = complaint(b"not wasm");
+    assert!(text.contains("podgraft.yaml:3:") && text.contains("modules.bad") && text.contains("component"), "{text}");
+    let text = complaint(&wat::parse_file(root().join("policies/misbehaving/imports.wat")).unwrap());
+    assert!(text.contains("podgraft:template/host@0.1.0"), "{text}");
+    let text = complaint(&wat::parse_file(root().join("policies/misbehaving/core-module.wat")).unwrap());
+    assert!(text.contains("core module"), "{text}");
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused() {
+    for level in ["loud", "info,=x=y", ""] {
+        let ran =
+            podgraft(&["serve", "--config", CONFIG, "--tls-cert", "x", "--tls-key", "x", "--log-level", level], "");
+        assert_eq!(ran.code, 2, "{level}: {}", ran.stderr);
+        assert!(ran.stderr.contains("must be error, warn, info, debug or trace"), "{level}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_queue_that_nobody_configured_is_named_and_so_is_a_pod_that_needs_nothing() {
+    let folder = config("queues: {other: {}}\n");
+    let ran = podgraft(&["render", "-f", POD, "-o", "patch", "--config", folder.path().to_str().unwrap()], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "[]\n"));
+    assert_eq!(ran.stderr, "queue 'gpu-queue' is not configured (unknownQueue: Base)\nnothing to change\n");
+}
+
+const STREAM: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: train, namespace: ml}
+spec:
+  template:
+    metadata: {labels: {podgraft.io/queue: gpu-queue}}
+    spec: {containers: [{name: main, image: python}]}
+---
+kind: Pod
+apiVersion: v1
+metadata: {name: web}
+spec: {containers: [{name: web, image: nginx}]}
+";
+
+const LABELS: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nbasePodTemplate: {labels: {team: ml}}\n";
+
+#[test]
+fn a_stream_gives_its_pods_and_jobs_and_says_what_it_leaves_out() {
+    let folder = folder(&[("stream.yaml", STREAM), ("podgraft.yaml", LABELS)]);
+    let run = |output| {
+        podgraft_in(folder.path(), &["render", "-f", "stream.yaml", "--config", "podgraft.yaml", "-o", output], "")
+    };
+    let patch = run("patch");
+    assert_eq!(patch.code, 0, "{}", patch.stderr);
+    assert_eq!(
+        patch.stderr,
+        "stream.yaml:1 (document 1): it is a Service; a Pod, a Job or an AdmissionReview is expected; left out\n\
+         stream.yaml:5 (document 2): queue 'gpu-queue' is not configured (unknownQueue: Base)\n\
+         stream.yaml:13 (document 3): not a task pod of this configuration: left as it is\n"
+    );
+    assert_eq!(
+        patch.stdout,
+        "[{\"op\":\"add\",\"path\":\"/metadata/labels/team\",\"value\":\"ml\"},\
+         {\"op\":\"add\",\"path\":\"/metadata/annotations\",\"value\":{\"podgraft.io/applied\":\"base\"}}]\n[]\n"
+    );
+    let yaml = run("yaml").stdout;
+    let (job, web) = yaml.split_once("---\n").unwrap();
+    assert!(job.contains("  generateName: train-\n") && job.contains("    job-name: train\n"), "{job}");
+    assert_eq!(
+        web,
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - image: nginx\n    name: web\n"
+    );
+    let diff = run("diff").stdout;
+    assert!(diff.starts_with("# stream.yaml:5 (document 2)\n"), "{diff}");
+}
+
+#[test]
+fn a_jobs_pod_comes_from_the_job_controller_whose_word_on_users_does_not_count() {
+    let job = STREAM.split("---\n").nth(1).unwrap().replace("podgraft.io/queue", "clearml-agent-queue-name");
+    let vault = "queues: {GPU Queue: {modules: [nfs]}}\nmodules: {nfs: {wasm: inject-nfs.wasm, when: \"user == 'ada'\"}}\n\
+        taskConfig: [{config: {nfs: {mountPath: /mnt/x, server: {ip: 10.0.0.7, path: /x}}}}]\n";
+    let config = config(vault);
+    let config = config.path().display().to_string();
+    let annotated = job.replace("metadata: {labels:", "metadata: {annotations: {podgraft.io/user: ada}, labels:");
+    let run = |extra: &[&str]| {
+        let policies = policies();
+        let arguments = ["render", "-f", "-", "--config", &config, "--policies", &policies, "-o", "provenance"];
+        podgraft(&[&arguments, extra].concat(), &annotated)
+    };
+    let (controller, agent) = (run(&[]), run(&["--as", "system:serviceaccount:clearml:clearml-agent-sa"]));
+    assert_eq!((controller.code, controller.stdout.as_str()), (0, ""), "{}", controller.stderr);
+    assert!(agent.stdout.contains("by module/nfs"), "{}{}", agent.stdout, agent.stderr);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_in_a_sentence_with_its_place() {
+    let folder = folder(&[("podgraft.yaml", LABELS), ("pods/a.yaml", "kind: Pod\n")]);
+    let run = |file: &str, stdin: &str| {
+        let ran = podgraft_in(folder.path(), &["render", "-f", file, "--config", "podgraft.yaml"], stdin);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+        ran.stderr
+    };
+    assert_eq!(run("pods", ""), "podgraft: pods is a folder; a file is expected\n");
+    assert_eq!(run("-", ""), "podgraft: -: it holds nothing; a Pod, a Job or an AdmissionReview is expected\n");
+    assert_eq!(run("-", "kind: Pod\nspec: [\n"), "podgraft: -:2:7: unclosed bracket '['\n");
+    let two = "kind: Service\n---\nkind: Secret\n";
+    let told = run("-", two);
+    assert!(
+        told.ends_with("podgraft: -: it holds none of these; a Pod, a Job or an AdmissionReview is expected\n"),
+        "{told}"
+    );
+    let told = run("-", "kind: Pod\n---\nkind: Job\n");
+    assert_eq!(told, "podgraft: -:3 (document 2): the Job has no spec.template.spec\n");
+}

@@ -1,0 +1,207 @@
+//! `podgraft test`.
+
+use std::fs;
+
+use super::{folder, podgraft_in, words};
+
+const CONFIG: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues:\n  gpu: {templateOverrides: {nodeSelector: {accelerator: a100}}}\nunknownQueue: Deny\n";
+const POD: &str =
+    "kind: Pod\nmetadata: {name: train, labels: {podgraft.io/queue: gpu}}\nspec: {containers: [{name: a, image: b}]}\n";
+/// By hand, in an order of its own.
+const EXPECTED: &str = "\
+# the a100 is what the queue is for
+spec: {nodeSelector: {accelerator: a100}, containers: [{image: b, name: a}]}
+kind: Pod
+metadata:
+  name: train
+  labels: {podgraft.io/queue: gpu}
+  annotations: {podgraft.io/applied: queue/gpu}
+";
+const DENIED: &str = "422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny\n";
+
+#[test]
+fn cases_pass_with_their_own_configuration_or_the_one_for_all() {
+    let denied = POD.replace("gpu", "cpu");
+    let folder = folder(&[
+        ("podgraft.yaml", CONFIG),
+        ("cases/a/pod.yaml", POD),
+        ("cases/a/expected.yaml", EXPECTED),
+        ("cases/deeper/b/pod.yaml", POD),
+        ("cases/deeper/b/config/podgraft.yaml", CONFIG),
+        ("cases/deeper/b/expected.yaml", EXPECTED),
+        ("cases/deeper/c/pod.yaml", &denied),
+        ("cases/deeper/c/config.yaml", CONFIG),
+        ("cases/deeper/c/rejection.txt", DENIED),
+    ]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
+    let ran = run("test cases --config podgraft.yaml");
+    let all = "ok      a\nok      deeper/b\nok      deeper/c\n3 cases: 3 passed\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, all, ""));
+    let ran = run("test cases --config podgraft.yaml --only /c --only /b");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      deeper/b\nok      deeper/c\n2 cases: 2 passed\n"));
+    let ran = run("test cases/deeper/c");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      c\n1 case: 1 passed\n"));
+    let ran = run("test cases");
+    let told =
+        "FAILED  a\n        the case has neither config.yaml nor a folder config, and --config names none for all\n";
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.starts_with(told), "{}", ran.stdout);
+}
+
+#[test]
+fn a_failure_shows_what_differs_and_who_made_it_and_junit_says_the_same() {
+    let wrong = EXPECTED.replace("a100}", "h100}").replace("  name: train\n", "  name: train\n  namespace: ml\n");
+    let folder = folder(&[
+        ("cases/wrong/pod.yaml", POD),
+        ("cases/wrong/config.yaml", CONFIG),
+        ("cases/wrong/expected.yaml", &wrong),
+        ("cases/denied/pod.yaml", &POD.replace("gpu", "cpu")),
+        ("cases/denied/config.yaml", CONFIG),
+        ("cases/denied/expected.yaml", EXPECTED),
+        ("cases/passes/pod.yaml", POD),
+        ("cases/passes/config.yaml", CONFIG),
+        ("cases/passes/rejection.txt", DENIED),
+    ]);
+    let ran = podgraft_in(folder.path(), &words("test cases --junit junit.xml"), "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    assert_eq!(
+        ran.stdout,
+        "\
+FAILED  denied
+        expected.yaml holds a pod, but it is refused:
+        422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny
+FAILED  passes
+        it should be refused (422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny), but it goes through, changed so:
+          kind: Pod
+          metadata:
+        +   annotations:                       # podgraft
+        +     podgraft.io/applied: queue/gpu   # podgraft
+            labels:
+              podgraft.io/queue: gpu
+            name: train
+          ...
+            containers:
+            - image: b
+              name: a
+        +   nodeSelector:                      # queue/gpu
+        +     accelerator: a100                # queue/gpu
+FAILED  wrong
+        expected.yaml (-) and what comes out (+) differ:
+            labels:
+              podgraft.io/queue: gpu
+            name: train
+        -   namespace: ml
+          spec:
+            containers:
+            - image: b
+              name: a
+            nodeSelector:
+        -     accelerator: h100        # queue/gpu
+        +     accelerator: a100        # queue/gpu
+3 cases: 0 passed, 3 failed
+"
+    );
+    let junit = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
+    let junit = roxmltree::Document::parse(&junit).unwrap();
+    let suite = junit.root_element().first_element_child().unwrap();
+    assert_eq!(
+        (suite.attribute("name"), suite.attribute("tests"), suite.attribute("failures")),
+        (Some("cases"), Some("3"), Some("3"))
+    );
+    let cases: Vec<_> = suite.children().filter(roxmltree::Node::is_element).collect();
+    let failure = cases[2].first_element_child().unwrap();
+    assert_eq!(failure.attribute("message"), Some("expected.yaml (-) and what comes out (+) differ:"));
+    assert!(failure.text().unwrap().contains("\n-     accelerator: h100"), "{:?}", failure.text());
+}
+
+#[test]
+fn update_writes_what_comes_out_once_and_leaves_alone_what_is_right() {
+    let folder = folder(&[
+        ("cases/new/pod.yaml", POD),
+        ("cases/new/config.yaml", CONFIG),
+        ("cases/turned/pod.yaml", &POD.replace("gpu", "cpu")),
+        ("cases/turned/config.yaml", CONFIG),
+        ("cases/turned/expected.yaml", EXPECTED),
+        ("cases/right/pod.yaml", POD),
+        ("cases/right/config.yaml", CONFIG),
+        ("cases/right/expected.yaml", EXPECTED),
+    ]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
+    let before = run("test cases");
+    let told = "FAILED  new\n        neither expected.yaml nor rejection.txt is there; --update writes what comes out: a pod\n";
+    assert!(before.code == 1 && before.stdout.starts_with(told), "{}", before.stdout);
+    let updated = run("test cases --update");
+    let told = "updated new\nok      right\nupdated turned\n3 cases: 1 passed, 2 updated\n";
+    assert_eq!((updated.code, updated.stdout.as_str()), (0, told));
+    let read = |name: &str| fs::read_to_string(folder.path().join("cases").join(name));
+    assert_eq!(read("turned/rejection.txt").unwrap(), DENIED);
+    assert!(read("turned/expected.yaml").is_err(), "what cannot come true any more is gone");
+    assert_eq!(read("right/expected.yaml").unwrap(), EXPECTED, "its comment too");
+    assert!(read("new/expected.yaml").unwrap().starts_with("kind: Pod\nmetadata:\n  annotations:\n"));
+    assert_eq!(run("test cases").stdout, "ok      new\nok      right\nok      turned\n3 cases: 3 passed\n");
+}
+
+#[test]
+fn a_module_that_never_comes_to_rest_fails_its_case_by_name() {
+    let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {gpu: {modules: [again]}}\nmodules: {again: {wasm: again.wasm}}\n";
+    let folder = folder(&[("cases/a/pod.yaml", POD), ("cases/a/config.yaml", config)]);
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/again.wasm"), super::check::never_at_rest()).unwrap();
+    let ran = podgraft_in(folder.path(), &words("test cases --policies policies --update"), "");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (
+            1,
+            "FAILED  a\n        sent again, the result is changed once more:\n          metadata.labels.n by module/again\n1 case: 0 passed, 1 failed\n"
+        )
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_what_would_be_right() {
+    let folder = folder(&[
+        ("empty/README.md", ""),
+        ("cases/both/pod.yaml", POD),
+        ("cases/both/config.yaml", CONFIG),
+        ("cases/both/expected.yaml", EXPECTED),
+        ("cases/both/rejection.txt", DENIED),
+        ("cases/no-pod/pods.yaml", POD),
+        ("cases/no-pod/config.yaml", CONFIG),
+        ("cases/no-pod/expected.yaml", EXPECTED),
+        ("cases/two/pod.yaml", &format!("{POD}---\n{POD}")),
+        ("cases/two/config.yaml", CONFIG),
+        ("cases/typo/pod.yaml", POD),
+        ("cases/typo/config.yaml", &CONFIG.replace("nodeSelector", "nodeSelectr")),
+        ("cases/typo/expected.yaml", EXPECTED),
+    ]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
+    let usage = [
+        ("test nowhere", "podgraft: nowhere cannot be read: No such file or directory (os error 2)\n"),
+        (
+            "test empty",
+            "podgraft: empty holds no case: a folder with pod.yaml or review.json, and expected.yaml or rejection.txt\n",
+        ),
+        ("test cases --only gpu", "podgraft: none of the 4 cases in cases has gpu in its name\n"),
+    ];
+    for (line, told) in usage {
+        let ran = run(line);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", told));
+    }
+    let ran = run("test cases");
+    assert_eq!(ran.code, 1);
+    assert_eq!(
+        ran.stdout,
+        "\
+FAILED  both
+        expected.yaml and rejection.txt are both there: only one of them can come true
+FAILED  no-pod
+        neither pod.yaml nor review.json is there: one of them is what is sent
+FAILED  two
+        pod.yaml holds 2 documents; a case is about one pod
+FAILED  typo
+        1 problem in the configuration
+          config.yaml:4:29: queues.gpu.templateOverrides.nodeSelectr: unknown key; did you mean nodeSelector?
+4 cases: 0 passed, 4 failed
+"
+    );
+}
