@@ -36,8 +36,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let twin: Arc<LazyLock<Outcome<Twin>>> = Arc::new(LazyLock::new(Twin::start));
     let trials = fixtures("reviews", ".json").into_iter().chain(fixtures("clearml", ".yaml"));
-    let trials = trials.filter(|path| !path.ends_with("job.yaml")).map(|path| trial(path, &twin));
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.map(|path| trial(path, &twin)).collect());
     // Before the process ends, as the server is killed when it is dropped.
     drop(twin);
     conclusion.exit_code()

@@ -63,9 +63,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new()?;
     let compiled = RefCell::new(Vec::new());
     let compile = |name: &str, bytes: &[u8]| {
-        let code = engine.compile(name, bytes)?;
-        compiled.borrow_mut().push(Compiled { name: name.to_owned(), digest: sha256_hex(bytes), bytes: bytes.len() });
-        Ok(code)
+        let code = engine.compile(name, bytes);
+        let (name, compiles) = (name.to_owned(), code.is_ok());
+        compiled.borrow_mut().push(Compiled { name, digest: sha256_hex(bytes), bytes: bytes.len(), compiles });
+        code
     };
     let Configuration { config, policies } = &args.configuration;
     let built = watch::load_once(config, policies.as_deref(), "", &compile)?;

@@ -118,6 +118,20 @@ fn a_module_that_never_comes_to_rest_is_named() {
 }
 
 #[test]
+fn a_module_that_does_not_compile_and_one_that_nobody_uses_are_told_so() {
+    let modules = "modules:\n  bad: {wasm: bad.wasm}\n  spare: {wasm: again.wasm}\n";
+    let folder = folder(&[("podgraft.yaml", &format!("{HEAD}{modules}")), ("bad.wasm", "text")]);
+    fs::write(folder.path().join("again.wasm"), never_at_rest()).unwrap();
+    let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --policies ."), "");
+    let told = "1 problem\n  podgraft.yaml:4:15: modules.bad.wasm: module 'bad' is not WebAssembly: a component's bytes begin with \\0asm\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, told));
+    let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
+    assert_eq!(rows.len(), 2, "{}", ran.stdout);
+    assert!(rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nobody: it does not compile"), "{}", rows[0]);
+    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  nobody"), "{}", rows[1]);
+}
+
+#[test]
 fn a_pod_that_is_rejected_is_a_problem_and_a_rejected_sample_is_not() {
     let config = format!(
         "{HEAD}queues: {{gpu: {{modules: [nfs]}}}}\nmodules: {{nfs: {{wasm: inject-nfs.wasm}}}}\ntaskConfig: [{{config: {{nfs: {{}}}}}}]\n"

@@ -7,11 +7,14 @@ use crate::snapshot::{Snapshot, Source};
 use super::report::Finding;
 use super::samples::{self, Sample};
 
-/// A module that could be compiled.
+/// A module whose bytes are there.
 pub(super) struct Compiled {
     pub(super) name: String,
+    /// SHA-256, 64 hex digits
     pub(super) digest: String,
     pub(super) bytes: usize,
+    /// whether it is a template module; why not is among the problems
+    pub(super) compiles: bool,
 }
 
 /// How a unit's sample pods fared.

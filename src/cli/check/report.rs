@@ -62,6 +62,7 @@ struct ModuleRow {
     name: String,
     digest: String,
     bytes: usize,
+    compiles: bool,
     used_by: Vec<String>,
 }
 
@@ -136,7 +137,8 @@ impl Report {
     fn module(&self, compiled: Compiled) -> ModuleRow {
         let users = self.units.iter().filter(|row| row.modules.contains(&compiled.name));
         let used_by = users.map(|row| row.unit.clone()).collect();
-        ModuleRow { name: compiled.name, digest: compiled.digest, bytes: compiled.bytes, used_by }
+        let Compiled { name, digest, bytes, compiles } = compiled;
+        ModuleRow { name, digest, bytes, compiles, used_by }
     }
 
     fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
@@ -174,7 +176,11 @@ impl Report {
         });
         section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
         let modules = self.modules.iter().map(|row| {
-            let used_by = if row.used_by.is_empty() { "nobody".to_owned() } else { row.used_by.join(", ") };
+            let used_by = match (row.compiles, row.used_by.as_slice()) {
+                (false, _) => "nobody: it does not compile".to_owned(),
+                (true, []) => "nobody".to_owned(),
+                (true, users) => users.join(", "),
+            };
             let digest = row.digest.chars().take(12).collect();
             [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), used_by]
         });

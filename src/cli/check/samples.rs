@@ -87,3 +87,64 @@ fn sample(unit: Source, system: &System, matches: &Match, labels: Vec<(String, S
         "spec": {"restartPolicy": "Never", "containers": [container]}});
     Sample { unit, pod }
 }
+
+#[cfg(test)]
+mod tests {
+    use bumpalo::Bump;
+
+    use super::*;
+    use crate::config::{Builder, File, Input};
+    use crate::layers::Plan;
+    use crate::offline::{Sender, review};
+    use crate::review::Review;
+    use crate::task::{Pod, Task};
+
+    const CONFIG: &str = "
+apiVersion: podgraft.io/v1alpha1
+kind: GraftConfig
+systems:
+  clearml: {type: ClearML, namespaces: [clearml]}
+basePodTemplate: {labels: {base: b}}
+environments:
+  here: {match: {namespaces: [ml]}, podTemplate: {metadata: {labels: {here: b}}}}
+  labelled: {match: {podLabels: {tier: gold}}, podTemplate: {metadata: {labels: {labelled: b}}}}
+  named: {podTemplate: {metadata: {labels: {named: b}}}}
+queues:
+  GPU Queue: {id: 3f9a1c0d5b7e42d8a6c4e2f01b8d7a95, templateOverrides: {labels: {gpu: b}}}
+  team: {system: generic, match: {namespaces: [team], podLabels: {x: z}}, templateOverrides: {labels: {team: b}}}
+";
+
+    /// Everywhere but where the system is not: its pods live in its own namespaces only.
+    #[test]
+    fn every_units_samples_reach_it() {
+        let files = vec![File { name: "x.yaml".into(), text: CONFIG.to_owned() }];
+        let input = Input { files, ..Input::default() };
+        let built = Builder::default().build(&input, &|_, _| Err("there is none".into()));
+        assert_eq!(built.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        let mut reached = Vec::new();
+        for sample in all(&built.snapshot) {
+            let body = review(sample.pod, Sender::default(), &built.snapshot).unwrap().to_string();
+            let arena = Bump::new();
+            let review = Review::parse(body.as_bytes(), &arena).unwrap();
+            let Some(task) = Task::from_pod(&review, &built.snapshot).unwrap() else { continue };
+            let pod = Pod { object: review.object, namespace: review.namespace };
+            let plan = Plan::of(&task, &pod, &built.snapshot).unwrap().unwrap();
+            let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);
+            assert!(is_laid, "{} by {}", sample.unit, task.system.name);
+            reached.push(format!("{} by {}", sample.unit, task.system.name));
+        }
+        let expected = [
+            "base by clearml",
+            "environment/labelled by clearml",
+            "environment/named by clearml",
+            "queue/GPU Queue by clearml",
+            "base by generic",
+            "environment/here by generic",
+            "environment/labelled by generic",
+            "environment/named by generic",
+            "queue/GPU Queue by generic",
+            "queue/team by generic",
+        ];
+        assert_eq!(reached, expected);
+    }
+}
