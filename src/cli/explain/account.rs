@@ -75,7 +75,7 @@ pub(super) struct Place {
 pub(super) struct Step {
     pub(super) source: String,
     pub(super) at: Option<Place>,
-    pub(super) conflict: Option<&'static str>,
+    pub(super) conflict: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,11 +215,9 @@ fn place(layer: &Layer) -> Place {
 fn step(by: By<'_>) -> Step {
     match by {
         By::Layer(layer) => {
-            let conflict = match layer.conflict {
-                Conflict::Keep => "Keep",
-                Conflict::Override => "Override",
-            };
-            Step { source: layer.source.to_string(), at: Some(place(layer)), conflict: Some(conflict) }
+            // the variants are called as the configuration writes them
+            let conflict = Some(format!("{:?}", layer.conflict));
+            Step { source: layer.source.to_string(), at: Some(place(layer)), conflict }
         }
         By::Module(module) => Step { source: format!("module/{}", module.name), at: None, conflict: None },
     }

@@ -19,7 +19,7 @@ pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
             (index + 1).to_string(),
             step.source.clone(),
             at(step.at.as_ref()),
-            step.conflict.unwrap_or_default().to_owned(),
+            step.conflict.clone().unwrap_or_default(),
         ]
     });
     section(&mut text, "Order in which it was laid", &order.collect::<Vec<_>>());
