@@ -64,8 +64,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let compiled = RefCell::new(Vec::new());
     let compile = |name: &str, bytes: &[u8]| {
         let code = engine.compile(name, bytes);
-        let (name, compiles) = (name.to_owned(), code.is_ok());
-        compiled.borrow_mut().push(Compiled { name, digest: sha256_hex(bytes), bytes: bytes.len(), compiles });
+        let (name, digest) = (name.to_owned(), sha256_hex(bytes));
+        compiled.borrow_mut().push(Compiled { name, digest, bytes: bytes.len(), is_sound: code.is_ok() });
         code
     };
     let Configuration { config, policies } = &args.configuration;

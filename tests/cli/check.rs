@@ -32,19 +32,24 @@ fn a_sound_configuration_is_summed_up() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let (first, tables) = ran.stdout.split_once('\n').unwrap();
     assert!(first.starts_with("configuration ") && first.len() == "configuration ".len() + 12, "{first}");
+    let digest = &fs::read_to_string(super::root().join("policies/SHA256SUMS")).unwrap();
+    let digest = &digest.lines().find(|line| line.ends_with("inject-nfs.wasm")).unwrap()[..12];
+    let size = fs::metadata(super::root().join("policies/inject-nfs.wasm")).unwrap().len().div_ceil(1024);
     assert_eq!(
         tables,
-        "
+        format!(
+            "
   UNIT             FOR             GIVES                       SAMPLE POD
   base             every task pod  1 layer                     patched
   queue/GPU Queue  any namespace   1 layer, modules nfs-mount  patched
 
   MODULE     DIGEST        SIZE    USED BY
-  nfs-mount  b7a6fddc61ee  74 KiB  queue/GPU Queue
+  nfs-mount  {digest}  {size} KiB  queue/GPU Queue
 
   MANIFEST                     OUTCOME
   tests/cases/readme/pod.yaml  patched
 "
+        )
     );
 }
 

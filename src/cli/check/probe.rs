@@ -14,7 +14,7 @@ pub(super) struct Compiled {
     pub(super) digest: String,
     pub(super) bytes: usize,
     /// whether it is a template module; why not is among the problems
-    pub(super) compiles: bool,
+    pub(super) is_sound: bool,
 }
 
 /// How a unit's sample pods fared.

@@ -137,8 +137,8 @@ impl Report {
     fn module(&self, compiled: Compiled) -> ModuleRow {
         let users = self.units.iter().filter(|row| row.modules.contains(&compiled.name));
         let used_by = users.map(|row| row.unit.clone()).collect();
-        let Compiled { name, digest, bytes, compiles } = compiled;
-        ModuleRow { name, digest, bytes, compiles, used_by }
+        let Compiled { name, digest, bytes, is_sound } = compiled;
+        ModuleRow { name, digest, bytes, compiles: is_sound, used_by }
     }
 
     fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {

@@ -15,12 +15,7 @@ pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
         text.push_str(&identity(task));
     }
     let order = explanation.order.iter().enumerate().map(|(index, step)| {
-        [
-            (index + 1).to_string(),
-            step.source.clone(),
-            at(step.at.as_ref()),
-            step.conflict.clone().unwrap_or_default(),
-        ]
+        [(index + 1).to_string(), step.source.clone(), at(step.at.as_ref()), step.conflict.clone().unwrap_or_default()]
     });
     section(&mut text, "Order in which it was laid", &order.collect::<Vec<_>>());
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
