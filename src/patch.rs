@@ -128,6 +128,11 @@ impl<'a> Differ<'a> {
         };
         let mut kept = vec![false; before.len()];
         matches.iter().flatten().for_each(|place| kept[*place] = true);
+        // An atomic list is one value (a command's words): it changes, and nothing is removed from it.
+        if list == List::Atomic && kept.contains(&false) {
+            self.emit(Action::Replace, whole);
+            return;
+        }
         for index in (0..before.len()).rev() {
             if !kept[index] {
                 let step = Step::Element(first + index, was[index].label());
@@ -416,6 +421,19 @@ mod tests {
         assert_eq!(
             operations(&env(json!({"name": "X", "value": "1"})), &env(from.clone())),
             [json!({"op": "replace", "path": "/spec/containers/0/env/1", "value": from})]
+        );
+    }
+
+    #[test]
+    fn an_atomic_list_that_loses_an_element_is_replaced_whole() {
+        let pod = |command: Value| json!({"spec": {"initContainers": [{"name": "i", "command": command}]}});
+        assert_eq!(
+            operations(&pod(json!(["sh", "-c", "echo A"])), &pod(json!(["sh", "-c", "echo B"]))),
+            vec![json!({"op": "replace", "path": "/spec/initContainers/0/command", "value": ["sh", "-c", "echo B"]})]
+        );
+        assert_eq!(
+            operations(&pod(json!(["sh"])), &pod(json!(["sh", "-c"]))),
+            vec![json!({"op": "add", "path": "/spec/initContainers/0/command/1", "value": "-c"})]
         );
     }
 
