@@ -2,7 +2,7 @@
 # Builds the example modules into policies/*.wasm, the same bytes on every machine.
 #
 #   policies/build.sh           builds, and rewrites SHA256SUMS
-#   policies/build.sh --check   builds into a scratch folder and compares with SHA256SUMS
+#   policies/build.sh --check   tests SDK and modules natively, builds into a scratch folder and compares with SHA256SUMS
 #
 # "The same bytes" needs: the compiler of rust-toolchain.toml, the versions of Cargo.lock, and no path of this
 # machine in the binary (panic texts hold file names).
@@ -42,6 +42,11 @@ flag "-Clink-arg=--initial-memory=524288"
 examples=$(cd examples && echo *)
 
 unset RUSTFLAGS
+if [ "$out" != . ]; then
+    cargo fmt --all --check
+    cargo clippy --locked --quiet --workspace --all-targets --target-dir "$target" -- -D warnings
+    cargo test --locked --quiet --workspace --target-dir "$target"
+fi
 cargo build --locked --quiet --release --target-dir "$target" -p componentize
 for example in $examples; do
     CARGO_ENCODED_RUSTFLAGS=$flags cargo build --locked --quiet --release \

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let bytes = ComponentEncoder::default()
         .validate(true)
         .module(&module)
-        .and_then(ComponentEncoder::encode)
+        .and_then(|mut encoder| encoder.encode())
         .with_context(|| format!("{core} does not become a component"))?;
     fs::write(component, bytes).with_context(|| format!("writing {component}"))
 }

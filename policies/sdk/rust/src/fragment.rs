@@ -7,7 +7,8 @@ use crate::Outcome;
 /// podgraft lays a container entry of this name over the pod's primary container, whatever that is called.
 const PRIMARY: &str = "primary";
 
-/// A strategic fragment: lists are merged by their keys (name, mountPath…), maps by key.
+/// A strategic fragment: lists are merged by their keys (name, mountPath…), maps by key; what the pod has otherwise
+/// stays. `"$patch": "delete"` in an element takes the pod's away, which needs `mayRemove` in the configuration.
 ///
 /// ```
 /// # use podgraft_sdk::{Fragment, Outcome, serde_json::json};
@@ -60,9 +61,14 @@ impl Fragment {
     }
 
     /// A volume of the pod: `volume("data", "nfs", json!({"server": "10.0.0.1", "path": "/export"}))`.
-    pub fn volume(mut self, name: &str, kind: &str, source: Value) -> Self {
+    pub fn volume(self, name: &str, kind: &str, source: Value) -> Self {
         let volume = Map::from_iter([("name".into(), name.into()), (kind.into(), source)]);
-        push(&mut self.spec, "volumes", Value::Object(volume));
+        self.volume_with(Value::Object(volume))
+    }
+
+    /// A volume as it stands in a pod: `volume_with(json!({"name": "tmp", "emptyDir": {}}))`.
+    pub fn volume_with(mut self, volume: Value) -> Self {
+        push(&mut self.spec, "volumes", volume);
         self
     }
 

@@ -3,18 +3,33 @@
 use std::panic;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::Result;
-use crate::bindings::podgraft::template::host::{Level, config_get, log};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::testing::{config_get, log};
+
+use crate::bindings::podgraft::template::host::Level;
+#[cfg(target_arch = "wasm32")]
+use crate::bindings::podgraft::template::host::{config_get, log};
+use crate::error::read;
+use crate::{Error, Result};
 
 /// Looks into the task's configuration: `config::<Nfs>("nfs")`, `config::<String>("nfs.server.ip")`.
 ///
 /// The path is dotted, `"a.b"` in quotes is one element of it. Missing and null are `None`; a value of another
 /// form than `T` is an error that names the path.
 pub fn config<T: DeserializeOwned>(path: &str) -> Result<Option<T>> {
-    match config_get(path) {
-        None => Ok(None),
-        Some(text) => serde_json::from_str(&text).map_err(|error| format!("task_config {path}: {error}")),
+    config_get(path).map_or(Ok(None), |text| read(&text, &format!("task_config {path}")))
+}
+
+/// The same for a value that goes into text: numbers and booleans as they are written; lists and maps are an error.
+pub fn config_text(path: &str) -> Result<Option<String>> {
+    match config::<Value>(path)? {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Array(_)) => Err(Error::new(format!("task_config {path} is a list, text is expected"))),
+        Some(Value::Object(_)) => Err(Error::new(format!("task_config {path} is a map, text is expected"))),
+        Some(scalar) => Ok(Some(scalar.to_string())),
     }
 }
 

@@ -1,42 +1,86 @@
 //! Template modules for podgraft in Rust.
 //!
-//! A module is one function from a task pod to what the pod should get. This one is complete (`crate-type =
-//! ["cdylib"]`, built for `wasm32-unknown-unknown` and wrapped by `componentize`):
+//! A module is one function from a task pod to what the pod should get. This one is complete: `crate-type =
+//! ["cdylib"]`, built by `podgraft module build` (`podgraft module new` writes the whole crate).
 //!
 //! ```
-//! use podgraft_sdk::{Fragment, Input, Outcome, Result, serde::Deserialize};
+//! use podgraft_sdk::serde::Deserialize;
+//! use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
 //!
+//! /// What is read of the hook's arguments; the rest is skipped.
 //! #[derive(Deserialize)]
 //! #[serde(crate = "podgraft_sdk::serde")]
 //! struct Request<'a> {
-//!     queue_name: &'a str,
+//!     queue_name: Option<&'a str>,
+//! }
+//!
+//! /// `modules.<name>.params`.
+//! #[derive(Deserialize)]
+//! #[serde(crate = "podgraft_sdk::serde")]
+//! struct Params {
+//!     claim: String,
 //! }
 //!
 //! fn update_template(input: Input<'_>) -> Result<Outcome> {
-//!     let request: Request = input.request()?;
-//!     Ok(Fragment::new().env("QUEUE", request.queue_name).into())
+//!     let Some(path) = config_text("cache.mountPath")? else {
+//!         return Ok(Outcome::Unchanged); // this task wants none
+//!     };
+//!     let queue = input.request::<Request>()?.queue_name.or_refuse("the pod names no queue")?;
+//!     let claim = input.params::<Params>()?.claim;
+//!     Ok(Fragment::new().claim("cache", &claim).mount("cache", &path).env("CACHE", &path).label("queue", queue).into())
 //! }
 //!
 //! podgraft_sdk::hook!(update_template);
-//! # fn main() {}
+//!
+//! // and how it is tested, without wasm:
+//! # fn main() {
+//! use podgraft_sdk::{serde_json::json, testing::Call};
+//!
+//! let call = Call::new().params(json!({"claim": "team-a"})).task_config(json!({"cache": {"mountPath": "/cache"}}));
+//! assert_eq!(call.run(update_template).unwrap_err().to_string(), "the pod names no queue");
+//! let fragment = call.request("queue_name", json!("train")).run(update_template).unwrap();
+//! assert_eq!(fragment["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"], "team-a");
+//! # }
 //! ```
 //!
+//! # Three outcomes
+//!
+//! [`Outcome::Unchanged`]; a [`Fragment`], laid over the pod as a layer is (lists are merged by their keys); or
+//! [`Outcome::Template`], the whole pod as it should be, from which podgraft works out the difference. What a hook takes
+//! away needs `mayRemove: true` in the module's configuration. An [`Error`] refuses the pod.
+//!
+//! # Twice is once
+//!
+//! A pod may be rendered again from what came out: a hook must then change nothing more. Set values by name, never by
+//! position, and append to nothing.
+//!
+//! # What is fast
+//!
 //! It pays to describe only what is read: unknown fields are skipped, and a template that nobody asks for is never
-//! parsed (a fragment from partial structs takes 14 µs a call, a whole template through `serde_json::Value` 40).
+//! parsed (a fragment from partial structs takes 14 µs a call, a whole template through `serde_json::Value` 40). Memory
+//! is never freed within a call, and each call has an instance of its own.
+
+#![deny(missing_docs)]
+#![warn(clippy::pedantic, unreachable_pub)]
+#![allow(clippy::missing_errors_doc, clippy::must_use_candidate)]
 
 mod bump;
+mod error;
 mod fragment;
 mod host;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
+pub use error::{Error, OrRefuse, Result};
 pub use fragment::Fragment;
-pub use host::{config, debug, error, info, warn};
+pub use host::{config, config_text, debug, error, info, warn};
 pub use serde;
 pub use serde_json;
 
 use serde::Deserialize;
 
 #[doc(hidden)]
-#[expect(clippy::pedantic, reason = "generated from policies/wit")]
+#[allow(clippy::pedantic, missing_docs, unreachable_pub, reason = "generated from the WIT")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
@@ -47,9 +91,6 @@ pub mod bindings {
 }
 
 pub use bindings::exports::podgraft::template::hook::Outcome;
-
-/// What a hook's functions return. The error's text refuses the pod and is shown to whoever submitted it.
-pub type Result<T> = core::result::Result<T, String>;
 
 /// The arguments of one call, not parsed yet.
 #[derive(Debug, Clone, Copy)]
@@ -64,28 +105,38 @@ impl<'a> Input<'a> {
         Self { request, template }
     }
 
-    /// The hook's arguments beside the template: `queue`, `queue_name`, `task_data`, `providers_info`, `worker`,
-    /// `params`, `environment`, `namespace`, `dry_run`; those that `T` names.
+    /// The hook's arguments beside the template, those that `T` names:
+    ///
+    /// | field | what |
+    /// |---|---|
+    /// | `queue`, `queue_name` | the queue's id, and its name as the configuration spells it; null where unknown |
+    /// | `task_data` | `{id, user}`; null each, where nobody who may be believed says so |
+    /// | `providers_info` | what the identity provider says of the user; a map |
+    /// | `worker` | `{worker_id, namespace, kind}` |
+    /// | `params` | see [`params`](Self::params) |
+    /// | `environment`, `namespace` | of podgraft's configuration, of the pod |
+    /// | `primary_container` | the name of the task's container; null where nobody can say |
+    /// | `dry_run` | whether nothing will be stored |
     ///
     /// A `&str` in `T` costs nothing, but holds only text without escapes; use `String` or `Cow` for free text.
     pub fn request<T: Deserialize<'a>>(&self) -> Result<T> {
-        serde_json::from_str(self.request).map_err(|error| format!("request: {error}"))
+        error::read(self.request, "request")
     }
 
-    /// The module's `params` of the configuration.
+    /// The module's `params` of the configuration; an empty map where it has none. With
+    /// `#[serde(deny_unknown_fields)]` on `T` a typing error is named.
     pub fn params<T: Deserialize<'a>>(&self) -> Result<T> {
         #[derive(Deserialize)]
         struct Request<T> {
-            params: T,
+            params: Option<T>,
         }
-        serde_json::from_str::<Request<T>>(self.request)
-            .map(|request| request.params)
-            .map_err(|error| format!("params: {error}"))
+        error::read::<Request<T>>(self.request, "params")?.params.map_or_else(|| error::read("{}", "params"), Ok)
     }
 
-    /// The pod after podgraft's layers, as far as `T` describes it.
+    /// The pod after podgraft's layers, as far as `T` describes it. Without the API server's bookkeeping and the
+    /// service account's token volume; `args` and the task system's credentials are a marker that cannot be read.
     pub fn template<T: Deserialize<'a>>(&self) -> Result<T> {
-        serde_json::from_str(self.template).map_err(|error| format!("template: {error}"))
+        error::read(self.template, "template")
     }
 }
 
@@ -97,9 +148,13 @@ macro_rules! hook {
         struct Hook;
 
         impl $crate::bindings::exports::podgraft::template::hook::Guest for Hook {
-            fn update_template(request: String, template: String) -> $crate::Result<$crate::Outcome> {
+            fn update_template(
+                request: ::std::string::String,
+                template: ::std::string::String,
+            ) -> ::core::result::Result<$crate::Outcome, ::std::string::String> {
                 $crate::start();
-                $update_template($crate::Input::new(&request, &template))
+                let outcome: $crate::Result<$crate::Outcome> = $update_template($crate::Input::new(&request, &template));
+                outcome.map_err(::core::convert::Into::into)
             }
         }
 

@@ -1,0 +1,93 @@
+//! Why a hook refuses a pod.
+
+use std::fmt;
+
+/// What a hook's functions return; an [`Error`] refuses the pod.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// The sentence that refuses a pod. Whoever submitted the task reads it, so it says what is missing or wrong and where
+/// it stands; podgraft puts the module's name in front and `***` for secrets.
+///
+/// ```
+/// # use podgraft_sdk::{Error, Result};
+/// fn port(text: &str) -> Result<u16> {
+///     text.parse().map_err(|_| Error::new("params.port is no port"))
+/// }
+/// assert_eq!(port("http").unwrap_err().to_string(), "params.port is no port");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    /// An error of one sentence, without a full stop.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(sentence: &str) -> Self {
+        Self(sentence.to_owned())
+    }
+}
+
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.0
+    }
+}
+
+/// Refuses with a sentence where there is no value: `config("nfs.mountPath")?.or_refuse("task_config nfs.mountPath is
+/// missing")?`.
+///
+/// ```
+/// # use podgraft_sdk::OrRefuse;
+/// assert_eq!(Some(1).or_refuse("there is none"), Ok(1));
+/// assert_eq!("x".parse::<u8>().or_refuse("params.count").unwrap_err().to_string(), "params.count: invalid digit found in string");
+/// ```
+pub trait OrRefuse<T> {
+    /// The value, or an [`Error`] with this sentence (and behind a colon what another error says).
+    fn or_refuse(self, sentence: &str) -> Result<T>;
+}
+
+impl<T> OrRefuse<T> for Option<T> {
+    fn or_refuse(self, sentence: &str) -> Result<T> {
+        self.ok_or_else(|| sentence.into())
+    }
+}
+
+impl<T, E: fmt::Display> OrRefuse<T> for core::result::Result<T, E> {
+    fn or_refuse(self, sentence: &str) -> Result<T> {
+        self.map_err(|error| format!("{sentence}: {error}").into())
+    }
+}
+
+/// Reads JSON that stands at `place` for the person who has to mend it: lines and columns of text that podgraft made
+/// would lead nowhere.
+pub(crate) fn read<'a, T: serde::Deserialize<'a>>(text: &'a str, place: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        let what = error.to_string();
+        let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+        format!("{place}: {what}").into()
+    })
+}
