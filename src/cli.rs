@@ -10,6 +10,7 @@ pub mod diff;
 mod explain;
 mod input;
 pub mod load;
+mod module;
 mod render;
 mod serve;
 mod table;
@@ -39,6 +40,7 @@ enum Verb {
     Check(check::Args),
     Test(test::Args),
     Explain(explain::Args),
+    Module(module::Args),
     Completion(completion::Args),
 }
 
@@ -50,6 +52,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Module(args) => module::run(&args),
         Verb::Completion(args) => completion::run(&args, Cli::command()),
     }
 }

@@ -7,6 +7,7 @@ mod engine;
 mod host;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 pub use engine::{Engine, sha256_hex};
+pub use trial::{Inspection, Seen, Trial};
 
-use crate::render::{Call, Fault, Log, Outcome, Pace, Render, Rendered};
+use crate::render::{Call, Fault, Outcome, Pace, Render, Rendered};
 use crate::snapshot::Budget;
 use engine::{Clock, TICK};
 use host::{Denied, Guest, State, TemplateModulePre};
@@ -60,7 +62,7 @@ impl Render for Module {
             return refused(Fault::Busy);
         }
         let start = Instant::now();
-        let (result, logs) = self.run(call, limit);
+        let (result, state) = self.run(call, limit);
         let elapsed = start.elapsed();
         let result = match (call.pace, result) {
             (Pace::Inline, Err(Fault::Time(_))) => {
@@ -75,14 +77,14 @@ impl Render for Module {
                 result
             }
         };
-        Rendered { result, logs, elapsed }
+        Rendered { result, logs: state.into_logs(), elapsed }
     }
 }
 
 impl Module {
     /// One call in an instance of its own. The deadline stands before the instance is made, as a component may
     /// run code when it starts.
-    fn run(&self, call: &Call<'_>, limit: Duration) -> (Result<Outcome, Fault>, Vec<Log>) {
+    fn run(&self, call: &Call<'_>, limit: Duration) -> (Result<Outcome, Fault>, State) {
         let mut store = Store::new(self.code.engine(), State::new(call));
         store.limiter(|state| state);
         store.set_hostcall_fuel(MAX_OUTPUT);
@@ -98,7 +100,7 @@ impl Module {
             Ok(Err(text)) => Err(Fault::Refused(text)),
             Err(error) => Err(classify(&error, call.budget, limit)),
         };
-        (result, store.into_data().into_logs())
+        (result, store.into_data())
     }
 }
 

@@ -18,10 +18,10 @@ use super::{Module, Record};
 use crate::render::Render;
 
 /// The only import.
-const HOST: &str = "podgraft:template/host@0.1.0";
+pub(super) const HOST: &str = "podgraft:template/host@0.1.0";
 
 /// The export; its version says what the module expects.
-const HOOK: &str = "podgraft:template/hook@0.1.0";
+pub(super) const HOOK: &str = "podgraft:template/hook@0.1.0";
 
 /// A Python runtime is 20 MB; a Rust module 70 KB.
 const MAX_BYTES: usize = 32 << 20;
@@ -42,7 +42,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 /// Compiles template modules; one per process.
 #[derive(Debug)]
 pub struct Engine {
-    wasmtime: wasmtime::Engine,
+    pub(super) wasmtime: wasmtime::Engine,
     linker: LinkerCell,
     pub(super) clock: Arc<Clock>,
     /// what is in use, by digest
@@ -136,13 +136,13 @@ impl Engine {
 }
 
 /// What can be said without compiling.
-fn check_form(bytes: &[u8]) -> Result<(), String> {
+pub(super) fn check_form(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("has {} bytes, more than the limit of {MAX_BYTES}", bytes.len()));
     }
     match bytes {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
-            Err("is a core module, not a component: run `wasm-tools component new` on it".into())
+            Err("is a core module, not a component: `podgraft module build FILE` makes one of it".into())
         }
         [0, b'a', b's', b'm', ..] => Ok(()),
         _ => Err("is not WebAssembly: a component's bytes begin with \\0asm".into()),

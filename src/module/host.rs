@@ -9,6 +9,7 @@ use wasmtime::component::HasSelf;
 
 use self::podgraft::template::host;
 use crate::render::{Call, Level, Log};
+use crate::snapshot::Budget;
 
 wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" });
 
@@ -46,6 +47,11 @@ impl State {
             log_bytes: 0,
             log_dropped: 0,
         }
+    }
+
+    /// Bytes of linear memory that the instance has, which began with `budget`.
+    pub(super) fn memory_used(&self, budget: Budget) -> u64 {
+        budget.memory - self.memory
     }
 
     /// The lines that were kept, and how many were not.

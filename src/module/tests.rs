@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::host::look_up;
 use super::*;
-use crate::render::Level;
+use crate::render::{Level, Log};
 
 /// Plenty, on the slowest machine: nothing here measures time.
 const PLENTY: Duration = Duration::from_secs(20);
@@ -221,7 +221,10 @@ fn inject_nfs_names_what_is_missing() {
 #[test]
 fn what_cannot_be_a_module_is_refused_with_the_reason() {
     let cases = [
-        ("core-module", "module 'core-module' is a core module, not a component: run `wasm-tools component new` on it"),
+        (
+            "core-module",
+            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes one of it",
+        ),
         (
             "imports",
             "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but nothing except \

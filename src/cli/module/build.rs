@@ -1,0 +1,137 @@
+//! `podgraft module build`: what `cargo` and `wasm-tools` do together, so that only the first is needed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use wit_component::ComponentEncoder;
+
+use super::{name_of, read, size};
+use crate::module::{Engine, sha256_hex};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// 64 KiB of stack are ten times what a hook uses, and 512 KiB of memory hold a 28 KB pod without growing.
+const LINKING: [&str; 2] = ["-Clink-arg=-zstack-size=65536", "-Clink-arg=--initial-memory=524288"];
+
+/// Build a Rust module's crate, or make a component of a core module.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A folder is built with cargo (Rust with the target wasm32-unknown-unknown), without the
+paths of this machine in the result. A core module of any other toolchain must hold the
+component type that `wit-bindgen` or `wasm-tools component embed` puts there.
+
+Examples:
+  podgraft module build my-module
+  podgraft module build core.wasm -o module.wasm
+
+Exit codes: 0 done, 1 it does not build or podgraft would refuse it, 2 wrong usage or file.")]
+pub(super) struct Args {
+    /// The crate's folder, or the core module
+    #[arg(value_name = "DIR|CORE.wasm", default_value = ".")]
+    source: PathBuf,
+    /// Where to write the module; default: in the folder, called like the crate
+    #[arg(short, long, value_name = "FILE.wasm")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (core, default) = if args.source.is_dir() {
+        let package = Package::of(&args.source)?;
+        if !package.build(&args.source)? {
+            anstream::eprintln!("the module does not build: cargo says why above");
+            return Ok(ExitCode::from(1));
+        }
+        (package.core, Some(args.source.join(format!("{}.wasm", package.name))))
+    } else {
+        (args.source.clone(), None)
+    };
+    let Some(output) = args.output.clone().or(default) else {
+        bail!("give the name of the module that is made: -o FILE.wasm");
+    };
+    let bytes = match component(&read(&core)?) {
+        Ok(bytes) => bytes,
+        Err(why) => {
+            anstream::eprintln!("{} does not become a component: {why:#}", core.display());
+            return Ok(ExitCode::from(1));
+        }
+    };
+    if let Err(why) = Engine::new()?.compile(&name_of(&output), &bytes) {
+        anstream::eprintln!("podgraft would refuse it: {why}");
+        return Ok(ExitCode::from(1));
+    }
+    fs::write(&output, &bytes).with_context(|| format!("{} cannot be written", output.display()))?;
+    anstream::println!("{}: {}, sha256 {}", output.display(), size(bytes.len() as u64), sha256_hex(&bytes));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Wraps a core module.
+fn component(core: &[u8]) -> anyhow::Result<Vec<u8>> {
+    ComponentEncoder::default().validate(true).module(core)?.encode()
+}
+
+/// What cargo knows of a crate.
+struct Package {
+    name: String,
+    /// where the core module will be
+    core: PathBuf,
+}
+
+impl Package {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let output = cargo(folder)
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cargo cannot be run; Rust comes from https://rustup.rs")?;
+        if !output.status.success() {
+            bail!("{} is no Rust crate that cargo can read", folder.display());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata gives no JSON")?;
+        Self::from_metadata(&metadata, &folder.canonicalize()?.join("Cargo.toml"))
+            .with_context(|| format!("{} has no library with crate-type = [\"cdylib\"]", folder.display()))
+    }
+
+    fn from_metadata(metadata: &Value, manifest: &Path) -> Option<Self> {
+        let packages = metadata["packages"].as_array()?;
+        let package =
+            packages.iter().find(|package| package["manifest_path"].as_str().map(Path::new) == Some(manifest))?;
+        let is_cdylib =
+            |target: &&Value| target["crate_types"].as_array().is_some_and(|types| types.contains(&"cdylib".into()));
+        let library = package["targets"].as_array()?.iter().find(is_cdylib)?["name"].as_str()?;
+        let folder = Path::new(metadata["target_directory"].as_str()?).join(TARGET).join("release");
+        let core = folder.join(format!("{}.wasm", library.replace('-', "_")));
+        Some(Self { name: package["name"].as_str()?.to_owned(), core })
+    }
+
+    /// Whether it builds.
+    fn build(&self, folder: &Path) -> anyhow::Result<bool> {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+        // panic texts hold the names of sources: the last that fits wins
+        let folders = [(home.clone(), "/cargo"), (home.map(|home| home.join("registry/src")), "/crates")];
+        let folders = folders.into_iter().chain([(Some(folder.canonicalize()?), "/module")]);
+        let mut flags = OsString::from(LINKING.join("\u{1f}"));
+        for (path, name) in folders.filter_map(|(path, name)| Some((path?, name))) {
+            flags.push("\u{1f}--remap-path-prefix=");
+            flags.push(path);
+            flags.push(format!("={name}"));
+        }
+        let status = cargo(folder)
+            .args(["build", "--release", "--target", TARGET, "--package", &self.name])
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
+            .status();
+        Ok(status.context("cargo cannot be run")?.success())
+    }
+}
+
+fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder);
+    command
+}

@@ -1,0 +1,20 @@
+;; Returns `unchanged` at once: what its call costs, every call costs. `empty.wasm` is this, assembled.
+(component
+  (core module $code
+    (memory (export "memory") 2)
+    (global $next (mut i32) (i32.const 4096))
+    (func $realloc (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $block i32)
+      (local.set $block (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $block) (local.get 3)))
+      (local.get $block))
+    (func (export "update") (param $request i32) (param $request-size i32) (param $template i32) (param $template-size i32) (result i32)
+      (i32.const 0)))
+  (core instance $guest (instantiate $code))
+  (type $outcome' (variant (case "unchanged") (case "template" string) (case "fragment" string)))
+  (func $update (param "request" string) (param "template" string) (result (result $outcome' (error string)))
+    (canon lift (core func $guest "update") (memory (core memory $guest "memory")) (realloc (core func $guest "realloc"))))
+  (instance (export "podgraft:template/hook@0.1.0")
+    (export $outcome "outcome" (type $outcome'))
+    (export "update-template" (func $update)
+      (func (param "request" string) (param "template" string) (result (result $outcome (error string)))))))
