@@ -19,6 +19,7 @@ use crate::patch::{self, Operation, diff};
 use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::{Review, cut};
+use crate::sidecars;
 use crate::snapshot::{Conflict, Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};

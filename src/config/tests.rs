@@ -2,7 +2,10 @@
 
 mod bad;
 mod forms;
+mod head;
+mod keys;
 mod last_good;
+mod rules;
 
 use std::sync::Arc;
 
