@@ -197,7 +197,8 @@ fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &co
 }
 
 /// Said of a first configuration with a file that nobody can take apart.
-const NOT_READY: &str = "not ready (/readyz): a file of the first configuration cannot be read, and what is in it is not known";
+const NOT_READY: &str =
+    "not ready (/readyz): a file of the first configuration cannot be read, and what is in it is not known";
 
 /// The task that turns parts into snapshots.
 struct Loader {

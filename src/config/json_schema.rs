@@ -44,7 +44,8 @@ impl Writer {
             return with_type(strict, "object");
         }
         // below it anything may stand, so nothing is checked
-        let says_so = json!({"properties": {"allowUnknownFields": {"const": true}}, "required": ["allowUnknownFields"]});
+        let says_so =
+            json!({"properties": {"allowUnknownFields": {"const": true}}, "required": ["allowUnknownFields"]});
         with_type(json!({"if": says_so, "then": true, "else": strict}), "object")
     }
 
@@ -75,9 +76,9 @@ impl Writer {
                 let item = self.reference(keys);
                 json!({"type": ["array", "null"], "items": item})
             }
-            Kind::Pod(path) => field_at(path).map_or_else(|| json!({}), |(object, field)| {
-                self.field(object, field.name, field.kind)
-            }),
+            Kind::Pod(path) => {
+                field_at(path).map_or_else(|| json!({}), |(object, field)| self.field(object, field.name, field.kind))
+            }
             Kind::PodMetadata => {
                 let labels = self.kind(Kind::Pod(&["metadata", "labels"]));
                 let annotations = self.kind(Kind::Pod(&["metadata", "annotations"]));

@@ -173,7 +173,11 @@ pub(crate) const FLAT: &[Key] = &[
     key(EXTRA_MOUNTS, Kind::Pod(&["spec", "containers", "volumeMounts"]), "Mounts beside those of the base."),
     key(SIDECARS, Kind::Pod(&["spec", "initContainers"]), "Containers beside the task, as native sidecars."),
     key(FILE_MOUNTS, Kind::List(&FILE_MOUNT), "Files in the task's container."),
-    key("allowUnknownFields", Kind::Bool, "Whether fields that this version's Pod schema does not have may stand here."),
+    key(
+        "allowUnknownFields",
+        Kind::Bool,
+        "Whether fields that this version's Pod schema does not have may stand here.",
+    ),
     later("template"),
 ];
 
@@ -216,7 +220,11 @@ pub(crate) static POD_TEMPLATE: Keys = Keys {
         key("primaryContainerName", Kind::Text, "The entry of spec.containers that lies over the task's container."),
         key("metadata", Kind::PodMetadata, "labels and annotations."),
         key("spec", Kind::Pod(&["spec"]), "A Pod's spec; an entry of containers lies over the container of its name."),
-        key("allowUnknownFields", Kind::Bool, "Whether fields that this version's Pod schema does not have may stand here."),
+        key(
+            "allowUnknownFields",
+            Kind::Bool,
+            "Whether fields that this version's Pod schema does not have may stand here.",
+        ),
     ]],
 };
 

@@ -191,17 +191,8 @@ pub(crate) const NOT_A_LAYERS: &[(&str, &str)] = &[
 ];
 
 /// Volume sources that the API server warns of, whatever they hold.
-const OLD_SOURCES: &[&str] = &[
-    "cephfs",
-    "flocker",
-    "gitRepo",
-    "glusterfs",
-    "photonPersistentDisk",
-    "quobyte",
-    "rbd",
-    "scaleIO",
-    "storageos",
-];
+const OLD_SOURCES: &[&str] =
+    &["cephfs", "flocker", "gitRepo", "glusterfs", "photonPersistentDisk", "quobyte", "rbd", "scaleIO", "storageos"];
 
 /// Said of what earns a warning of the API server.
 pub(crate) const WARNS: &str = "the API server warns of it, and the ClearML agent fails a task at any warning";

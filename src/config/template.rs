@@ -236,8 +236,11 @@ fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Ma
         let Some(name) = KEYS.iter().find(|name| **name == key.text) else {
             let known = super::typed::field_at(&["metadata", &key.text]).is_some();
             let hint = spell::hint(&key.text, KEYS);
-            let message =
-                if known { "no layer may give it: it is the pod's own".to_owned() } else { format!("unknown key{hint}") };
+            let message = if known {
+                "no layer may give it: it is the pod's own".to_owned()
+            } else {
+                format!("unknown key{hint}")
+            };
             cursor.report.add(key.at, &entry.path, message);
             continue;
         };

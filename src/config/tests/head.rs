@@ -79,7 +79,10 @@ fn a_condition_must_answer_where_nothing_is_known() {
 #[test]
 fn budgets_without_a_unit_are_told_which() {
     let file = "modules: {m: {wasm: ok.wasm, budget: {time: 5}}}";
-    assert_eq!(texts(&build(file)), ["c.yaml:3:45: modules.m.budget.time: is a number without a unit: write 5ms or 5s"]);
+    assert_eq!(
+        texts(&build(file)),
+        ["c.yaml:3:45: modules.m.budget.time: is a number without a unit: write 5ms or 5s"]
+    );
 }
 
 #[test]
@@ -87,6 +90,8 @@ fn what_podgraft_writes_no_layer_sets() {
     let file = "queues: {q: {templateOverrides: {annotations: {podgraft.io/applied: x}}}}";
     assert_eq!(
         texts(&build(file)),
-        ["c.yaml:3:48: queues.q.templateOverrides.annotations['podgraft.io/applied']: podgraft writes this annotation itself, so no layer may set it"]
+        [
+            "c.yaml:3:48: queues.q.templateOverrides.annotations['podgraft.io/applied']: podgraft writes this annotation itself, so no layer may set it"
+        ]
     );
 }

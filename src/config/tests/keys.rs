@@ -209,10 +209,7 @@ fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
         text += &format!("  q{number}: {{templateOverrides: {{{env}: [{{name: A, value: 'a'}}]}}}}\n");
     }
     let built = build(&text);
-    assert_eq!(
-        texts(&built),
-        ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]
-    );
+    assert_eq!(texts(&built), ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]);
     let serving = built.snapshot.queues.by_name.values().filter(|unit| unit.good.is_some()).count();
     assert_eq!((serving, built.snapshot.queues.by_name.len()), (999, 1000));
     assert!(queue(&built, "q500").error.as_ref().unwrap().contains("envs"));

@@ -7,9 +7,7 @@ const AT: &str = "queues.q.templateOverrides";
 /// `templateOverrides: {<text>}` at line 6, column 7, and what is said: column, path below it, message.
 fn flat(table: &[(&str, &[(u32, &str, &str)])]) {
     for (text, expected) in table {
-        let file = format!(
-            "queues:\n  q:\n    match: {{namespaces: [ml]}}\n    templateOverrides:\n      {text}\n"
-        );
+        let file = format!("queues:\n  q:\n    match: {{namespaces: [ml]}}\n    templateOverrides:\n      {text}\n");
         let expected: Vec<_> =
             expected.iter().map(|(column, path, text)| format!("c.yaml:7:{column}: {AT}.{path}: {text}")).collect();
         assert_eq!(texts(&build(&file)), expected, "{text}");
@@ -40,7 +38,10 @@ fn names_of_objects_ports_and_keys() {
             "tolerations: [{key: a, operator: Exists, effect: NoSchedule, tolerationSeconds: 3}]",
             &[(87, "tolerations[0].tolerationSeconds", "goes with effect NoExecute only")],
         ),
-        ("nodeSelector: {a: b c}", &[(25, "nodeSelector.a", "is not a label value (at most 63 letters, digits, -, _ and .)")]),
+        (
+            "nodeSelector: {a: b c}",
+            &[(25, "nodeSelector.a", "is not a label value (at most 63 letters, digits, -, _ and .)")],
+        ),
         (
             "hostAliases: [{ip: 10.0.0, hostnames: [A_b]}, {ip: '::1'}, {ip: '::1'}]",
             &[
@@ -108,7 +109,8 @@ fn numbers_have_their_range() {
 
 #[test]
 fn resources_are_real_and_requests_below_limits() {
-    let no = "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like nvidia.com/gpu";
+    let no =
+        "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like nvidia.com/gpu";
     let hint = format!("{no}; did you mean memory?");
     let fraction = format!("is a fraction of a byte (m is a thousandth, M a million): {WARNS}");
     flat(&[
@@ -173,7 +175,8 @@ fn selectors_have_the_values_that_their_operators_want() {
             "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: [{text}]}}]}}}}}}"
         )
     };
-    let at = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]";
+    let at =
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]";
     flat(&[
         (&term("{key: k, operator: In}"), &[(122, at, "key `values` is missing: In and NotIn need some")]),
         (
@@ -221,9 +224,13 @@ fn no_layer_gives_what_is_others() {
         [
             format!("c.yaml:6:18: {at}.metadata.name: no layer may give it: it is the pod's own"),
             format!("c.yaml:6:27: {at}.metadata.label: unknown key; did you mean labels?"),
-            format!("c.yaml:7:24: {at}.spec.nodeName: no layer may give it: it is the scheduler's: say nodeSelector or affinity"),
+            format!(
+                "c.yaml:7:24: {at}.spec.nodeName: no layer may give it: it is the scheduler's: say nodeSelector or affinity"
+            ),
             format!("c.yaml:7:37: {at}.spec.priority: no layer may give it: it follows priorityClassName"),
-            format!("c.yaml:7:56: {at}.spec.serviceAccount: no layer may give it: it is the old name of serviceAccountName"),
+            format!(
+                "c.yaml:7:56: {at}.spec.serviceAccount: no layer may give it: it is the old name of serviceAccountName"
+            ),
             format!("c.yaml:7:59: {at}.spec.hostIpc: unknown key; did you mean hostIPC?"),
         ]
     );
@@ -359,8 +366,9 @@ fn what_reaches_beyond_the_pod_needs_namespaces_in_environments_too() {
         ("secretRef", "containers: [{name: primary, envFrom: [{secretRef: {name: s}}]}]"),
     ] {
         for (kind, noun) in [("queues", "queue"), ("environments", "environment")] {
-            let expected =
-                format!("c.yaml:4:6: {kind}.q: gives pods a {field}, and any pod can name this {noun}: say match.namespaces");
+            let expected = format!(
+                "c.yaml:4:6: {kind}.q: gives pods a {field}, and any pod can name this {noun}: say match.namespaces"
+            );
             assert_eq!(texts(&build(&unit(kind, template, ""))), [expected]);
             sound(&unit(kind, template, "match: {namespaces: [ml]}, "));
         }
