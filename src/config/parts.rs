@@ -83,8 +83,8 @@ pub(crate) fn mounts_of<'a>(container: &Cursor<'a>) -> Vec<MountRef<'a>> {
 /// The same of a list of mounts.
 pub(crate) fn mounts_in<'a>(list: &Cursor<'a>) -> Vec<MountRef<'a>> {
     let names = list.items().into_iter().filter_map(|item| item.get("name"));
-    let named = names.filter_map(|cursor| Some(MountRef { volume: cursor.silent_text()?, cursor }));
-    named.filter(|mount| !mount.volume.is_empty()).collect()
+    let mounts = names.filter_map(|cursor| Some(MountRef { volume: cursor.silent_text()?, cursor }));
+    mounts.filter(|mount| !mount.volume.is_empty()).collect()
 }
 
 /// Refuses mounts whose volume no layer brings that this unit is laid over or with.

@@ -14,8 +14,8 @@ const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 pub(crate) fn check_names(cursor: &Cursor<'_>) {
     // a directive is refused as what it is
     for (name, amount) in cursor.set_entries().filter(|(name, _)| *name != PATCH) {
-        let known = STANDARD.contains(&name) || name.starts_with("hugepages-");
-        if !known && !(name.contains('/') && is_qualified_name(name)) {
+        let device = name.contains('/') && is_qualified_name(name);
+        if !device && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
             // who writes gpu does not mean cpu
             let hint = if name.contains("gpu") { String::new() } else { spell::hint(name, STANDARD) };
             amount.error(format!(

@@ -217,11 +217,11 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
         (Tree::Map(_), Rule::NodeLabels) => parts::check_map(cursor, MapKind::NodeLabels),
         (Tree::Map(_), Rule::Annotations) => parts::check_map(cursor, MapKind::Annotations),
         (Tree::Map(_), Rule::Resources) => resources::check_names(cursor),
-        (Tree::Number(number), Rule::Whole(least, most)) => {
-            // a fraction is of the wrong type
-            if number.as_i64().is_some_and(|number| !(least..=most).contains(&number)) {
-                cursor.error(format!("must be a whole number from {least} to {most}"));
-            }
+        // a fraction is of the wrong type
+        (Tree::Number(number), Rule::Whole(least, most))
+            if number.as_i64().is_some_and(|number| !(least..=most).contains(&number)) =>
+        {
+            cursor.error(format!("must be a whole number from {least} to {most}"));
         }
         (Tree::Number(_), Rule::Port) => check_value(cursor, PORT),
         (Tree::Number(number), Rule::Mode) if number.as_i64().is_none_or(|mode| !(0..=0o777).contains(&mode)) => {
@@ -305,7 +305,9 @@ pub(crate) fn check_object(cursor: &Cursor<'_>, object: &str, context: &Context<
         "PersistentVolumeClaimSpec" => check_claim(cursor),
         "PodSpec" => {
             for (name, whose) in NOT_A_LAYERS {
-                cursor.get(name).iter().for_each(|field| field.error(format!("no layer may give it: {whose}")));
+                if let Some(field) = cursor.get(name) {
+                    field.error(format!("no layer may give it: {whose}"));
+                }
             }
         }
         "SeccompProfile" | "AppArmorProfile" => {
@@ -327,10 +329,9 @@ fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
     let claimed = name.is_some_and(|name| context.claimed.contains(name));
     let sources: Vec<_> = cursor.set_entries().filter(|(key, _)| *key != "name").collect();
     match sources.as_slice() {
-        [] if claimed => {}
-        [] => cursor.error("has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}"),
         // `claimName: PVC_NAME`, ClearML's way, is a stand-in
-        [("persistentVolumeClaim" | "ephemeral", _)] if claimed => {}
+        [] | [("persistentVolumeClaim" | "ephemeral", _)] if claimed => {}
+        [] => cursor.error("has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}"),
         [(key, source)] if claimed => {
             source.error(format!("`claims` gives this volume its source: leave {key} out"));
         }
@@ -342,7 +343,9 @@ fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
     }
     let claim = cursor.get("persistentVolumeClaim").filter(|_| !claimed);
     let name = claim.and_then(|claim| claim.get("claimName")).filter(|name| !name.is_open());
-    name.filter(|name| name.silent_text().is_some()).iter().for_each(|name| _ = scalars::object_name(name));
+    if let Some(name) = name.filter(|name| name.silent_text().is_some()) {
+        scalars::object_name(&name);
+    }
 }
 
 fn check_toleration(cursor: &Cursor<'_>) {
@@ -368,14 +371,16 @@ fn check_requirement(cursor: &Cursor<'_>) {
     match cursor.get("operator").and_then(|operator| operator.silent_text()) {
         Some("In" | "NotIn") if values.is_none() => cursor.error("key `values` is missing: In and NotIn need some"),
         Some(operator @ ("Exists" | "DoesNotExist")) => {
-            values.iter().for_each(|values| values.error(format!("operator {operator} takes no values")));
+            if let Some(values) = values {
+                values.error(format!("operator {operator} takes no values"));
+            }
         }
         Some("Gt" | "Lt") if count != 1 => cursor.error("Gt and Lt need one value, a whole number in quotes"),
         _ => {}
     }
 }
 
-/// A PersistentVolumeClaim's spec.
+/// The spec of a `PersistentVolumeClaim`.
 fn check_claim(cursor: &Cursor<'_>) {
     let modes = cursor.get("accessModes").filter(|modes| !modes.node.is_empty());
     match modes {

@@ -30,10 +30,14 @@ fn every_key_of_the_tables_stands_in_the_sample() {
             match (key.kind, &below.tree) {
                 (Kind::One(keys), _) => visit(below, keys, missing, seen),
                 (Kind::Named(keys), Tree::Map(entries)) => {
-                    entries.iter().for_each(|(_, entry)| visit(entry, keys, missing, seen));
+                    for (_, entry) in entries {
+                        visit(entry, keys, missing, seen);
+                    }
                 }
                 (Kind::List(keys), Tree::List(items)) => {
-                    items.iter().for_each(|item| visit(item, keys, missing, seen));
+                    for item in items {
+                        visit(item, keys, missing, seen);
+                    }
                 }
                 _ => {}
             }
@@ -203,11 +207,12 @@ fn what_is_the_agents_is_said_and_not_refused() {
 
 #[test]
 fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
-    let mut text = "queues:\n".to_owned();
-    for number in 0..1000 {
+    let queue_of = |number: u32| {
         let env = if number == 500 { "envs" } else { "env" };
-        text += &format!("  q{number}: {{templateOverrides: {{{env}: [{{name: A, value: 'a'}}]}}}}\n");
-    }
+        format!("  q{number}: {{templateOverrides: {{{env}: [{{name: A, value: 'a'}}]}}}}\n")
+    };
+    let queues: Vec<_> = (0..1000).map(queue_of).collect();
+    let text = format!("queues:\n{}", queues.concat());
     let built = build(&text);
     assert_eq!(texts(&built), ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]);
     let serving = built.snapshot.queues.by_name.values().filter(|unit| unit.good.is_some()).count();

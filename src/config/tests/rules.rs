@@ -4,8 +4,11 @@ use super::*;
 
 const AT: &str = "queues.q.templateOverrides";
 
+/// Column, path, message.
+type Said<'a> = (u32, &'a str, &'a str);
+
 /// `templateOverrides: {<text>}` at line 6, column 7, and what is said: column, path below it, message.
-fn flat(table: &[(&str, &[(u32, &str, &str)])]) {
+fn flat(table: &[(&str, &[Said<'_>])]) {
     for (text, expected) in table {
         let file = format!("queues:\n  q:\n    match: {{namespaces: [ml]}}\n    templateOverrides:\n      {text}\n");
         let expected: Vec<_> =
@@ -313,7 +316,8 @@ fn files_have_one_source_and_fit() {
 fn annotations_of_a_pod_have_their_limit() {
     let text = "x".repeat(60_000);
     let files = |names: &[&str]| -> String {
-        names.iter().map(|name| format!("{{name: {name}, folderPath: /e, fileContent: {text}}}, ")).collect()
+        let all = names.iter().map(|name| format!("{{name: {name}, folderPath: /e, fileContent: {text}}}, "));
+        all.collect::<Vec<_>>().concat()
     };
     let one = format!("queues:\n  q: {{templateOverrides: {{fileMounts: [{}]}}}}\n", files(&["a", "b", "c", "d", "e"]));
     let built = build(&one);
