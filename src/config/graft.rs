@@ -12,6 +12,7 @@ use super::modules::Modules;
 use super::node::Position;
 use super::parts::MountRef;
 use super::template::{self, Given, Piece, Place, Template};
+use super::typed::PATCH;
 use crate::snapshot::{Conflict, Graft, Layer, Source};
 
 /// `merge`: what a layer of a queue does with the base's keys.
@@ -151,17 +152,29 @@ fn lay<'a>(
         if entry.template.fragment.as_object().is_none_or(serde_json::Map::is_empty) {
             continue;
         }
+        let conflict = rule.conflict.unwrap_or(entry.conflict);
+        if conflict == Conflict::Deny && has_directive(&entry.template.fragment) {
+            fields.cursor.error("says conflict: Deny, which takes nothing away, and has a `$patch`");
+        }
         layers.push(Layer {
             source: owner.source.clone(),
             file: Arc::clone(&fields.cursor.report.file),
             line: entry.at.line,
-            conflict: rule.conflict.unwrap_or(entry.conflict),
+            conflict,
             explicit: rule.conflict.is_some(),
             unknown: entry.template.unknown,
             fragment: entry.template.fragment,
         });
     }
     Laid { graft: Graft { layers, modules }, mounts, replaced, pieces: Vec::new() }
+}
+
+fn has_directive(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key(PATCH) || map.values().any(has_directive),
+        Value::Array(list) => list.iter().any(has_directive),
+        _ => false,
+    }
 }
 
 /// Into the template that has the volume, else the last one, else one of its own.
@@ -238,7 +251,8 @@ pub(crate) fn without(base: &Layer, pieces: &[Piece], replaced: &BTreeSet<&'stat
 /// The names of a fragment's volumes.
 pub(crate) fn volume_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let list = fragment.pointer("/spec/volumes").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|volume| volume["name"].as_str())
+    let brought = list.into_iter().flatten().filter(|volume| volume.get(PATCH).is_none());
+    brought.filter_map(|volume| volume["name"].as_str())
 }
 
 /// The names of the volumes that a fragment's containers mount.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{FILE, Key, Keys, Kind, Stage};
 use super::rules::{self, Rule};
-use super::typed::field_at;
+use super::typed::{DIRECTIVES, PATCH, field_at};
 use crate::schema::{Object, Type};
 
 /// Schema, draft 2020-12. A key may always be null: it is absent then.
@@ -136,7 +136,7 @@ impl Writer {
             Type::Quantity => quantity(),
             Type::Map(element) => {
                 let values = self.typed(*element);
-                json!({"type": ["object", "null"], "additionalProperties": values})
+                json!({"type": ["object", "null"], "properties": {PATCH: directive()}, "additionalProperties": values})
             }
             Type::List(element) => {
                 let items = self.typed(*element);
@@ -167,7 +167,14 @@ impl Writer {
         }
         // a template's containers are the pod's
         let required: Vec<_> = object.required.iter().filter(|_| !in_spec).collect();
-        with_type(json!({"properties": properties, "required": required, "additionalProperties": false}), "object")
+        properties.insert(PATCH.to_owned(), directive());
+        let mut schema = json!({"properties": properties, "additionalProperties": false});
+        if !required.is_empty() {
+            // what is taken away is named and not described
+            schema["if"] = json!({"required": [PATCH]});
+            schema["else"] = json!({"required": required});
+        }
+        with_type(schema, "object")
     }
 }
 
@@ -178,6 +185,10 @@ fn with_type(mut schema: Value, kind: &str) -> Value {
 
 fn words_of(words: &[&str]) -> Value {
     json!({"enum": words.iter().map(|word| json!(word)).chain([Value::Null]).collect::<Value>()})
+}
+
+fn directive() -> Value {
+    json!({"enum": DIRECTIVES})
 }
 
 /// A number, or digits with a suffix.

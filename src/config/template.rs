@@ -10,7 +10,7 @@ use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, SI
 use super::node::Tree;
 use super::parts::{self, MountRef};
 use super::spell;
-use super::typed::{Context, typed_at};
+use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
 
@@ -68,7 +68,7 @@ pub(crate) struct Given<'c> {
 
 impl Given<'_> {
     fn context(&self, unknown: bool) -> Context<'_> {
-        Context { claimed: self.claimed.clone(), unknown }
+        Context { claimed: self.claimed.clone(), unknown, directives: true }
     }
 }
 
@@ -168,7 +168,8 @@ fn make_sidecars(cursor: &Cursor<'_>, value: &mut Value) {
             policy.error("a sidecar's restartPolicy is Always");
         }
     }
-    for sidecar in value.as_array_mut().into_iter().flatten() {
+    let added = value.as_array_mut().into_iter().flatten().filter(|sidecar| sidecar.get(PATCH).is_none());
+    for sidecar in added {
         sidecar["restartPolicy"] = "Always".into();
     }
 }
@@ -186,7 +187,7 @@ fn check_init(cursor: &Cursor<'_>) {
 
 fn require_image(item: &Cursor<'_>) {
     // what is no mapping, or a directive, is wrong as a whole
-    if matches!(item.node.tree, Tree::Map(_)) && item.get("image").is_none() && item.get("$patch").is_none() {
+    if matches!(item.node.tree, Tree::Map(_)) && item.get("image").is_none() && item.get(PATCH).is_none() {
         item.error("key `image` is missing");
     }
 }
@@ -294,6 +295,10 @@ fn check_containers<'a>(spec: &Cursor<'a>, primary: Option<&str>) -> Vec<&'a str
     let primary = primary.unwrap_or(PRIMARY);
     let mut names = Vec::new();
     for item in spec.get("containers").iter().flat_map(Cursor::items) {
+        let of_task = item.get("name").is_none_or(|name| name.is_text(primary));
+        if let Some(directive) = item.get(PATCH).filter(|_| of_task) {
+            directive.error("the task's own container cannot be taken away");
+        }
         let Some((at, name)) = item.get("name").and_then(|at| Some((at.clone(), at.silent_text()?))) else { continue };
         names.push(name);
         if name != primary && name == PRIMARY {

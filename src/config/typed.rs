@@ -9,17 +9,20 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::cursor::Cursor;
-use super::node::Tree;
+use super::node::{Position, Tree};
 use super::rules::{self, Rule};
 use super::scalars::quantity;
 use super::spell;
-use crate::schema::{Field, Object, POD, Type};
+use crate::schema::{Field, List, Object, POD, Type};
 
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
 
-/// What is said of [`PATCH`]: with it a layer would take away what the pod brings.
-pub(crate) const NO_PATCH: &str = "`$patch` directives are not supported yet";
+/// What is said of [`PATCH`] where a layer has nothing of the pod's under it.
+pub(crate) const NO_PATCH: &str = "`$patch` takes something of a pod away, and here is nothing of a pod";
+
+/// What [`PATCH`] may say.
+pub(crate) const DIRECTIVES: &[&str] = &["delete", "replace"];
 
 /// What must be known of the rest to judge a value.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Context<'c> {
     pub(crate) claimed: BTreeSet<&'c str>,
     /// whether fields that the schema does not have may stand there
     pub(crate) unknown: bool,
+    /// whether it lies over a pod, so that directives can take something away
+    pub(crate) directives: bool,
 }
 
 /// A field of the Pod by its path through lists and maps, and the object type that it belongs to.
@@ -85,11 +90,12 @@ fn typed(cursor: &Cursor<'_>, kind: Type, context: &Context<'_>) -> Option<Value
         }
         Type::Map(element) => {
             let entries = cursor.entries().into_iter().filter_map(|(key, entry)| {
-                if key.text == PATCH {
-                    cursor.report.add(key.at, &entry.path, NO_PATCH);
-                    return None;
-                }
-                Some((key.text.clone(), typed(&entry, *element, context)?))
+                let value = if key.text == PATCH {
+                    directive(&entry, key.at, context)
+                } else {
+                    typed(&entry, *element, context)
+                };
+                Some((key.text.clone(), value?))
             });
             Some(Value::Object(entries.collect()))
         }
@@ -113,10 +119,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             // null is absent, as everywhere in Kubernetes
             _ if matches!(node.tree, Tree::Null) => None,
             Some(field) => typed_field(&entry, object, field, context),
-            None if key.text == PATCH => {
-                cursor.report.add(key.at, &entry.path, NO_PATCH);
-                None
-            }
+            None if key.text == PATCH => directive(&entry, key.at, context),
             None if context.unknown => Some(entry.plain()),
             None => {
                 let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
@@ -126,7 +129,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
         };
         map.extend(value.map(|value| (key.text.clone(), value)));
     }
-    // what is wrong with a directive is that it is one
+    // what is taken away needs to be named, not described
     if cursor.get(PATCH).is_none() {
         // a template's containers are the pod's
         for name in object.required.iter().filter(|name| object.name != "PodSpec" && cursor.get(name).is_none()) {
@@ -137,10 +140,39 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
     Some(map)
 }
 
+/// `$patch: …`.
+fn directive(cursor: &Cursor<'_>, at: Position, context: &Context<'_>) -> Option<Value> {
+    if !context.directives {
+        cursor.report.add(at, &cursor.path, NO_PATCH);
+    }
+    cursor.one_of(DIRECTIVES);
+    cursor.text().map(Value::from)
+}
+
+/// Checks an element that takes something of its list away.
+fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: List) {
+    let keys = list.keys();
+    if matches!(list, List::Atomic | List::AndTerms) {
+        directive.error("has no meaning in this list, which is laid as a whole");
+    } else if directive.is_text("replace") && item.set_entries().count() > 1 {
+        directive.error("`$patch: replace` stands in an element of its own: it is about the whole list");
+    } else if directive.is_text("delete") && keys.is_empty() {
+        directive
+            .error("the elements of this list have no name to take one away by: only `$patch: replace` does something");
+    } else if directive.is_text("delete") {
+        for key in keys.iter().filter(|key| key_of(item, key).is_none()) {
+            item.error(format!("key `{key}` is missing"));
+        }
+    }
+}
+
 /// Refuses the second of two elements that merging could not tell apart.
 fn check_keys(cursor: &Cursor<'_>, field: &Field) {
     let mut seen = BTreeSet::new();
     for item in cursor.items() {
+        if let Some(directive) = item.get(PATCH) {
+            check_directive(&item, &directive, field.list);
+        }
         let texts: Vec<_> = field.list.keys().iter().filter_map(|key| key_of(&item, key)).collect();
         // an element without its key is told otherwise
         if texts.is_empty() || texts.len() < field.list.keys().len() || seen.insert(texts.clone()) {

@@ -335,30 +335,72 @@ fn what_podgraft_reads_no_layer_sets() {
 }
 
 #[test]
-fn directives_of_strategic_merge_are_refused() {
-    let places = [
-        ("volumes: [{name: v, $patch: delete}]", "27", "volumes[0]"),
-        ("volumes: [{$patch: replace}, {name: w, emptyDir: {}}]", "18", "volumes[0]"),
-        ("volumes: [{name: w, emptyDir: {$patch: replace}}]", "38", "volumes[0].emptyDir"),
-        ("env: [{name: A, $patch: delete}]", "23", "env[0]"),
-        ("initContainers: [{name: i, $patch: delete}]", "34", "initContainers[0]"),
-        ("tolerations: [{$patch: replace}]", "22", "tolerations[0]"),
-        ("resources: {$patch: replace}", "19", "resources"),
-        ("resources: {limits: {$patch: replace}}", "28", "resources.limits"),
-        ("nodeSelector: {$patch: replace}", "22", "nodeSelector"),
-        ("labels: {$patch: replace}", "16", "labels"),
-        ("$patch: replace", "7", ""),
-    ];
-    for (text, column, path) in places {
-        let dot = if path.is_empty() { "" } else { "." };
-        let path = format!("queues.q.templateOverrides{dot}{path}.$patch");
-        let expected = format!("c.yaml:6:{column}: {path}: `$patch` directives are not supported yet");
-        assert_eq!(texts(&build(&overrides(text))), [expected], "{text}");
+fn directives_take_away_what_can_be_taken_away() {
+    for text in [
+        "volumes: [{name: v, $patch: delete}]",
+        "volumes: [{$patch: replace}, {name: w, emptyDir: {}}]",
+        "env: [{name: A, $patch: delete}]",
+        "volumeMounts: [{mountPath: /a, $patch: delete}]",
+        "initContainers: [{name: i, $patch: delete}]",
+        "sidecars: [{name: i, $patch: delete}]",
+        "tolerations: [{$patch: replace}]",
+        "resources: {$patch: replace}",
+        "resources: {limits: {$patch: replace}}",
+        "nodeSelector: {$patch: replace}",
+        "labels: {$patch: replace}",
+    ] {
+        let built = sound(&overrides(text));
+        assert!(fragments(&built, "q")[0].to_string().contains("\"$patch\":"), "{text}");
     }
-    check(&[(
-        "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: replace}]}}}}",
-        &["c.yaml:3:64: queues.q.podTemplate.spec.containers[0].$patch: `$patch` directives are not supported yet"],
-    )]);
+    let at = "queues.q.templateOverrides";
+    let mount = "volumes: [{name: v, $patch: delete}]\n      volumeMounts: [{name: v, mountPath: /v}]";
+    check(&[
+        (
+            &overrides("env: [{$patch: delete}, {name: A, $patch: replace}, {name: B, $patch: remove}]"),
+            &[
+                &format!("c.yaml:6:13: {at}.env[0]: key `name` is missing"),
+                &format!(
+                    "c.yaml:6:49: {at}.env[1].$patch: `$patch: replace` stands in an element of its own: it is about the whole list"
+                ),
+                &format!("c.yaml:6:77: {at}.env[2].$patch: must be delete or replace"),
+            ],
+        ),
+        (
+            &overrides("tolerations: [{key: a, $patch: delete}]"),
+            &[&format!(
+                "c.yaml:6:38: {at}.tolerations[0].$patch: the elements of this list have no name to take one away by: only `$patch: replace` does something"
+            )],
+        ),
+        (
+            &overrides(mount),
+            &[&format!(
+                "c.yaml:7:29: {at}.volumeMounts[0].name: volume `v` is defined neither here nor in what this lies over"
+            )],
+        ),
+        (
+            &overrides("$patch: replace"),
+            &[&format!(
+                "c.yaml:6:7: {at}.$patch: `$patch` takes something of a pod away, and here is nothing of a pod"
+            )],
+        ),
+        (
+            "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: delete}, {$patch: replace}]}}}}",
+            &[
+                "c.yaml:3:72: queues.q.podTemplate.spec.containers[0].$patch: the task's own container cannot be taken away",
+                "c.yaml:3:91: queues.q.podTemplate.spec.containers[1].$patch: the task's own container cannot be taken away",
+            ],
+        ),
+        (
+            "queues: {q: {conflict: Deny, templateOverrides: {env: [{name: A, $patch: delete}]}}}",
+            &["c.yaml:3:13: queues.q: says conflict: Deny, which takes nothing away, and has a `$patch`"],
+        ),
+        (
+            "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {$patch: replace, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
+            &[
+                "c.yaml:3:59: queues.q.claims[0].spec.$patch: `$patch` takes something of a pod away, and here is nothing of a pod",
+            ],
+        ),
+    ]);
 }
 
 #[test]
