@@ -387,7 +387,7 @@ fn directives_take_away_what_can_be_taken_away() {
             "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: delete}, {$patch: replace}]}}}}",
             &[
                 "c.yaml:3:72: queues.q.podTemplate.spec.containers[0].$patch: the task's own container cannot be taken away",
-                "c.yaml:3:91: queues.q.podTemplate.spec.containers[1].$patch: the task's own container cannot be taken away",
+                "c.yaml:3:90: queues.q.podTemplate.spec.containers[1].$patch: the task's own container cannot be taken away",
             ],
         ),
         (
