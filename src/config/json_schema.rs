@@ -195,7 +195,8 @@ fn directive() -> Value {
 fn quantity() -> Value {
     json!({
         "type": ["string", "number", "null"],
-        "pattern": r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?$",
+        // a placeholder's value is not known before a pod comes
+        "pattern": r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?$|\$\{",
         "minimum": 0,
     })
 }

@@ -1,6 +1,6 @@
 //! Labels, annotations and node selectors; mounts and the volumes that they need.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cursor::Cursor;
 use super::rules::WARNS;
@@ -98,12 +98,12 @@ pub(crate) fn check_mounts(mounts: &[MountRef<'_>], volumes: &BTreeSet<&str>) {
 
 /// Refuses elements of one list that stand in another already, where both become one list of the pod.
 pub(crate) fn check_apart(lists: &[(&str, Option<Cursor<'_>>)], key: &str) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, list) in lists {
         let items: Vec<_> = list.iter().flat_map(Cursor::items).filter_map(|item| item.get(key)).collect();
         let named: Vec<_> = items.iter().filter_map(|item| Some((item.silent_text()?, item))).collect();
         for (text, item) in &named {
-            if let Some((_, other)) = seen.iter().find(|(seen, _)| seen == text) {
+            if let Some(other) = seen.get(text) {
                 item.error(format!("{key} `{text}` stands in {other} already"));
             }
         }

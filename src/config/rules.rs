@@ -17,6 +17,8 @@ pub(crate) enum Rule {
     Label,
     /// the name of an API object
     Name,
+    /// the same, or nothing: Helm's way to leave a field out, and of a storage class the word for none
+    NameOrNothing,
     /// the name of a port
     PortName,
     /// a port's number, or its name
@@ -116,7 +118,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("ObjectMeta", "annotations", Rule::Annotations),
     ("ObjectMeta", "labels", Rule::Labels),
     ("PersistentVolumeClaimSpec", "accessModes", Rule::Words(ACCESS_MODES)),
-    ("PersistentVolumeClaimSpec", "storageClassName", Rule::Name),
+    ("PersistentVolumeClaimSpec", "storageClassName", Rule::NameOrNothing),
     ("PersistentVolumeClaimSpec", "volumeMode", Rule::Words(&["Filesystem", "Block"])),
     ("PodAffinityTerm", "topologyKey", Rule::NodeKey),
     ("PodDNSConfig", "nameservers", Rule::Ip),
@@ -132,11 +134,11 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("PodSpec", "dnsPolicy", Rule::Words(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"])),
     ("PodSpec", "hostname", Rule::Label),
     ("PodSpec", "nodeSelector", Rule::NodeLabels),
-    ("PodSpec", "priorityClassName", Rule::Name),
+    ("PodSpec", "priorityClassName", Rule::NameOrNothing),
     ("PodSpec", "restartPolicy", Rule::Words(&["Always", "OnFailure", "Never"])),
-    ("PodSpec", "runtimeClassName", Rule::Name),
-    ("PodSpec", "schedulerName", Rule::Name),
-    ("PodSpec", "serviceAccountName", Rule::Name),
+    ("PodSpec", "runtimeClassName", Rule::NameOrNothing),
+    ("PodSpec", "schedulerName", Rule::NameOrNothing),
+    ("PodSpec", "serviceAccountName", Rule::NameOrNothing),
     ("PodSpec", "subdomain", Rule::Label),
     ("PodSpec", "terminationGracePeriodSeconds", COUNT),
     ("PreferredSchedulingTerm", "weight", WEIGHT),
@@ -236,7 +238,8 @@ fn check_text(cursor: &Cursor<'_>, text: &str, rule: Rule) {
     match rule {
         Rule::Words(words) => cursor.one_of(words),
         Rule::Label => _ = scalars::dns_label(cursor),
-        Rule::Name => _ = scalars::object_name(cursor),
+        Rule::NameOrNothing if text.is_empty() => {}
+        Rule::Name | Rule::NameOrNothing => _ = scalars::object_name(cursor),
         Rule::PortName | Rule::Port => scalars::port_name(cursor),
         Rule::Key | Rule::NodeKey if !text.is_empty() => {
             if !scalars::is_qualified_name(text) {
@@ -356,7 +359,7 @@ fn check_toleration(cursor: &Cursor<'_>) {
     }
     let key = cursor.get("key").filter(|key| !key.node.is_empty());
     if let Some(key) = &key {
-        check_text(key, key.silent_text().unwrap_or_default(), Rule::Key);
+        check_value(key, Rule::Key);
     } else if !exists {
         cursor.error("without a key, operator must be Exists");
     }

@@ -260,6 +260,8 @@ fn claims_are_checked_against_their_volumes() {
             source,
         ]
     );
+    let none = "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {storageClassName: '', accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}";
+    sound(none);
     let twice = "queues: {q: {claims: [{volume: v, type: Existing, name: a}, {volume: v, type: Existing, name: B_}]}}";
     assert_eq!(
         texts(&build(twice)),
@@ -378,4 +380,6 @@ fn what_reaches_beyond_the_pod_needs_namespaces_in_environments_too() {
         }
     }
     sound(&unit("queues", "imagePullSecrets: [{name: s}]", ""));
+    // nothing is given
+    sound(&unit("queues", "serviceAccountName: '', priorityClassName: ''", ""));
 }
