@@ -32,7 +32,7 @@ fn the_committed_schema_is_what_podgraft_says() {
     assert!(current == fresh, "{} is out of date: UPDATE=1 cargo test --test config_schema", committed().display());
 }
 
-/// GraftConfigs with the name of their file.
+/// Configurations with the name of their file.
 fn configurations() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join("tests/cases")).unwrap() {
