@@ -110,6 +110,8 @@ pub struct Layer {
     pub conflict: Conflict,
     /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)
     pub explicit: bool,
+    /// whether it may hold fields that the Pod schema does not have (`allowUnknownFields`)
+    pub unknown: bool,
     /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the
     /// pod's primary container, whatever its name; claims are already volumes
     pub fragment: Value,
@@ -125,6 +127,8 @@ pub enum Conflict {
     Keep,
     /// the layer's value replaces it
     Override,
+    /// a different value refuses the pod
+    Deny,
 }
 
 /// `environments.<name>`.

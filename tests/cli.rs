@@ -10,6 +10,8 @@ mod completion;
 mod explain;
 #[path = "cli/render.rs"]
 mod render;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/test.rs"]
 mod test;
 

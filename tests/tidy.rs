@@ -33,6 +33,7 @@ const CORE: &[&str] = &[
     "review.rs",
     "schema.rs",
     "schema",
+    "sidecars.rs",
     "snapshot.rs",
     "sound.rs",
     "task.rs",

@@ -46,7 +46,7 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, fragment }
+    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, unknown: false, fragment }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {

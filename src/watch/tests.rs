@@ -73,11 +73,38 @@ async fn a_folder_that_loses_its_last_configuration_keeps_what_served() {
     fs::write(&file, graft("a")).unwrap();
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
-    let before = handle.status.borrow().loads;
     fs::rename(&file, folder.path().join("a.yaml.bak")).unwrap();
-    let status = loads(&mut handle, before).await;
-    assert!(status.problems[0].message.starts_with("holds no"));
+    let holds_none =
+        |status: &Status| status.problems.first().is_some_and(|problem| problem.message.starts_with("holds no"));
+    timeout(Duration::from_secs(10), handle.status.wait_for(holds_none)).await.unwrap().unwrap();
     has_queues(&mut handle, &["a"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_folder_for_configuration_and_modules_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("m.wasm"), "m").unwrap();
+    let text = format!("{HEAD}modules: {{m: {{wasm: m.wasm}}}}\nqueues: {{q: {{modules: [m]}}}}\n");
+    fs::write(folder.path().join("a.yaml"), text).unwrap();
+    let policies = folder.path().join(".");
+    let compiled: &config::Compile<'_> = &|_, _| Err("compiled".to_owned());
+    let built = load_once(folder.path(), Some(&policies), "", compiled).unwrap();
+    assert!(built.problems[0].message.starts_with("compiled"), "{:?}", built.problems);
+    let mut handle = watch_path(folder.path(), Some(&policies));
+    let status = loads(&mut handle, 0).await;
+    assert!(status.problems[0].message.starts_with("no modules here"), "{:?}", status.problems);
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    must_exist("--config", folder.path()).unwrap();
+    let missing = folder.path().join("confg");
+    let error = must_exist("--config", &missing).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        format!("--config {}: cannot be read: No such file or directory (os error 2)", missing.display())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,4 +228,44 @@ async fn a_namespace_without_configuration_is_ready() {
     let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
     is_ready(&mut handle).await;
     assert_eq!(handle.status.borrow().problems.len(), 0);
+}
+
+/// What is logged, by this thread.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_loaded_when_it_is_and_what_is_the_agents() {
+    let (said, folder) = (Said::default(), tempfile::tempdir().unwrap());
+    let writer = said.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(lines);
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, format!("{HEAD}queues: [\n")).unwrap();
+    let mut handle = watch_path(folder.path(), None);
+    loads(&mut handle, 0).await;
+    assert!(said.text().contains(NOT_READY) && !said.text().contains("configuration loaded"), "{}", said.text());
+    fs::write(&file, format!("{HEAD}createQueues: true\nqueues: {{a: {{}}}}\n")).unwrap();
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["a"]).await;
+    assert!(said.text().contains("configuration loaded"), "{}", said.text());
+    let notice = "configuration: a.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it";
+    assert_eq!(said.text().matches(notice).count(), 1, "{}", said.text());
 }

@@ -143,16 +143,6 @@ fn a_broken_module_is_named_with_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_log_level_that_is_none_is_refused() {
-    for level in ["loud", "info,=x=y", ""] {
-        let ran =
-            podgraft(&["serve", "--config", CONFIG, "--tls-cert", "x", "--tls-key", "x", "--log-level", level], "");
-        assert_eq!(ran.code, 2, "{level}: {}", ran.stderr);
-        assert!(ran.stderr.contains("must be error, warn, info, debug or trace"), "{level}: {}", ran.stderr);
-    }
-}
-
-#[test]
 fn a_queue_that_nobody_configured_is_named_and_so_is_a_pod_that_needs_nothing() {
     let folder = config("queues: {other: {}}\n");
     let ran = podgraft(&["render", "-f", POD, "-o", "patch", "--config", folder.path().to_str().unwrap()], "");
