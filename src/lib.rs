@@ -12,6 +12,7 @@ pub mod normalize;
 pub mod offline;
 pub mod owners;
 pub mod patch;
+pub mod placeholder;
 pub mod provenance;
 pub mod redact;
 pub mod render;

@@ -2,12 +2,16 @@
 
 mod answer;
 mod modules;
+mod placeholders;
 mod rejection;
+
+use std::cell::OnceCell;
 
 use bumpalo::Bump;
 
 pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, refuse};
 pub use self::modules::ModuleRun;
+use self::placeholders::Known;
 pub use self::rejection::{Reason, Rejection};
 use crate::guards;
 use crate::json::Json;
@@ -132,6 +136,7 @@ pub fn mutate<'a>(
         return Ok(None);
     };
     let owners = Owners::of(pod.object, arena);
+    let known = OnceCell::new();
     let mut work = Work {
         arena,
         review,
@@ -146,10 +151,14 @@ pub fn mutate<'a>(
         laid: Vec::new(),
         idle: Vec::new(),
         applied: Vec::new(),
+        operations: &[],
+        known: &known,
     };
-    work.lay_layers()?;
-    work.run_modules(runs)?;
-    work.finish().map(Some).map_err(Stop::Rejected)
+    match work.run(runs) {
+        Ok(()) => Ok(Some(work.mutation())),
+        Err(Stop::Rejected(rejection)) => Err(Stop::Rejected(work.without_values(rejection))),
+        Err(slow) => Err(slow),
+    }
 }
 
 /// Not a pod's creation, a mirror pod (the kubelet's own), or podgraft itself: passed through.
@@ -178,9 +187,17 @@ struct Work<'w, 'a> {
     laid: Vec<(By<'a>, Json<'a>)>,
     idle: Vec<(&'a Module, Option<String>)>,
     applied: Vec<String>,
+    operations: &'a [Operation<'a>],
+    known: &'w OnceCell<Known>,
 }
 
 impl<'a> Work<'_, 'a> {
+    fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        self.lay_layers()?;
+        self.run_modules(runs)?;
+        self.finish().map_err(Stop::Rejected)
+    }
+
     fn lay_layers(&mut self) -> Result<(), Rejection> {
         for layer in &self.plan.layers {
             let rule = Rule {
@@ -189,7 +206,10 @@ impl<'a> Work<'_, 'a> {
                 may_remove: false,
                 alias: true,
             };
-            let fragment = Json::lift(&layer.fragment, self.arena);
+            let fragment = match layer.placeholders {
+                true => self.filled(layer)?,
+                false => Json::lift(&layer.fragment, self.arena),
+            };
             self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
         }
         Ok(())
@@ -207,32 +227,34 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
+    fn finish(&mut self) -> Result<(), Rejection> {
         let (pod, mut removable) =
             normalize(self.pod.object, self.steps.last(), &self.laid, self.task.primary, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
-        let applied = self.applied.join(", ");
         if !self.steps.steps.is_empty() {
-            let annotated = annotate(self.steps.last(), self.arena.alloc_str(&applied), self.arena);
+            let applied = self.arena.alloc_str(&self.applied.join(", "));
+            let annotated = annotate(self.steps.last(), applied, self.arena);
             self.steps.push(Source::Normalize, annotated);
         }
-        let operations = diff(self.pod.object, self.steps.last(), self.arena);
-        self.guard(operations, &removable)?;
-        let queue = self.plan.queue.map(|queue| queue.name.clone());
+        self.operations = diff(self.pod.object, self.steps.last(), self.arena);
+        self.guard(self.operations, &removable)
+    }
+
+    fn mutation(self) -> Mutation<'a> {
         let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let note =
             note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
-        Ok(Mutation {
-            operations,
+        Mutation {
+            operations: self.operations,
             steps: self.steps,
-            applied,
-            queue,
+            applied: self.applied.join(", "),
+            queue: self.plan.queue.map(|queue| queue.name.clone()),
             note,
             laid: self.laid,
             idle: self.idle,
             primary: self.task.primary,
-        })
+        }
     }
 
     /// Everything that must hold before a patch may leave.

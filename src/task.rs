@@ -121,6 +121,16 @@ impl<'a> Pod<'a> {
         controller.get("name")?.as_str()
     }
 
+    /// What people call the pod: its name, or of a Job's pod the Job's.
+    pub fn known_as(&self) -> Option<&'a str> {
+        let is_jobs = || {
+            let owners = self.object.at(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
+            let mut controllers = owners.iter().filter(|owner| owner.get("controller") == Some(Json::Bool(true)));
+            controllers.any(|owner| owner.get("kind") == Some(Json::Str("Job")))
+        };
+        self.name().or_else(|| self.owner().filter(|_| is_jobs()))
+    }
+
     /// The literal value of an env variable of a container; of a name that stands twice, the last.
     pub fn env(container: &Json<'a>, name: &str) -> Option<&'a str> {
         let env = container.get("env")?;

@@ -26,6 +26,8 @@ const CORE: &[&str] = &[
     "offline.rs",
     "owners.rs",
     "patch.rs",
+    "placeholder",
+    "placeholder.rs",
     "provenance.rs",
     "redact.rs",
     "render.rs",

@@ -7,6 +7,7 @@ use super::node::{Key, Node, Position, Tree};
 use super::report::Report;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
+use crate::placeholder;
 
 /// One value of a file.
 #[derive(Clone)]
@@ -141,10 +142,24 @@ impl<'a> Cursor<'a> {
         self.node.to_json()
     }
 
-    /// Placeholders come later; taken literally today, they would change their meaning then.
+    /// In what is laid over pods: a placeholder that no pod could fill is a problem.
+    pub(crate) fn check_placeholders(&self) {
+        if let Tree::Text(text) = &self.node.tree
+            && let Err(why) = placeholder::check(text)
+        {
+            self.error(why);
+        }
+    }
+
+    /// Whether the text's value is not known before a pod comes, so that its grammar cannot be checked.
+    pub(crate) fn has_placeholder(&self) -> bool {
+        matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
+    }
+
+    /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {
-            Tree::Text(text) if has_placeholder(text) => self.error("placeholders are not supported yet"),
+            Tree::Text(text) if placeholder::is_in(text) => self.error("placeholders are for layers and claims, not here"),
             Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
             Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),
             _ => {}
@@ -163,12 +178,6 @@ impl<'a> Cursor<'a> {
             }
         }
     }
-}
-
-/// Shell text survives: only the documented roots are placeholders.
-fn has_placeholder(text: &str) -> bool {
-    const ROOTS: [&str; 7] = ["task.", "queue.", "pod.", "params.", "task_config.", "providers_info.", "CLEARML_"];
-    text.split("${").skip(1).any(|rest| ROOTS.iter().any(|root| rest.starts_with(root)))
 }
 
 /// A mapping that is being taken apart. Whoever made it calls [`Fields::finish`].
@@ -225,18 +234,5 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn error(&self, at: Position, message: impl Into<String>) {
         self.cursor.report.add(at, &self.cursor.path, message);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_placeholder;
-
-    #[test]
-    fn shell_text_is_no_placeholder() {
-        assert!(has_placeholder("a-${task.id}"));
-        assert!(has_placeholder("$${pod.name}"));
-        assert!(has_placeholder("${HOME} ${CLEARML_QUEUE_ID}"));
-        assert!(!has_placeholder("${HOME}/${queue}/$task.id"));
     }
 }

@@ -11,6 +11,7 @@ use super::modules::Modules;
 use super::node::Position;
 use super::parts::MountRef;
 use super::template::{self, FLAT_KEYS, Given, Place, Template};
+use crate::placeholder;
 use crate::snapshot::{Conflict, Graft, Layer, Source};
 
 /// `merge`: what a layer of a queue does with the base's keys.
@@ -151,6 +152,7 @@ fn lay<'a>(
             line: entry.at.line,
             conflict: rule.conflict.unwrap_or(entry.conflict),
             explicit: rule.conflict.is_some(),
+            placeholders: placeholder::stands_in(&entry.template.fragment),
             fragment: entry.template.fragment,
         });
     }

@@ -34,9 +34,9 @@ pub(crate) fn string_map(cursor: &Cursor<'_>, kind: MapKind) -> Value {
         if !is_qualified_name(&key.text) {
             value.report.add(key.at, &value.path, "is not a key that Kubernetes takes (`name` or `prefix/name`)");
         }
-        value.refuse_placeholders();
+        value.check_placeholders();
         let Some(text) = value.text() else { continue };
-        if kind == MapKind::Labels && !text.contains("${") && !is_label_text(text) {
+        if kind == MapKind::Labels && !value.has_placeholder() && !is_label_text(text) {
             value.error("is not a label value (at most 63 letters, digits, -, _ and .)");
         }
         map.insert(key.text.clone(), text.into());

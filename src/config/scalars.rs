@@ -14,6 +14,10 @@ pub(crate) use crate::sound::is_label_text;
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
         Tree::Number(number) => quantity_of_number(number),
+        Tree::Text(text) if cursor.has_placeholder() => {
+            cursor.check_placeholders();
+            Some(text.clone())
+        }
         Tree::Text(text) => is_quantity(text).then(|| text.clone()),
         _ => None,
     };

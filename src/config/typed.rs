@@ -53,7 +53,7 @@ pub(crate) fn typed(cursor: &Cursor<'_>, kind: Type) -> Option<Value> {
         Type::Int | Type::Int32 => cursor.integer().map(Value::from),
         Type::IntOrStr if matches!(cursor.node.tree, Tree::Number(_)) => cursor.integer().map(Value::from),
         Type::Str | Type::IntOrStr => {
-            cursor.refuse_placeholders();
+            cursor.check_placeholders();
             cursor.text().map(Value::from)
         }
         Type::Quantity => quantity(cursor).map(Value::from),

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::host::look_up;
+use crate::placeholder::look_up;
 use super::*;
 use crate::render::Level;
 

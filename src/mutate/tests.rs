@@ -46,7 +46,8 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, fragment }
+    let placeholders = crate::placeholder::stands_in(&fragment);
+    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, placeholders, fragment }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
