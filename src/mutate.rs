@@ -26,6 +26,7 @@ use crate::review::{Review, cut};
 use crate::snapshot::{Conflict, Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
+use crate::warnings;
 
 /// A label's value, where the API server has looked at it.
 const LONGEST_LABEL: usize = 63;
@@ -132,6 +133,9 @@ pub fn mutate<'a>(
         );
         return Err(Rejection::new(Reason::TooLarge, message).into());
     }
+    sound::shape(pod.object).map_err(|(path, what)| {
+        Rejection::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
+    })?;
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
         return Ok(None);
     };
@@ -229,16 +233,24 @@ impl<'a> Work<'_, 'a> {
 
     fn finish(&mut self) -> Result<(), Rejection> {
         let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.laid, self.task.primary, self.owners, self.arena);
+            normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
-        if !self.steps.steps.is_empty() {
+        if !self.applied.is_empty() && !self.steps.steps.is_empty() {
             let applied = self.arena.alloc_str(&self.applied.join(", "));
             let annotated = annotate(self.steps.last(), applied, self.arena);
             self.steps.push(Source::Normalize, annotated);
         }
         self.operations = diff(self.pod.object, self.steps.last(), self.arena);
-        self.guard(self.operations, &removable)
+        self.guard(self.operations, &removable)?;
+        let Some(warning) = warnings::earned(self.pod.object, self.steps.last()) else { return Ok(()) };
+        let message = format!(
+            "{}{} would earn a warning of the API server, which fails a ClearML task: {}",
+            self.by(&warning.path),
+            warning.path,
+            warning.message
+        );
+        Err(Rejection::new(Reason::InvalidResult, message))
     }
 
     fn mutation(self) -> Mutation<'a> {
@@ -277,6 +289,21 @@ impl<'a> Work<'_, 'a> {
         }
     }
 
+    /// Whose a path is, as a message begins: who touched it, or else what stands beside it in the same element (a
+    /// request is wrong because somebody lowered the limit).
+    fn by(&self, path: &str) -> String {
+        let mut at = path;
+        loop {
+            if let Some(source) = self.steps.culprit(at, self.arena) {
+                return format!("{source}: ");
+            }
+            match at.rfind('.').filter(|_| !at.ends_with(']')) {
+                Some(dot) => at = &at[..dot],
+                None => return String::new(),
+            }
+        }
+    }
+
     /// What must hold of the way from one pod to another.
     fn check(
         &self,
@@ -285,8 +312,7 @@ impl<'a> Work<'_, 'a> {
         operations: &[Operation<'a>],
         removable: &[String],
     ) -> Result<(), Rejection> {
-        let by =
-            |path: &str| self.steps.culprit(path, self.arena).map_or_else(String::new, |source| format!("{source}: "));
+        let by = |path: &str| self.by(path);
         guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
             Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
         })?;

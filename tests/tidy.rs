@@ -23,12 +23,14 @@ const CORE: &[&str] = &[
     "mutate.rs",
     "mutate",
     "normalize.rs",
+    "normalize",
     "offline.rs",
     "owners.rs",
     "patch.rs",
     "placeholder",
     "placeholder.rs",
     "provenance.rs",
+    "quantity.rs",
     "redact.rs",
     "render.rs",
     "review.rs",
@@ -39,6 +41,8 @@ const CORE: &[&str] = &[
     "task.rs",
     "task",
     "template.rs",
+    "warnings",
+    "warnings.rs",
     "yaml.rs",
 ];
 

@@ -159,7 +159,9 @@ impl<'a> Cursor<'a> {
     /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {
-            Tree::Text(text) if placeholder::is_in(text) => self.error("placeholders are for layers and claims, not here"),
+            Tree::Text(text) if placeholder::is_in(text) => {
+                self.error("placeholders are for layers and claims, not here")
+            }
             Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
             Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),
             _ => {}

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::placeholder::look_up;
 use super::*;
+use crate::placeholder::look_up;
 use crate::render::Level;
 
 /// Plenty, on the slowest machine: nothing here measures time.

@@ -12,6 +12,7 @@ use crate::guards;
 use crate::json::{Json, Shape};
 use crate::layers::Plan;
 use crate::merge::{Rule, Trouble};
+use crate::normalize::quantities;
 use crate::patch::diff;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned};
@@ -131,6 +132,7 @@ impl<'a> Work<'_, 'a> {
         schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
             failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
         })?;
+        let fragment = quantities(fragment, Type::Object(&POD), self.arena);
         if template::holds_opaque(fragment) {
             return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
         }

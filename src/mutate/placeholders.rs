@@ -18,7 +18,6 @@ pub(super) struct Known {
     pub(super) providers: Arc<Value>,
 }
 
-
 impl<'w, 'a> Work<'w, 'a> {
     /// What the configuration knows, gathered when the first layer or module asks.
     pub(super) fn known(&self) -> &'w Known {
@@ -35,9 +34,8 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// ClearML's `<worker>:<task id>`.
     pub(super) fn worker_id(&self) -> Option<&'a str> {
-        let is_primary = |container: &&Json<'a>| {
-            container.get("name").is_some_and(|name| name.as_str() == self.task.primary)
-        };
+        let is_primary =
+            |container: &&Json<'a>| container.get("name").is_some_and(|name| name.as_str() == self.task.primary);
         Pod::env(self.pod.containers().iter().find(is_primary)?, "CLEARML_WORKER_ID")
     }
 

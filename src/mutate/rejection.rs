@@ -24,6 +24,8 @@ pub enum Reason {
     UnknownEnvironment,
     /// a layer needs the primary container, and nobody can say which that is
     NoPrimaryContainer,
+    /// what was submitted is not made as a pod
+    InvalidPod,
     /// a placeholder of a layer has no value for this pod
     Placeholder,
     /// a module refused, trapped, or returned what cannot be used
@@ -49,6 +51,7 @@ impl Reason {
             Reason::UnknownQueue => "UnknownQueue",
             Reason::UnknownEnvironment => "UnknownEnvironment",
             Reason::NoPrimaryContainer => "NoPrimaryContainer",
+            Reason::InvalidPod => "InvalidPod",
             Reason::Placeholder => "Placeholder",
             Reason::ModuleFailed => "ModuleFailed",
             Reason::ModuleUnavailable => "ModuleUnavailable",

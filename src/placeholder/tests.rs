@@ -70,11 +70,23 @@ fn clearml_s_own_placeholders_and_operators_are_filled() {
 #[test]
 fn an_undefined_placeholder_is_an_error_without_any_value() {
     let table = [
-        ("${task_config.nfs.zzz}", "the placeholder ${task_config.nfs.zzz} taskConfig has nothing of that name for the pod"),
-        ("${task_config.nfs.none}", "the placeholder ${task_config.nfs.none} taskConfig has nothing of that name for the pod"),
-        ("${task_config.nfs}", "the placeholder ${task_config.nfs} is a map, and a text can hold a plain value or a list only"),
+        (
+            "${task_config.nfs.zzz}",
+            "the placeholder ${task_config.nfs.zzz} taskConfig has nothing of that name for the pod",
+        ),
+        (
+            "${task_config.nfs.none}",
+            "the placeholder ${task_config.nfs.none} taskConfig has nothing of that name for the pod",
+        ),
+        (
+            "${task_config.nfs}",
+            "the placeholder ${task_config.nfs} is a map, and a text can hold a plain value or a list only",
+        ),
         ("${task_config.nfs.deep}", "the placeholder ${task_config.nfs.deep} is a list of more than plain values"),
-        ("${providers_info.x}", "the placeholder ${providers_info.x} providersInfo has nothing of that name for the pod"),
+        (
+            "${providers_info.x}",
+            "the placeholder ${providers_info.x} providersInfo has nothing of that name for the pod",
+        ),
         (
             "a ${task.user}",
             "the placeholder ${task.user} is not known: nobody whose word counts (systems.<name>.submitters) made the pod",
@@ -106,15 +118,27 @@ fn what_can_never_be_filled_is_said_when_the_configuration_is_loaded() {
         ("${queue.nam}", "the placeholder ${queue.nam} has no field that podgraft knows: nam; did you mean name?"),
         ("${task.id", "the placeholder ${task.id} has no closing brace"),
         ("${task.id|uper}", "the placeholder ${task.id|uper} has no operator that podgraft knows: uper"),
-        ("${task.id|lowr}", "the placeholder ${task.id|lowr} has no operator that podgraft knows: lowr; did you mean lower?"),
-        ("${task_config.a b}", "the placeholder ${task_config.a b} has a path that is none (names with dots between them)"),
+        (
+            "${task.id|lowr}",
+            "the placeholder ${task.id|lowr} has no operator that podgraft knows: lowr; did you mean lower?",
+        ),
+        (
+            "${task_config.a b}",
+            "the placeholder ${task_config.a b} has a path that is none (names with dots between them)",
+        ),
         ("${params.x}", "the placeholder ${params.x} is a module's: a layer has no params"),
         (
             "${CLEARML_TASK.hyperparams.properties.k.value:x}",
             "the placeholder ${CLEARML_TASK.hyperparams.properties.k.value:x} is known to ClearML's API only, which podgraft does not ask",
         ),
-        ("${CLEARML_PROJECT_NAME}", "the placeholder ${CLEARML_PROJECT_NAME} is known to ClearML's API only, which podgraft does not ask"),
-        ("${CLEARML_TSK.id}", "the placeholder ${CLEARML_TSK.id} has no root that podgraft knows: CLEARML_TSK; did you mean CLEARML_TASK?"),
+        (
+            "${CLEARML_PROJECT_NAME}",
+            "the placeholder ${CLEARML_PROJECT_NAME} is known to ClearML's API only, which podgraft does not ask",
+        ),
+        (
+            "${CLEARML_TSK.id}",
+            "the placeholder ${CLEARML_TSK.id} has no root that podgraft knows: CLEARML_TSK; did you mean CLEARML_TASK?",
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(check(text), Err(expected.to_owned()), "{text}");

@@ -32,7 +32,7 @@ fn queue_names_are_what_the_agent_makes_of_them() {
         (&long, &long[..63]),
     ];
     for (name, label) in table {
-        assert_eq!(canonical_queue_name(name), label, "{name}");
+        assert_eq!(agent_label(name), label, "{name}");
     }
 }
 

@@ -100,7 +100,15 @@ pub(crate) fn layers(layers: usize) -> Vec<Layer> {
             _ => Source::Environment(format!("environment-{:02}", number / 2)),
         };
         let conflict = if number % 2 == 0 { Conflict::Keep } else { Conflict::Override };
-        Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, placeholders: false, fragment: fragment(number) }
+        Layer {
+            source,
+            file: "podgraft.yaml".into(),
+            line: 1,
+            conflict,
+            explicit: false,
+            placeholders: false,
+            fragment: fragment(number),
+        }
     });
     let (keep, override_): (Vec<Layer>, Vec<Layer>) = all.partition(|layer| layer.conflict == Conflict::Keep);
     keep.into_iter().chain(override_).collect()
