@@ -160,3 +160,6 @@ pub fn fits(operations: &[Operation<'_>]) -> Result<(), Misfit> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ const CORE: &[&str] = &[
     "account.rs",
     "config",
     "config.rs",
+    "guards",
     "guards.rs",
     "json.rs",
     "layers.rs",

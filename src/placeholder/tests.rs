@@ -72,11 +72,11 @@ fn an_undefined_placeholder_is_an_error_without_any_value() {
     let table = [
         (
             "${task_config.nfs.zzz}",
-            "the placeholder ${task_config.nfs.zzz} taskConfig has nothing of that name for the pod",
+            "the placeholder ${task_config.nfs.zzz} has no value: taskConfig has nothing of that name for the pod",
         ),
         (
             "${task_config.nfs.none}",
-            "the placeholder ${task_config.nfs.none} taskConfig has nothing of that name for the pod",
+            "the placeholder ${task_config.nfs.none} has no value: taskConfig has nothing of that name for the pod",
         ),
         (
             "${task_config.nfs}",
@@ -85,7 +85,7 @@ fn an_undefined_placeholder_is_an_error_without_any_value() {
         ("${task_config.nfs.deep}", "the placeholder ${task_config.nfs.deep} is a list of more than plain values"),
         (
             "${providers_info.x}",
-            "the placeholder ${providers_info.x} providersInfo has nothing of that name for the pod",
+            "the placeholder ${providers_info.x} has no value: providersInfo has nothing of that name for the pod",
         ),
         (
             "a ${task.user}",

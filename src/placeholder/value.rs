@@ -17,11 +17,13 @@ impl Placeholder<'_> {
             Field::Environment => facts.environment.map(str::to_owned).ok_or("is empty: no environment applies"),
             Field::WorkerId => facts.worker_id.map(str::to_owned).ok_or("is empty: the pod has no CLEARML_WORKER_ID"),
             Field::TaskConfig => {
-                in_tree(facts.task_config, self.path, "taskConfig has nothing of that name for the pod")
+                in_tree(facts.task_config, self.path, "has no value: taskConfig has nothing of that name for the pod")
             }
-            Field::ProvidersInfo => {
-                in_tree(facts.providers_info, self.path, "providersInfo has nothing of that name for the pod")
-            }
+            Field::ProvidersInfo => in_tree(
+                facts.providers_info,
+                self.path,
+                "has no value: providersInfo has nothing of that name for the pod",
+            ),
         };
         let value = known.or_else(|why| self.default.map(str::to_owned).ok_or_else(|| unfilled(why)))?;
         Ok(self.operators.iter().fold(value, |value, operator| operator.applied(&value)))
