@@ -10,7 +10,10 @@
 mod build;
 mod claims;
 mod cursor;
+mod files;
 mod graft;
+mod json_schema;
+mod keys;
 mod modules;
 mod node;
 mod overlap;
@@ -18,6 +21,8 @@ mod parts;
 mod queues;
 mod read;
 mod report;
+mod resources;
+mod rules;
 mod scalars;
 mod sections;
 mod spell;
@@ -29,6 +34,7 @@ pub mod when;
 mod yaml;
 
 pub use build::{Builder, Built};
+pub use json_schema::json_schema;
 pub use modules::{Compile, Wasm};
 pub use node::Position;
 pub use read::{File, Input};

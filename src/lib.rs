@@ -19,6 +19,7 @@ pub mod redact;
 pub mod render;
 pub mod review;
 pub mod schema;
+pub mod sidecars;
 pub mod snapshot;
 pub mod sound;
 pub mod task;

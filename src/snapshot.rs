@@ -112,6 +112,8 @@ pub struct Layer {
     pub explicit: bool,
     /// whether a string of the fragment has a placeholder, to be filled for each pod
     pub placeholders: bool,
+    /// whether it may hold fields that the Pod schema does not have (`allowUnknownFields`)
+    pub unknown: bool,
     /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the
     /// pod's primary container, whatever its name; claims are already volumes
     pub fragment: Value,
@@ -127,6 +129,8 @@ pub enum Conflict {
     Keep,
     /// the layer's value replaces it
     Override,
+    /// a different value refuses the pod
+    Deny,
 }
 
 /// `environments.<name>`.

@@ -296,7 +296,8 @@ fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
 /// A queue's name as its pods' label spells it: as the agent does, repaired where the API server would refuse that.
 /// The same for a label that is repaired already, so that a pod which comes a second time finds its queue.
 pub fn canonical_queue_name(name: &str) -> String {
-    repaired(&agent_label(name))
+    let label = agent_label(name);
+    if is_label_text(&label) { label } else { repaired(&label) }
 }
 
 /// `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and the result need not be a valid label: letters

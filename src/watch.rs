@@ -97,13 +97,14 @@ pub fn start(source: Source, policies: Option<PathBuf>, namespace: String, compi
 }
 
 fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, pace: Pace) -> Handle {
-    let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
-    let changes = parts.subscribe();
-    let mut tasks = JoinSet::new();
     let path = match &source {
         Source::Path(path) => Some(path.clone()),
         Source::Cluster { .. } => None,
     };
+    let policies = other_folder(policies, path.as_deref());
+    let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
+    let changes = parts.subscribe();
+    let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };
         tasks.spawn(files::poll(folder, parts.clone(), 1, pace.poll));
@@ -138,7 +139,8 @@ pub fn load_once(
     compile: &config::Compile<'_>,
 ) -> anyhow::Result<Built> {
     let mut input = Input { namespace: namespace.to_owned(), ..Input::default() };
-    for (path, only_modules) in [(Some(path), false), (policies, true)] {
+    let policies = other_folder(policies.map(Path::to_owned), Some(path));
+    for (path, only_modules) in [(Some(path), false), (policies.as_deref(), true)] {
         let Some(path) = path else { continue };
         let folder = files::Folder { path: path.to_owned(), only_modules };
         let part = folder.read().with_context(|| format!("cannot read {}", path.display()))?.0;
@@ -151,15 +153,32 @@ pub fn load_once(
     Ok(build(&mut Builder::default(), &input, Some(path), compile))
 }
 
+/// Refuses a path that does not exist: whoever started with it mistyped it, and waiting would look like working. What
+/// vanishes later is waited for.
+///
+/// # Errors
+/// There is nothing there, or it may not be read.
+pub fn must_exist(flag: &str, path: &Path) -> anyhow::Result<()> {
+    std::fs::metadata(path).with_context(|| format!("{flag} {}: cannot be read", path.display()))?;
+    Ok(())
+}
+
+/// Modules' folder, if it is another than the configuration's, in which they have been found already.
+fn other_folder(policies: Option<PathBuf>, path: Option<&Path>) -> Option<PathBuf> {
+    let real = |path: &Path| path.canonicalize().ok();
+    policies.filter(|policies| path.is_none_or(|path| real(path).is_none() || real(path) != real(policies)))
+}
+
 /// Whether no file can be a GraftConfig. An empty namespace is a beginning; a path that was given by name and holds
 /// nothing is a mistake, and must not take away what served before.
 fn names_nothing(input: &Input) -> bool {
-    input.files.iter().all(|file| !file.text.contains("GraftConfig"))
+    input.files.iter().all(|file| !file.text.contains("GraftConfig") && !file.text.contains("podgraft.io/"))
 }
 
 /// What comes of such a path: what served goes on.
 fn nothing(path: &Path, serving: Arc<Snapshot>) -> Built {
-    Built { snapshot: serving, problems: vec![holds_nothing(path)], changed: false, readable: false, files: 0 }
+    let problems = vec![holds_nothing(path)];
+    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, readable: false, files: 0 }
 }
 
 fn holds_nothing(path: &Path) -> Problem {
@@ -176,6 +195,10 @@ fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &co
     }
     built
 }
+
+/// Said of a first configuration with a file that nobody can take apart.
+const NOT_READY: &str =
+    "not ready (/readyz): a file of the first configuration cannot be read, and what is in it is not known";
 
 /// The task that turns parts into snapshots.
 struct Loader {
@@ -232,11 +255,20 @@ impl Loader {
         for problem in problems.difference(said) {
             tracing::warn!("configuration: {problem}");
         }
-        *said = problems;
+        let notices: BTreeSet<String> = built.notices.iter().map(ToString::to_string).collect();
+        for notice in notices.difference(said) {
+            tracing::info!("configuration: {notice}");
+        }
+        *said = problems.into_iter().chain(notices).collect();
         if built.changed {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
-            tracing::info!(generation, digest, problems = built.problems.len(), "configuration loaded");
+            let problems = built.problems.len();
+            if built.readable || *self.ready.borrow() {
+                tracing::info!(generation, digest, problems, "configuration loaded");
+            } else {
+                tracing::warn!(generation, digest, problems, "{NOT_READY}");
+            }
         }
         if built.readable {
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));

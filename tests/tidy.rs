@@ -37,6 +37,7 @@ const CORE: &[&str] = &[
     "review.rs",
     "schema.rs",
     "schema",
+    "sidecars.rs",
     "snapshot.rs",
     "sound.rs",
     "task.rs",

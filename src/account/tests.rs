@@ -8,7 +8,16 @@ use super::*;
 use crate::snapshot::{Conflict, Environment, Graft, Layer, Queues, System, SystemKind, Unit};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
-    Layer { source, file: "podgraft.yaml".into(), line, conflict, explicit: false, placeholders: false, fragment }
+    Layer {
+        source,
+        file: "podgraft.yaml".into(),
+        line,
+        conflict,
+        explicit: false,
+        placeholders: false,
+        unknown: false,
+        fragment,
+    }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {

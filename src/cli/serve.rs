@@ -18,6 +18,7 @@ use crate::admission::pool::Limits;
 use crate::app::{self, Ended, Settings, Source};
 use crate::server::Timeouts;
 use crate::server::tls::Files;
+use crate::watch;
 
 /// Run the webhook: an HTTPS server that answers the API server's AdmissionReviews.
 #[derive(Debug, clap::Args)]
@@ -115,7 +116,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    let ended = runtime.block_on(app::serve(args.settings(cores)))?;
+    let settings = args.settings(cores);
+    if let Source::Local(path) = &settings.source {
+        watch::must_exist("--config", path)?;
+    }
+    settings.policies.as_deref().map_or(Ok(()), |path| watch::must_exist("--policies", path))?;
+    let ended = runtime.block_on(app::serve(settings))?;
     runtime.shutdown_background();
     Ok(match ended {
         Ended::Drained => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use super::read::{self, Docs, Input};
 use super::report::{Problem, Report};
 use super::sections::{Part, Sections};
 use super::systems;
+use super::template::Piece;
 use super::units::{self, World};
 use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
@@ -20,6 +21,9 @@ use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Sourc
 pub struct Builder {
     previous: Arc<Snapshot>,
     problems: Vec<Problem>,
+    notices: Vec<Problem>,
+    /// what the base that serves is put together from
+    pieces: Vec<Piece>,
     /// the last good version of every module, used or not
     modules: BTreeMap<String, Arc<Module>>,
     /// the last good version of every queue, whether pods can reach it or not
@@ -38,6 +42,8 @@ pub struct Built {
     pub snapshot: Arc<Snapshot>,
     /// everything that is wrong, by file and line
     pub problems: Vec<Problem>,
+    /// what is worth knowing and not wrong: keys that are the ClearML agent's
+    pub notices: Vec<Problem>,
     /// whether the input differs from the build before
     pub changed: bool,
     /// whether every file could be taken apart; when not, there may be units that nobody knows of
@@ -59,13 +65,17 @@ impl Builder {
         let torn: BTreeSet<Arc<str>> = docs.torn.union(&sections.torn).cloned().collect();
         if changed {
             let mut problems = [docs.problems.as_slice(), &sections.problems].concat();
-            let mut pass = Pass { builder: self, torn: &torn, problems: &mut problems, origins: BTreeMap::new() };
+            let (origins, notices) = (BTreeMap::new(), sections.notices.clone());
+            let mut pass = Pass { builder: self, torn: &torn, problems: &mut problems, notices, origins };
             let mut snapshot = pass.run(&sections, &store, compile);
-            let origins = pass.origins;
+            let (origins, mut notices) = (pass.origins, pass.notices);
             snapshot.generation = self.previous.generation + 1;
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
-            problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            let by_place = |a: &Problem, b: &Problem| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
+            problems.sort_by(by_place);
+            notices.sort_by(by_place);
+            self.notices = notices;
             self.origins = origins;
             self.previous = Arc::new(snapshot);
             self.problems = problems;
@@ -73,6 +83,7 @@ impl Builder {
         Built {
             snapshot: Arc::clone(&self.previous),
             problems: self.problems.clone(),
+            notices: self.notices.clone(),
             changed,
             readable: torn.is_empty(),
             files: docs.graft.len(),
@@ -107,6 +118,7 @@ struct Pass<'p> {
     builder: &'p mut Builder,
     torn: &'p BTreeSet<Arc<str>>,
     problems: &'p mut Vec<Problem>,
+    notices: Vec<Problem>,
     origins: BTreeMap<Source, Arc<str>>,
 }
 
@@ -121,11 +133,14 @@ impl Pass<'_> {
             modules: &modules,
             systems: &systems,
             base: None,
+            pieces: &[],
             environments: &[],
             matched: sections.matched_labels(),
         };
         let base = self.base(sections, &world, &previous);
+        let pieces = self.builder.pieces.clone();
         world.base = base.as_ref();
+        world.pieces = &pieces;
         let environments = self.environments(sections, &world, &previous);
         world.environments = &environments;
         let queues = self.queues(sections, &world);
@@ -165,6 +180,7 @@ impl Pass<'_> {
 
     /// Takes a report's problems over; gives them as a unit's error.
     fn note(&mut self, report: Report) -> Option<String> {
+        self.notices.extend(report.take_notices());
         let problems = report.into_problems();
         let error = problems.first().map(|first| match problems.len() {
             1 => first.to_string(),
@@ -222,8 +238,17 @@ impl Pass<'_> {
 
     fn base(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Option<Unit<Graft>> {
         let good = previous.base.as_ref().and_then(|unit| unit.good.as_ref());
-        let unit = self
-            .unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| units::base(cursor, world));
+        let mut fresh = Vec::new();
+        let unit = self.unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| {
+            let (graft, pieces) = units::base(cursor, world)?;
+            fresh = pieces;
+            Some(graft)
+        });
+        match &unit {
+            Some(unit) if unit.error.is_none() => self.builder.pieces = fresh,
+            // what serves is the last good version, and so are its pieces
+            _ => {}
+        }
         unit.or_else(|| self.keep(&Source::Base, good))
     }
 

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::node::{Key, Node, Position, Tree};
+use super::keys::{Keys, Stage};
+use super::node::{Key, Node, Tree};
 use super::report::Report;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
@@ -27,7 +28,7 @@ impl<'a> Cursor<'a> {
         self.report.add(self.node.at, &self.path, message);
     }
 
-    fn child(&self, key: &str, node: &'a Node) -> Self {
+    pub(crate) fn child(&self, key: &str, node: &'a Node) -> Self {
         // a key with a dot (label keys, mostly) would read as several
         let path = match key.contains('.') {
             true => format!("{}['{key}']", self.path),
@@ -63,6 +64,11 @@ impl<'a> Cursor<'a> {
         nodes.iter().enumerate().map(item).collect()
     }
 
+    /// The elements of a list; none when it is something else, which is said elsewhere.
+    pub(crate) fn items(&self) -> Vec<Cursor<'a>> {
+        if matches!(self.node.tree, Tree::List(_)) { self.list() } else { Vec::new() }
+    }
+
     /// The entries of a mapping whose keys are names of the user's.
     pub(crate) fn entries(&self) -> Vec<(&'a Key, Cursor<'a>)> {
         let Tree::Map(entries) = &self.node.tree else {
@@ -85,6 +91,19 @@ impl<'a> Cursor<'a> {
                 None
             }
         }
+    }
+
+    /// A string; when it is something else, that is said elsewhere.
+    pub(crate) fn silent_text(&self) -> Option<&'a str> {
+        match &self.node.tree {
+            Tree::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is this string.
+    pub(crate) fn is_text(&self, text: &str) -> bool {
+        self.silent_text() == Some(text)
     }
 
     /// A string that is not empty.
@@ -110,6 +129,7 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
+    /// A whole number of 64 bits.
     pub(crate) fn integer(&self) -> Option<i64> {
         let number = match &self.node.tree {
             Tree::Number(number) => number.as_i64(),
@@ -132,8 +152,20 @@ impl<'a> Cursor<'a> {
             return None;
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.error(format!("must be {}{}", names.join(" or "), spell::hint(text, names.iter().copied())));
+        self.one_of(&names);
         None
+    }
+
+    /// Refuses a text that is none of these words.
+    pub(crate) fn one_of(&self, words: &[&str]) {
+        let Some(text) = self.silent_text().filter(|text| !words.contains(text)) else { return };
+        let named: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+        self.error(format!("must be {}{}", named.join(" or "), spell::hint(text, named.iter().copied())));
+    }
+
+    /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
     }
 
     /// The value as it is, checked for placeholders only.
@@ -151,11 +183,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether the text's value is not known before a pod comes, so that its grammar cannot be checked.
-    pub(crate) fn has_placeholder(&self) -> bool {
-        matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
-    }
-
     /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {
@@ -169,11 +196,16 @@ impl<'a> Cursor<'a> {
     }
 
     /// A mapping with a closed set of keys.
-    pub(crate) fn fields(&self) -> Option<Fields<'a>> {
+    pub(crate) fn fields(&self, keys: &'static Keys) -> Option<Fields<'a>> {
+        let entries = self.members()?;
+        Some(Fields { cursor: self.clone(), entries, keys, taken: Vec::new() })
+    }
+
+    /// The entries of a mapping; none of nothing: `queues: {gpu: }` is a queue that wants nothing of its own.
+    pub(crate) fn members(&self) -> Option<&'a [(Key, Node)]> {
         match &self.node.tree {
-            Tree::Map(entries) => Some(Fields { cursor: self.clone(), entries, known: Vec::new() }),
-            // `queues: {gpu: }` is a queue that wants nothing of its own
-            Tree::Null => Some(Fields { cursor: self.clone(), entries: &[], known: Vec::new() }),
+            Tree::Map(entries) => Some(entries),
+            Tree::Null => Some(&[]),
             _ => {
                 self.error(format!("must be a mapping, not {}", self.node.kind()));
                 None
@@ -186,18 +218,23 @@ impl<'a> Cursor<'a> {
 pub(crate) struct Fields<'a> {
     pub(crate) cursor: Cursor<'a>,
     entries: &'a [(Key, Node)],
-    known: Vec<&'static str>,
+    keys: &'static Keys,
+    taken: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// The value of `key`; absent and null are the same, as they are to Kubernetes.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Cursor<'a>> {
-        self.known.push(key);
-        let (_, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
-        (!matches!(node.tree, Tree::Null)).then(|| self.cursor.child(key, node))
+        self.taken.push(key);
+        let found = self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node);
+        let found = found.filter(|node| !matches!(node.tree, Tree::Null));
+        if found.is_none() && self.keys.find(key).is_some_and(|key| key.stage == Stage::Required) {
+            self.cursor.error(format!("key `{key}` is missing"));
+        }
+        found.map(|node| self.cursor.child(key, node))
     }
 
-    /// The same for a key that must be there.
+    /// The same for a key that must be there because of what another one says.
     pub(crate) fn require(&mut self, key: &'static str) -> Option<Cursor<'a>> {
         let found = self.take(key);
         if found.is_none() {
@@ -211,30 +248,25 @@ impl<'a> Fields<'a> {
         self.take(key).filter(|cursor| !cursor.node.is_empty())
     }
 
-    /// Keys that the documentation knows and this version does not.
-    pub(crate) fn later(&mut self, keys: impl IntoIterator<Item = &'static str>) {
-        for name in keys.into_iter().filter(|name| !self.known.contains(name)).collect::<Vec<_>>() {
-            if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.text == name) {
-                self.error(key.at, format!("key `{name}` is not supported yet"));
-            }
-            self.known.push(name);
-        }
-    }
-
     /// Refuses every key that nobody asked for, with the nearest one.
     pub(crate) fn finish(self) {
-        for (key, node) in self.entries.iter().filter(|(key, _)| !self.known.contains(&key.text.as_str())) {
-            let path = self.cursor.child(&key.text, node).path;
-            if key.text == PATCH {
-                self.cursor.report.add(key.at, &path, NO_PATCH);
-                continue;
+        for (key, node) in self.entries.iter().filter(|(key, _)| !self.taken.contains(&key.text.as_str())) {
+            let (text, report) = (key.text.as_str(), self.cursor.report);
+            let path = self.cursor.child(text, node).path;
+            match self.keys.find(text).map(|key| key.stage) {
+                _ if text == PATCH => report.add(key.at, &path, NO_PATCH),
+                Some(Stage::Agent) => {
+                    report.notice(key.at, &path, "is the ClearML agent's own: podgraft reads nothing of it");
+                }
+                Some(Stage::Later) => {
+                    report.add(key.at, &self.cursor.path, format!("key `{text}` is not supported yet"));
+                }
+                Some(_) => report.add(key.at, &path, "has no meaning beside the other keys here"),
+                None => {
+                    let hint = spell::hint(text, self.keys.all().map(|key| key.name));
+                    report.add(key.at, &path, format!("unknown key{hint}"));
+                }
             }
-            let hint = spell::hint(&key.text, self.known.iter().copied());
-            self.cursor.report.add(key.at, &path, format!("unknown key{hint}"));
         }
-    }
-
-    pub(crate) fn error(&self, at: Position, message: impl Into<String>) {
-        self.cursor.report.add(at, &self.cursor.path, message);
     }
 }

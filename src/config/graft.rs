@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::claims::{self, Claim};
-use super::cursor::{Cursor, Fields};
+use super::cursor::Fields;
+use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use super::modules::Modules;
 use super::node::Position;
 use super::parts::MountRef;
-use super::template::{self, FLAT_KEYS, Given, Place, Template};
+use super::template::{self, Given, Piece, Place, Template};
 use crate::placeholder;
 use crate::snapshot::{Conflict, Graft, Layer, Source};
 
@@ -30,6 +31,8 @@ pub(crate) struct Laid<'a> {
     pub(crate) mounts: Vec<MountRef<'a>>,
     /// keys of the base that do not apply beside this
     pub(crate) replaced: BTreeSet<&'static str>,
+    /// of the base: what its layer is put together from
+    pub(crate) pieces: Vec<Piece>,
 }
 
 /// Who is being decoded.
@@ -50,8 +53,8 @@ struct Rule {
 
 impl Rule {
     fn take(fields: &mut Fields<'_>) -> Self {
-        let conflicts = [("Keep", Conflict::Keep), ("Override", Conflict::Override)];
-        let conflict = fields.take("conflict").and_then(|cursor| cursor.word(&conflicts, &["Deny"]));
+        let conflicts = [("Keep", Conflict::Keep), ("Override", Conflict::Override), ("Deny", Conflict::Deny)];
+        let conflict = fields.take("conflict").and_then(|cursor| cursor.word(&conflicts, &[]));
         let merges = [("Strategic", Merge::Strategic), ("Replace", Merge::Replace)];
         let merge = fields.take("merge").and_then(|cursor| {
             let merge = cursor.word(&merges, &[])?;
@@ -76,9 +79,14 @@ struct Entry<'a> {
 pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
     let rule = Rule::take(fields);
     let claims = take_claims(fields);
-    let template = template::flat(fields, &given(&claims, owner));
+    let mut template = template::flat(fields, &given(&claims, owner));
+    for claim in &claims {
+        claim_piece(claim, &mut template.pieces);
+    }
+    template.fragment = template::assemble(&template.pieces);
+    let pieces = std::mem::take(&mut template.pieces);
     let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
-    lay(fields, owner, &rule, vec![entry], &claims, Conflict::Keep)
+    Laid { pieces, ..lay(fields, owner, &rule, vec![entry], &[], Conflict::Keep) }
 }
 
 /// An environment: `podTemplate`.
@@ -86,7 +94,6 @@ pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Lai
     let rule = Rule::take(fields);
     let claims = take_claims(fields);
     let entries = take_pod_template(fields, &claims, owner).into_iter().collect();
-    fields.later(["template", "templateOverrides", "queue", "levelMode"]);
     lay(fields, owner, &rule, entries, &claims, Conflict::Keep)
 }
 
@@ -96,14 +103,13 @@ pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> 
     let claims = take_claims(fields);
     let mut entries: Vec<_> = take_pod_template(fields, &claims, owner).into_iter().collect();
     if let Some(cursor) = fields.take("templateOverrides")
-        && let Some(mut keys) = cursor.fields()
+        && let Some(mut keys) = cursor.fields(&keys::OVERRIDES)
     {
         let template = template::flat(&mut keys, &given(&claims, owner));
         keys.finish();
         let at = cursor.node.at;
         entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
     }
-    fields.later(["template", "levelMode", "queueSettings"]);
     // a claim for a volume that the pod brings is meant to win over it, as ClearML's own hook does
     lay(fields, owner, &rule, entries, &claims, Conflict::Override)
 }
@@ -134,7 +140,7 @@ fn lay<'a>(
 ) -> Laid<'a> {
     // before the claims: a claim adds to the base's volumes, it does not replace them
     let replacing = entries.iter().filter(|entry| rule.merge.unwrap_or(entry.merge) == Merge::Replace);
-    let replaced = replacing.flat_map(|entry| set_keys(&entry.template.fragment)).collect();
+    let replaced = replacing.flat_map(|entry| set_keys(&entry.template)).collect();
     for claim in claims {
         place_claim(claim, &mut entries, alone);
     }
@@ -153,17 +159,18 @@ fn lay<'a>(
             conflict: rule.conflict.unwrap_or(entry.conflict),
             explicit: rule.conflict.is_some(),
             placeholders: placeholder::stands_in(&entry.template.fragment),
+            unknown: entry.template.unknown,
             fragment: entry.template.fragment,
         });
     }
-    Laid { graft: Graft { layers, modules }, mounts, replaced }
+    Laid { graft: Graft { layers, modules }, mounts, replaced, pieces: Vec::new() }
 }
 
 /// Into the template that has the volume, else the last one, else one of its own.
 fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Conflict) {
     let mut laid = false;
     for entry in entries.iter_mut() {
-        laid |= claim.lay_over(&mut entry.template.fragment);
+        laid |= entry.template.fragment.pointer_mut("/spec/volumes").is_some_and(|volumes| claim.lay_over(volumes));
     }
     if laid {
         return;
@@ -176,19 +183,45 @@ fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Confl
         }
         return;
     }
-    let template = Template { fragment: json!({"spec": {"volumes": [claim.to_volume()]}}), mounts: Vec::new() };
+    let fragment = json!({"spec": {"volumes": [claim.to_volume()]}});
+    let template = Template { fragment, pieces: Vec::new(), mounts: Vec::new(), unknown: false };
     entries.push(Entry { template, at: claim.cursor.node.at, conflict: alone, merge: Merge::Strategic });
 }
 
-/// The flat form's keys that a fragment sets.
-fn set_keys(fragment: &Value) -> Vec<&'static str> {
+/// The same among the base's pieces: a queue that replaces `volumes` takes the claimed ones among them along.
+fn claim_piece(claim: &Claim<'_>, pieces: &mut Vec<Piece>) {
+    let mut laid = false;
+    for piece in pieces.iter_mut().filter(|piece| piece.field == "volumes") {
+        laid |= claim.lay_over(&mut piece.value);
+    }
+    if !laid {
+        let value = json!([claim.to_volume()]);
+        pieces.push(Piece { key: "claims", place: Place::Spec, field: "volumes", value });
+    }
+}
+
+/// The flat form's keys that a template sets; the additive ones replace nothing.
+fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
+    if !template.pieces.is_empty() {
+        let keys = template.pieces.iter().map(|piece| piece.key);
+        return keys.filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS].contains(key)).collect();
+    }
+    let fragment = &template.fragment;
     let primary = primary_of(fragment);
-    let set = |place, key| match place {
-        Place::Metadata => fragment.get("metadata").is_some_and(|part| part.get(key).is_some()),
-        Place::Spec => fragment.get("spec").is_some_and(|part| part.get(key).is_some()),
-        Place::Primary => primary.is_some_and(|part| part.get(key).is_some()),
+    let set = |place, field: &str| match place {
+        Place::Metadata => fragment.get("metadata").is_some_and(|part| part.get(field).is_some()),
+        Place::Spec => fragment.get("spec").is_some_and(|part| part.get(field).is_some()),
+        Place::Primary => primary.is_some_and(|part| part.get(field).is_some()),
     };
-    FLAT_KEYS.iter().filter(|(key, place)| set(*place, *key)).map(|(key, _)| *key).collect()
+    let keys = FLAT.iter().filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS, SIDECARS].contains(&key.name));
+    let is_set = |kind: Kind| match kind {
+        Kind::Pod(path) => {
+            let (place, field) = template::place(path);
+            set(place, field)
+        }
+        _ => false,
+    };
+    keys.filter(|key| is_set(key.kind)).map(|key| key.name).collect()
 }
 
 /// The entry for the primary container.
@@ -198,29 +231,10 @@ fn primary_of(fragment: &Value) -> Option<&Value> {
 }
 
 /// The base without the keys that a queue replaces; none when nothing is left of it.
-pub(crate) fn without(base: &Layer, replaced: &BTreeSet<&'static str>) -> Option<Layer> {
-    let mut layer = base.clone();
-    for (key, place) in FLAT_KEYS.iter().filter(|(key, _)| replaced.contains(key)) {
-        let part = match place {
-            Place::Metadata => layer.fragment.get_mut("metadata"),
-            Place::Spec => layer.fragment.get_mut("spec"),
-            Place::Primary => layer.fragment.pointer_mut("/spec/containers/0"),
-        };
-        part.and_then(Value::as_object_mut).map(|part| part.remove(*key));
-    }
-    prune(&mut layer.fragment);
-    (!layer.fragment.as_object().is_none_or(serde_json::Map::is_empty)).then_some(layer)
-}
-
-/// Drops what removing keys left empty.
-fn prune(fragment: &mut Value) {
-    let Some(fragment) = fragment.as_object_mut() else { return };
-    if let Some(spec) = fragment.get_mut("spec").and_then(Value::as_object_mut)
-        && spec.get("containers").is_some_and(|list| list[0].as_object().is_some_and(|entry| entry.len() == 1))
-    {
-        spec.remove("containers");
-    }
-    fragment.retain(|_, part| part.as_object().is_none_or(|part| !part.is_empty()));
+pub(crate) fn without(base: &Layer, pieces: &[Piece], replaced: &BTreeSet<&'static str>) -> Option<Layer> {
+    let fragment = template::assemble(pieces.iter().filter(|piece| !replaced.contains(piece.key)));
+    let something = fragment.as_object().is_some_and(|fragment| !fragment.is_empty());
+    something.then(|| Layer { fragment, ..base.clone() })
 }
 
 /// The names of a fragment's volumes.
@@ -235,13 +249,4 @@ pub(crate) fn mounted_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let containers = lists.filter_map(|path| fragment.pointer(path)?.as_array()).flatten();
     let mounts = containers.filter_map(|container| container.get("volumeMounts")?.as_array()).flatten();
     mounts.filter_map(|mount| mount.get("name")?.as_str())
-}
-
-/// Refuses mounts whose volume no layer brings that this unit is laid over or with.
-pub(crate) fn check_mounts(mounts: &[MountRef<'_>], volumes: &BTreeSet<&str>) {
-    for mount in mounts.iter().filter(|mount| !volumes.contains(mount.volume)) {
-        let hint = super::spell::hint(mount.volume, volumes.iter().copied());
-        let message = format!("volume `{}` is defined neither here nor in what this lies over{hint}", mount.volume);
-        Cursor::error(&mount.cursor, message);
-    }
 }

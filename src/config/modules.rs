@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::cursor::{Cursor, Fields};
+use super::keys;
 use super::scalars;
 use super::spell;
 use super::when::When;
@@ -105,17 +106,13 @@ pub(crate) fn decode(
     previous: Option<&Arc<Module>>,
     compile: &Compile<'_>,
 ) -> Option<Module> {
-    let mut fields = cursor.fields()?;
-    fields.later(["python", "javascript", "jobTemplate"]);
-    let wasm = fields.require("wasm");
+    let mut fields = cursor.fields(&keys::MODULE)?;
+    let wasm = fields.take("wasm");
     let found = wasm.as_ref().and_then(|cursor| store.find(cursor));
     if let (Some(cursor), Some((_, digest))) = (fields.take("sha256"), found) {
         check_digest(&cursor, digest);
     }
-    let when = fields.take("when").and_then(|cursor| {
-        let compiled = When::compile(cursor.name()?);
-        compiled.map_err(|error| cursor.error(error)).ok()
-    });
+    let condition = fields.take("when");
     let params = fields.take("params").map_or_else(
         || json!({}),
         |cursor| {
@@ -125,6 +122,10 @@ pub(crate) fn decode(
             cursor.plain()
         },
     );
+    let when = condition.and_then(|cursor| {
+        let compiled = When::compile(cursor.name()?).and_then(|when| when.try_on_nothing(&params).map(|()| when));
+        compiled.map_err(|error| cursor.error(error)).ok()
+    });
     let may_remove = fields.take("mayRemove").and_then(|cursor| cursor.boolean()).unwrap_or_default();
     let words = [("Fail", OnError::Fail), ("Ignore", OnError::Ignore)];
     let on_error = fields.take("onError").and_then(|cursor| cursor.word(&words, &[])).unwrap_or_default();
@@ -146,7 +147,7 @@ pub(crate) fn decode(
 
 fn budget(fields: &mut Fields<'_>) -> Budget {
     let mut budget = Budget::default();
-    if let Some(mut fields) = fields.take("budget").and_then(|cursor| cursor.fields()) {
+    if let Some(mut fields) = fields.take("budget").and_then(|cursor| cursor.fields(&keys::BUDGET)) {
         if let Some(time) = fields.take("time").and_then(|cursor| scalars::duration(&cursor)) {
             budget.time = time;
         }

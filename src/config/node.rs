@@ -50,6 +50,20 @@ impl Node {
         }
     }
 
+    /// Whether it is this text.
+    pub(crate) fn is_text(&self, text: &str) -> bool {
+        matches!(&self.tree, Tree::Text(own) if own == text)
+    }
+
+    /// The keys of a mapping.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        let entries = match &self.tree {
+            Tree::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(key, _)| key)
+    }
+
     /// What it is, for an error: never the value itself, which may be a secret.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.tree {

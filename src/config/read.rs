@@ -10,6 +10,10 @@ use super::modules::Wasm;
 use super::node::{Node, Position, Tree};
 use super::report::{Problem, Report};
 use super::yaml;
+use crate::schema::nearest;
+
+/// What every file begins with.
+const HEAD: [(&str, &str); 2] = [("apiVersion", "podgraft.io/v1alpha1"), ("kind", "GraftConfig")];
 
 /// A configuration file.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,16 +85,27 @@ impl Docs {
                 self.graft.push(Doc { file, node });
             }
             (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
-            (version, kind) if is_meant_for_us(version, kind) => {
-                self.tear(&file, node.at, "", "is not apiVersion: podgraft.io/v1alpha1, kind: GraftConfig");
-                self.texts.push((file, text.to_owned()));
-            }
-            // the two lines got lost: still ours
-            _ if known(name) => {
-                self.tear(&file, node.at, "", "apiVersion: podgraft.io/v1alpha1, kind: GraftConfig is missing");
+            // the two lines got lost or misspelled: still ours
+            (version, kind) if is_meant_for_us(version, kind) || known(name) => {
+                self.tear_head(&file, &node);
                 self.texts.push((file, text.to_owned()));
             }
             _ => {}
+        }
+    }
+
+    /// Says what is wrong with `apiVersion` and `kind`.
+    fn tear_head(&mut self, file: &Arc<str>, node: &Node) {
+        for (key, right) in HEAD {
+            let misspelled = node.keys().find(|found| found.text != key && nearest(&found.text, [key]).is_some());
+            match (node.get(key), misspelled) {
+                (Some(value), _) if value.is_text(right) => {}
+                (Some(value), _) => self.tear(file, value.at, key, &format!("must be {right}")),
+                (None, Some(found)) => {
+                    self.tear(file, found.at, &found.text, &format!("unknown key; did you mean {key}?"));
+                }
+                (None, None) => self.tear(file, node.at, "", &format!("{key}: {right} is missing")),
+            }
         }
     }
 
@@ -123,7 +138,8 @@ impl Docs {
 }
 
 fn is_meant_for_us(version: Option<&str>, kind: Option<&str>) -> bool {
-    kind == Some("GraftConfig") || version.is_some_and(|version| version.starts_with("podgraft.io/"))
+    let near = |kind: &str| nearest(kind, ["GraftConfig"]).is_some();
+    kind.is_some_and(near) || version.is_some_and(|version| version.starts_with("podgraft.io/"))
 }
 
 /// Whether a file or ConfigMap key of this name may hold configuration.

@@ -39,26 +39,35 @@ impl fmt::Display for Problem {
 pub(crate) struct Report {
     pub(crate) file: Arc<str>,
     problems: RefCell<Vec<Problem>>,
+    notices: RefCell<Vec<Problem>>,
 }
 
 impl Report {
     pub(crate) fn new(file: &Arc<str>) -> Self {
-        Self { file: Arc::clone(file), problems: RefCell::default() }
+        Self { file: Arc::clone(file), problems: RefCell::default(), notices: RefCell::default() }
     }
 
     pub(crate) fn add(&self, at: Position, path: &str, message: impl Into<String>) {
-        let problem = Problem {
-            file: Arc::clone(&self.file),
-            line: at.line,
-            column: at.column,
-            path: path.to_owned(),
-            message: message.into(),
-        };
-        let mut problems = self.problems.borrow_mut();
+        self.push(&self.problems, at, path, message.into());
+    }
+
+    /// What is worth knowing and not wrong.
+    pub(crate) fn notice(&self, at: Position, path: &str, message: impl Into<String>) {
+        self.push(&self.notices, at, path, message.into());
+    }
+
+    fn push(&self, list: &RefCell<Vec<Problem>>, at: Position, path: &str, message: String) {
+        let file = Arc::clone(&self.file);
+        let problem = Problem { file, line: at.line, column: at.column, path: path.to_owned(), message };
+        let mut list = list.borrow_mut();
         // an anchor that is used twice is wrong once
-        if !problems.contains(&problem) {
-            problems.push(problem);
+        if !list.contains(&problem) {
+            list.push(problem);
         }
+    }
+
+    pub(crate) fn take_notices(&self) -> Vec<Problem> {
+        self.notices.take()
     }
 
     pub(crate) fn is_clean(&self) -> bool {

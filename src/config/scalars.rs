@@ -13,7 +13,7 @@ pub(crate) use crate::sound::is_label_text;
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
         Tree::Number(number) => quantity::of_number(number),
-        Tree::Text(text) if cursor.has_placeholder() => {
+        Tree::Text(text) if cursor.is_open() => {
             cursor.check_placeholders();
             Some(text.clone())
         }
@@ -30,6 +30,10 @@ pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
 
 /// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
 pub(crate) fn duration(cursor: &Cursor<'_>) -> Option<Duration> {
+    if let Tree::Number(number) = &cursor.node.tree {
+        cursor.error(format!("is a number without a unit: write {number}ms or {number}s"));
+        return None;
+    }
     let parsed = cursor.text().map(parse_duration)?;
     let found = parsed.filter(|duration| !duration.is_zero());
     if found.is_none() {
@@ -122,6 +126,15 @@ pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     }
     cursor.error("is not the name of an object (lower-case letters, digits, - and .)");
     None
+}
+
+/// Refuses what is not the name of a port.
+pub(crate) fn port_name(cursor: &Cursor<'_>) {
+    let Some(text) = cursor.name() else { return };
+    let fine = is_dns_label(text) && text.len() <= 15 && !text.contains("--");
+    if !fine || !text.bytes().any(|c| c.is_ascii_alphabetic()) {
+        cursor.error("is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)");
+    }
 }
 
 /// The key of a label, an annotation or a node label: `name` or `prefix/name`.

@@ -4,13 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Fields};
+use super::keys;
 use super::node::{Node, Position, Tree};
 use super::read::Doc;
 use super::report::{Problem, Report};
-
-/// Top-level keys that the documentation knows and this version does not.
-const LATER: [&str; 7] =
-    ["createQueues", "defaultTemplate", "guards", "levelMode", "podTemplates", "queueSettings", "tasks"];
 
 /// Where something is written.
 pub(crate) struct Part<'a> {
@@ -37,6 +34,7 @@ pub(crate) struct Sections<'a> {
     /// files with a mistake outside of any unit: what else its author meant to be in them is not known
     pub(crate) torn: BTreeSet<Arc<str>>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) notices: Vec<Problem>,
 }
 
 impl<'a> Sections<'a> {
@@ -45,12 +43,13 @@ impl<'a> Sections<'a> {
         let mut sections = Self::default();
         for doc in docs {
             let report = Report::new(&doc.file);
-            if let Some(fields) = Cursor::new(&doc.node, "", &report).fields() {
+            if let Some(fields) = Cursor::new(&doc.node, "", &report).fields(&keys::FILE) {
                 sections.sort(fields, doc);
             }
             if !report.is_clean() {
                 sections.torn.insert(Arc::clone(&doc.file));
             }
+            sections.notices.extend(report.take_notices());
             sections.problems.extend(report.into_problems());
         }
         sections
@@ -95,7 +94,6 @@ impl<'a> Sections<'a> {
                 parts.push(Part { file: &doc.file, at: cursor.node.at, node });
             }
         }
-        fields.later(LATER);
         fields.finish();
     }
 }

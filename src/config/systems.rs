@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cursor::Cursor;
+use super::keys::{self, Keys};
 use crate::snapshot::{System, SystemKind, UnknownQueue, Vault};
 use crate::task::canonical_queue_name;
 
@@ -17,10 +18,10 @@ pub(crate) const NO_LABEL: &str = "no label can carry this name, so pods do not 
 
 /// `systems.<name>`.
 pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
-    let mut fields = cursor.fields()?;
+    let mut fields = cursor.fields(&keys::SYSTEM)?;
     let kinds = [("ClearML", SystemKind::ClearML), ("Generic", SystemKind::Generic)];
     let later = ["Flyte", "Kueue", "Volcano", "Airflow", "Spark", "Job"];
-    let kind = fields.require("type").and_then(|cursor| cursor.word(&kinds, &later));
+    let kind = fields.take("type").and_then(|cursor| cursor.word(&kinds, &later));
     let mut system = System { name: name.to_owned(), ..stock(kind.unwrap_or(SystemKind::Generic)) };
     if let Some(namespaces) = fields.take("namespaces") {
         system.namespaces = namespaces.texts();
@@ -35,7 +36,6 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     if let Some(submitters) = fields.take("submitters") {
         system.submitters = submitters.texts();
     }
-    fields.later(["resolver", "skip"]);
     fields.finish();
     kind.map(|_| system)
 }
@@ -74,13 +74,14 @@ pub(crate) fn with_stock(mut systems: Vec<System>) -> Vec<System> {
 
 /// `taskConfig` (its trees are called `config`) or `providersInfo` (`info`).
 pub(crate) fn vaults(cursor: &Cursor<'_>, tree: &'static str) -> Vec<Vault> {
-    cursor.list().iter().filter_map(|item| vault(item, tree)).collect()
+    let keys = if tree == "info" { &keys::PROVIDERS_INFO } else { &keys::TASK_CONFIG };
+    cursor.list().iter().filter_map(|item| vault(item, tree, keys)).collect()
 }
 
-fn vault(item: &Cursor<'_>, tree: &'static str) -> Option<Vault> {
-    let mut fields = item.fields()?;
+fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<Vault> {
+    let mut fields = item.fields(keys)?;
     let (mut namespaces, mut queue, mut user) = (Vec::new(), None, None);
-    if let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields()) {
+    if let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(&keys::VAULT_MATCH)) {
         if let Some(cursor) = fields.take("namespaces") {
             namespaces = cursor.texts();
             refuse_empty(&cursor);
@@ -96,8 +97,8 @@ fn vault(item: &Cursor<'_>, tree: &'static str) -> Option<Vault> {
         user = fields.take("user").and_then(|cursor| cursor.name().map(str::to_owned));
         fields.finish();
     }
-    let config = fields.require(tree).map(|cursor| {
-        if cursor.fields().is_none() {
+    let config = fields.take(tree).map(|cursor| {
+        if cursor.members().is_none() {
             return serde_json::Value::Null;
         }
         cursor.node.to_json()

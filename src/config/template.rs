@@ -5,29 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::cursor::{Cursor, Fields};
-use super::parts::{self, MapKind, MountRef};
-use super::typed::{field_names, type_of};
+use super::files;
+use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, SIDECARS};
+use super::node::Tree;
+use super::parts::{self, MountRef};
+use super::spell;
+use super::typed::{Context, typed_at};
+use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
-
-/// Keys of the flat form that the documentation knows and this version does not.
-const FLAT_LATER: [&str; 16] = [
-    "affinity",
-    "allowUnknownFields",
-    "containerSecurityContext",
-    "extraVolumeMounts",
-    "extraVolumes",
-    "fileMounts",
-    "hostAliases",
-    "imagePullSecrets",
-    "podSecurityContext",
-    "priorityClassName",
-    "runtimeClassName",
-    "schedulerName",
-    "serviceAccountName",
-    "sidecars",
-    "template",
-    "topologySpreadConstraints",
-];
 
 /// What the task's own container is, the task system says.
 const OWNED: [&str; 3] = ["image", "command", "args"];
@@ -35,21 +20,14 @@ const OWNED: [&str; 3] = ["image", "command", "args"];
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
 
+/// What runs and ends before the task cannot be probed.
+const NOT_IN_INIT: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
+
 /// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
 const READ_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
 
-/// Where each key of the flat form stands in a fragment.
-pub(crate) const FLAT_KEYS: [(&str, Place); 9] = [
-    ("labels", Place::Metadata),
-    ("annotations", Place::Metadata),
-    ("volumes", Place::Spec),
-    ("nodeSelector", Place::Spec),
-    ("tolerations", Place::Spec),
-    ("initContainers", Place::Spec),
-    ("env", Place::Primary),
-    ("volumeMounts", Place::Primary),
-    ("resources", Place::Primary),
-];
+/// Bytes of all annotations of a pod together, keys included, that the API server takes.
+pub(crate) const MOST_ANNOTATIONS: usize = 256 << 10;
 
 /// The part of a fragment that a flat key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +37,25 @@ pub(crate) enum Place {
     Primary,
 }
 
+/// What one key of the flat form gives: a field of the fragment. Several keys may give parts of one field.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) key: &'static str,
+    pub(crate) place: Place,
+    pub(crate) field: &'static str,
+    pub(crate) value: Value,
+}
+
 /// A decoded template.
 pub(crate) struct Template<'a> {
     /// normal form
     pub(crate) fragment: Value,
+    /// of the flat form: what the fragment is put together from
+    pub(crate) pieces: Vec<Piece>,
     /// for the search for their volumes
     pub(crate) mounts: Vec<MountRef<'a>>,
+    /// `allowUnknownFields`
+    pub(crate) unknown: bool,
 }
 
 /// What a template must know of the rest.
@@ -75,43 +66,155 @@ pub(crate) struct Given<'c> {
     pub(crate) matched: &'c BTreeMap<String, String>,
 }
 
+impl Given<'_> {
+    fn context(&self, unknown: bool) -> Context<'_> {
+        Context { claimed: self.claimed.clone(), unknown }
+    }
+}
+
+// === the flat form ===
+
 /// `templateOverrides` and `basePodTemplate`. The caller takes what else may stand there and finishes.
 pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'a> {
-    let mut mounts = Vec::new();
+    let unknown = fields.take("allowUnknownFields").and_then(|cursor| cursor.boolean()).unwrap_or_default();
+    let context = given.context(unknown);
+    let mut found: BTreeMap<&str, Cursor<'a>> = BTreeMap::new();
+    let mut pieces = Vec::new();
+    for key in FLAT {
+        let Kind::Pod(path) = key.kind else { continue };
+        let Some(cursor) = fields.take_filled(key.name) else { continue };
+        let Some(mut value) = typed_at(&cursor, path, &context) else { continue };
+        match key.name {
+            "labels" | "annotations" => refuse_read(&cursor, key.name, given.matched),
+            "initContainers" => check_init(&cursor),
+            SIDECARS => make_sidecars(&cursor, &mut value),
+            _ => {}
+        }
+        let (place, field) = place(path);
+        pieces.push(Piece { key: key.name, place, field, value });
+        found.insert(key.name, cursor);
+    }
+    let mut taken: BTreeSet<String> = mount_paths(found.get("volumeMounts"));
+    taken.extend(mount_paths(found.get(EXTRA_MOUNTS)));
+    if let Some(cursor) = fields.take_filled(FILE_MOUNTS) {
+        pieces.extend(files::decode(&cursor, &taken));
+    }
+    for (one, other, key) in [
+        ("volumes", EXTRA_VOLUMES, "name"),
+        ("volumeMounts", EXTRA_MOUNTS, "mountPath"),
+        ("initContainers", SIDECARS, "name"),
+    ] {
+        parts::check_apart(&[(one, found.get(one).cloned()), (other, found.get(other).cloned())], key);
+    }
+    let fragment = assemble(&pieces);
+    refuse_large(&fields.cursor, &fragment);
+    Template { fragment, mounts: flat_mounts(&found), pieces, unknown }
+}
+
+/// Where a flat key's path stands in a fragment.
+pub(crate) fn place(path: &[&'static str]) -> (Place, &'static str) {
+    match path {
+        ["metadata", field] => (Place::Metadata, field),
+        ["spec", field] => (Place::Spec, field),
+        [.., field] => (Place::Primary, field),
+        [] => (Place::Spec, ""),
+    }
+}
+
+fn mount_paths(list: Option<&Cursor<'_>>) -> BTreeSet<String> {
+    let items = list.into_iter().flat_map(Cursor::items);
+    items.filter_map(|item| item.get("mountPath")?.silent_text().map(str::to_owned)).collect()
+}
+
+fn flat_mounts<'a>(found: &BTreeMap<&str, Cursor<'a>>) -> Vec<MountRef<'a>> {
+    let lists = ["volumeMounts", EXTRA_MOUNTS].into_iter().filter_map(|key| found.get(key));
+    let containers = ["initContainers", SIDECARS].into_iter().filter_map(|key| found.get(key));
+    let of_containers = containers.flat_map(Cursor::items).flat_map(|item| parts::mounts_of(&item));
+    lists.flat_map(parts::mounts_in).chain(of_containers).collect()
+}
+
+/// Pieces to a fragment: lists of one field follow each other, maps are one.
+pub(crate) fn assemble<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> Value {
     let (mut metadata, mut spec, mut primary) = (Map::new(), Map::new(), Map::new());
-    take_metadata(fields, &mut metadata, given);
-    take_spec(fields, &mut spec, given, &mut mounts);
-    parts::take_container_parts(fields, &mut primary, &mut mounts);
-    fields.later(FLAT_LATER);
+    for piece in pieces {
+        let part = match piece.place {
+            Place::Metadata => &mut metadata,
+            Place::Spec => &mut spec,
+            Place::Primary => &mut primary,
+        };
+        match (part.get_mut(piece.field), &piece.value) {
+            (Some(Value::Array(list)), Value::Array(more)) => list.extend_from_slice(more),
+            (Some(Value::Object(map)), Value::Object(more)) => map.extend(more.clone()),
+            _ => _ = part.insert(piece.field.to_owned(), piece.value.clone()),
+        }
+    }
     if !primary.is_empty() {
         primary.insert("name".into(), PRIMARY.into());
         spec.insert("containers".into(), json!([primary]));
     }
-    Template { fragment: assemble(metadata, spec), mounts }
+    whole(metadata, spec)
 }
+
+fn whole(metadata: Map<String, Value>, spec: Map<String, Value>) -> Value {
+    let parts = [("metadata", metadata), ("spec", spec)].into_iter().filter(|(_, part)| !part.is_empty());
+    Value::Object(parts.map(|(key, part)| (key.to_owned(), Value::Object(part))).collect())
+}
+
+/// A container beside the task as a native sidecar: it starts before the task and ends when the task has.
+fn make_sidecars(cursor: &Cursor<'_>, value: &mut Value) {
+    for item in cursor.items() {
+        require_image(&item);
+        if let Some(policy) = item.get("restartPolicy").filter(|policy| !policy.is_text("Always")) {
+            policy.error("a sidecar's restartPolicy is Always");
+        }
+    }
+    for sidecar in value.as_array_mut().into_iter().flatten() {
+        sidecar["restartPolicy"] = "Always".into();
+    }
+}
+
+fn check_init(cursor: &Cursor<'_>) {
+    for item in cursor.items() {
+        require_image(&item);
+        if item.get("restartPolicy").is_none() {
+            for field in NOT_IN_INIT.iter().filter_map(|key| item.get(key)) {
+                field.error("an init container has it only as a sidecar (restartPolicy: Always)");
+            }
+        }
+    }
+}
+
+fn require_image(item: &Cursor<'_>) {
+    // what is no mapping, or a directive, is wrong as a whole
+    if matches!(item.node.tree, Tree::Map(_)) && item.get("image").is_none() && item.get("$patch").is_none() {
+        item.error("key `image` is missing");
+    }
+}
+
+// === the full form ===
 
 /// `podTemplate`: everything at its place in a Pod.
 pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
-    let mut mounts = Vec::new();
-    let (mut metadata, mut spec) = (Map::new(), Map::new());
-    let Some(mut fields) = cursor.fields() else { return Template { fragment: json!({}), mounts } };
+    let mut template = Template { fragment: json!({}), pieces: Vec::new(), mounts: Vec::new(), unknown: false };
+    let Some(mut fields) = cursor.fields(&keys::POD_TEMPLATE) else { return template };
+    template.unknown = fields.take("allowUnknownFields").and_then(|cursor| cursor.boolean()).unwrap_or_default();
+    let context = given.context(template.unknown);
     let primary = fields.take("primaryContainerName");
-    fields.later(["allowUnknownFields"]);
-    if let Some(mut fields) = fields.take("metadata").and_then(|cursor| cursor.fields()) {
-        take_metadata(&mut fields, &mut metadata, given);
-        fields.finish();
-    }
-    let spec_fields = fields.take("spec").and_then(|cursor| cursor.fields());
+    let metadata = fields.take("metadata").map(|cursor| metadata(&cursor, given, &context)).unwrap_or_default();
+    let spec = fields.take("spec");
     let mut names = Vec::new();
-    if let Some(mut fields) = spec_fields {
-        take_spec(&mut fields, &mut spec, given, &mut mounts);
-        if let Some(list) = fields.take_filled("containers") {
-            let wanted = primary.as_ref().and_then(|cursor| cursor.node.is_empty().then_some("").or(cursor.text()));
-            let containers = containers(&list, wanted, &mut names, &mut mounts);
-            spec.insert("containers".into(), containers.into());
+    let mut value = Map::new();
+    if let Some(spec) = &spec {
+        if let Some(Value::Object(typed)) = typed_at(spec, &["spec"], &context) {
+            value = typed;
         }
-        fields.later(field_names(type_of(&["spec"])));
-        fields.finish();
+        value.retain(|_, field| !is_empty(field));
+        let wanted = primary.as_ref().and_then(|cursor| cursor.node.is_empty().then_some("").or(cursor.silent_text()));
+        names = check_containers(spec, wanted);
+        name_primary(&mut value, wanted.unwrap_or(PRIMARY));
+        spec.get("initContainers").iter().for_each(check_init);
+        let containers = ["containers", "initContainers"].into_iter().filter_map(|list| spec.get(list));
+        template.mounts = containers.flat_map(|list| list.items()).flat_map(|item| parts::mounts_of(&item)).collect();
     }
     if let Some(cursor) = primary
         && let Some(name) = cursor.name()
@@ -120,35 +223,60 @@ pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
         cursor.error(format!("no entry of spec.containers is called `{name}`"));
     }
     fields.finish();
-    Template { fragment: assemble(metadata, spec), mounts }
+    template.fragment = whole(metadata, value);
+    refuse_large(cursor, &template.fragment);
+    template
 }
 
-fn assemble(metadata: Map<String, Value>, spec: Map<String, Value>) -> Value {
-    let mut fragment = Map::new();
-    for (key, part) in [("metadata", metadata), ("spec", spec)] {
-        if !part.is_empty() {
-            fragment.insert(key.into(), Value::Object(part));
+fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Map<String, Value> {
+    const KEYS: [&str; 2] = ["labels", "annotations"];
+    let mut map = Map::new();
+    for (key, node) in cursor.members().unwrap_or_default() {
+        let entry = cursor.child(&key.text, node);
+        let Some(name) = KEYS.iter().find(|name| **name == key.text) else {
+            let known = super::typed::field_at(&["metadata", &key.text]).is_some();
+            let hint = spell::hint(&key.text, KEYS);
+            let message = if known {
+                "no layer may give it: it is the pod's own".to_owned()
+            } else {
+                format!("unknown key{hint}")
+            };
+            cursor.report.add(key.at, &entry.path, message);
+            continue;
+        };
+        if node.is_empty() {
+            continue;
         }
+        refuse_read(&entry, name, given.matched);
+        map.extend(typed_at(&entry, &["metadata", name], context).map(|value| (key.text.clone(), value)));
     }
-    Value::Object(fragment)
+    map
 }
 
-fn take_metadata(fields: &mut Fields<'_>, metadata: &mut Map<String, Value>, given: &Given<'_>) {
-    for (key, kind) in [("labels", MapKind::Labels), ("annotations", MapKind::Annotations)] {
-        if let Some(cursor) = fields.take_filled(key) {
-            refuse_read(&cursor, kind, given.matched);
-            metadata.insert(key.into(), parts::string_map(&cursor, kind));
-        }
+/// Nothing was said: `volumes: []` under Helm is a value that is not there.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 
 /// A layer may not change what decides on layers: the pod may be admitted again, and must then get the same.
-fn refuse_read(cursor: &Cursor<'_>, kind: MapKind, matched: &BTreeMap<String, String>) {
+fn refuse_read(cursor: &Cursor<'_>, map: &str, matched: &BTreeMap<String, String>) {
+    let annotations = map == "annotations";
+    if !matches!(cursor.node.tree, Tree::Map(_)) {
+        return;
+    }
     for (key, value) in cursor.entries() {
         let text = key.text.as_str();
-        let own = text.starts_with("podgraft.io/") || kind == MapKind::Annotations && READ_ANNOTATIONS.contains(&text);
-        let by = matched.get(text).filter(|_| kind == MapKind::Labels);
+        let own = text.starts_with("podgraft.io/") || annotations && READ_ANNOTATIONS.contains(&text);
+        let by = matched.get(text).filter(|_| !annotations);
         let message = match by {
+            _ if annotations && text == APPLIED => {
+                "podgraft writes this annotation itself, so no layer may set it".to_owned()
+            }
             _ if own => "podgraft reads this key to choose what a pod gets, so no layer may set it".to_owned(),
             Some(unit) => format!(
                 "{unit} matches pods by this label: set by a layer, the pod would get something else when it is \
@@ -160,70 +288,55 @@ fn refuse_read(cursor: &Cursor<'_>, kind: MapKind, matched: &BTreeMap<String, St
     }
 }
 
-fn take_spec<'a>(
-    fields: &mut Fields<'a>,
-    spec: &mut Map<String, Value>,
-    given: &Given<'_>,
-    mounts: &mut Vec<MountRef<'a>>,
-) {
-    let mut set = |key: &str, value: Option<Value>| spec.extend(value.map(|value| (key.to_owned(), value)));
-    if let Some(cursor) = fields.take_filled("volumes") {
-        set("volumes", parts::volumes(&cursor, &given.claimed));
-    }
-    if let Some(cursor) = fields.take_filled("nodeSelector") {
-        set("nodeSelector", Some(parts::string_map(&cursor, MapKind::Labels)));
-    }
-    if let Some(cursor) = fields.take_filled("tolerations") {
-        set("tolerations", parts::tolerations(&cursor));
-    }
-    if let Some(cursor) = fields.take_filled("initContainers") {
-        set("initContainers", parts::init_containers(&cursor, mounts));
-    }
-}
-
-/// `primary` is the name that the template gives its entry for the pod's primary container.
-fn containers<'a>(
-    list: &Cursor<'a>,
-    primary: Option<&str>,
-    names: &mut Vec<&'a str>,
-    mounts: &mut Vec<MountRef<'a>>,
-) -> Vec<Value> {
+/// Checks the entries of `spec.containers`, and gives their names. `primary` is the name that the template gives its
+/// entry for the pod's primary container.
+fn check_containers<'a>(spec: &Cursor<'a>, primary: Option<&str>) -> Vec<&'a str> {
     let primary = primary.unwrap_or(PRIMARY);
-    let mut entries = Vec::new();
-    for item in list.list() {
-        let Some(mut fields) = item.fields() else { continue };
-        let Some((at, name)) = fields.require("name").and_then(|at| Some((at.clone(), at.name()?))) else {
-            continue;
-        };
-        if names.contains(&name) {
-            at.error(format!("name `{name}` stands twice in this list"));
-        }
+    let mut names = Vec::new();
+    for item in spec.get("containers").iter().flat_map(Cursor::items) {
+        let Some((at, name)) = item.get("name").and_then(|at| Some((at.clone(), at.silent_text()?))) else { continue };
         names.push(name);
         if name != primary && name == PRIMARY {
             at.error(format!("`{PRIMARY}` means the pod's primary container, which is `{primary}` here"));
         }
-        if name != primary && MAGIC.contains(&name) {
+        let magic = name != primary && MAGIC.contains(&name);
+        if magic {
             at.error(format!("container entry `{name}` is not supported yet"));
         }
-        let mut map = Map::new();
-        map.insert("name".into(), if name == primary { PRIMARY } else { name }.into());
-        parts::take_container_parts(&mut fields, &mut map, mounts);
-        refuse_owned(&mut fields, name == primary);
-        fields.later(field_names(type_of(&["spec", "containers"])));
-        fields.finish();
-        entries.push(Value::Object(map));
-    }
-    entries
-}
-
-fn refuse_owned(fields: &mut Fields<'_>, primary: bool) {
-    for key in OWNED {
-        match fields.take(key) {
-            Some(cursor) if primary => {
-                cursor.error("the primary container's image, command and args are the task's own");
+        if name == primary || magic {
+            for owned in OWNED.iter().filter_map(|key| item.get(key)) {
+                owned.error("the primary container's image, command and args are the task's own");
             }
-            Some(cursor) => cursor.error(format!("key `{key}` is not supported yet")),
-            None => {}
         }
     }
+    names
+}
+
+fn name_primary(spec: &mut Map<String, Value>, primary: &str) {
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten().filter(|container| container["name"] == primary) {
+        container["name"] = PRIMARY.into();
+    }
+}
+
+/// Bytes of a fragment's annotations, as the API server counts them.
+pub(crate) fn annotation_bytes(fragment: &Value) -> usize {
+    let annotations = fragment.pointer("/metadata/annotations").and_then(Value::as_object);
+    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    annotations.into_iter().flatten().map(size).sum()
+}
+
+fn refuse_large(cursor: &Cursor<'_>, fragment: &Value) {
+    let bytes = annotation_bytes(fragment);
+    if bytes > MOST_ANNOTATIONS {
+        cursor.error(too_many_bytes(bytes));
+    }
+}
+
+/// What is said of too many annotations.
+pub(crate) fn too_many_bytes(bytes: usize) -> String {
+    format!(
+        "gives pods {bytes} bytes of annotations (the text of fileMounts is one), and a pod may have {MOST_ANNOTATIONS}: \
+         put large files into a ConfigMap and say configMapRef"
+    )
 }

@@ -2,12 +2,16 @@
 
 mod bad;
 mod forms;
+mod head;
+mod keys;
 mod last_good;
+mod rules;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
+use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
 use crate::render::{Call, Outcome, Render, Rendered};
 use crate::snapshot::{Queue, Unit};
@@ -52,7 +56,16 @@ fn texts(built: &Built) -> Vec<String> {
 fn sound(text: &str) -> Built {
     let built = build(text);
     assert_eq!(texts(&built), Vec::<String>::new());
+    assert_eq!(marked(text), Vec::<String>::new(), "an editor would mark what loads");
     built
+}
+
+/// What an editor that knows the JSON schema would mark.
+fn marked(text: &str) -> Vec<String> {
+    static SCHEMA: LazyLock<jsonschema::Validator> =
+        LazyLock::new(|| jsonschema::validator_for(&json_schema()).unwrap());
+    let file = super::yaml::parse(&format!("{HEAD}{text}")).ok().unwrap().to_json();
+    SCHEMA.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {

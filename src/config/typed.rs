@@ -1,64 +1,87 @@
-//! Values by the Pod schema: every key known, every scalar of its type, quantities as strings.
+//! Values by the Pod schema: every key known, every scalar of its type and grammar, quantities as strings, no key of a
+//! list twice.
 //!
 //! The schema table is the same that checks patches (`schema.rs`); this walk differs in that it knows lines, goes on
-//! after an error and mends numbers to quantities.
+//! after an error, mends numbers to quantities, and asks `rules.rs` for what the table does not say.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::cursor::Cursor;
 use super::node::Tree;
+use super::rules::{self, Rule};
 use super::scalars::quantity;
 use super::spell;
-use crate::schema::{Object, POD, Type};
+use crate::schema::{Field, Object, POD, Type};
 
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
 
-/// Numbers that are file modes; that they are numbers is all that the schema says.
-const MODES: [&str; 2] = ["defaultMode", "mode"];
-
 /// What is said of [`PATCH`]: with it a layer would take away what the pod brings.
 pub(crate) const NO_PATCH: &str = "`$patch` directives are not supported yet";
 
-/// The type at a path of the Pod, through lists and maps.
-pub(crate) fn type_of(path: &[&str]) -> Type {
-    path.iter().fold(Type::Object(&POD), |kind, name| match element(kind) {
-        Type::Object(object) => object.field(name).map_or(Type::Any, |field| field.kind),
-        _ => Type::Any,
-    })
+/// What must be known of the rest to judge a value.
+#[derive(Default)]
+pub(crate) struct Context<'c> {
+    /// volumes whose source a claim gives
+    pub(crate) claimed: BTreeSet<&'c str>,
+    /// whether fields that the schema does not have may stand there
+    pub(crate) unknown: bool,
 }
 
-/// What a list or map holds; anything else as it is.
-pub(crate) fn element(kind: Type) -> Type {
+/// A field of the Pod by its path through lists and maps, and the object type that it belongs to.
+pub(crate) fn field_at(path: &[&str]) -> Option<(&'static Object, &'static Field)> {
+    let (last, above) = path.split_last()?;
+    let object = above.iter().try_fold(&POD, |object, name| object_in(object.field(name)?.kind))?;
+    Some((object, object.field(last)?))
+}
+
+/// The object type that a field holds, alone, in a list or in a map.
+pub(crate) fn object_in(kind: Type) -> Option<&'static Object> {
     match kind {
-        Type::List(inner) | Type::Map(inner) => element(*inner),
-        other => other,
+        Type::List(inner) | Type::Map(inner) => object_in(*inner),
+        Type::Object(object) => Some(object),
+        _ => None,
     }
 }
 
-/// The names of an object type's fields.
-pub(crate) fn field_names(kind: Type) -> impl Iterator<Item = &'static str> {
-    let fields = match element(kind) {
-        Type::Object(object) => object.fields,
-        _ => &[],
-    };
-    fields.iter().map(|field| field.name)
+/// The field at a path of the Pod, as Kubernetes wants it.
+pub(crate) fn typed_at(cursor: &Cursor<'_>, path: &[&str], context: &Context<'_>) -> Option<Value> {
+    let (object, field) = field_at(path)?;
+    typed_field(cursor, object, field, context)
+}
+
+fn typed_field(
+    cursor: &Cursor<'_>,
+    object: &'static Object,
+    field: &'static Field,
+    context: &Context<'_>,
+) -> Option<Value> {
+    rules::check_field(cursor, object.name, field.name);
+    check_keys(cursor, field);
+    // a range of its own is narrower
+    let ranged = matches!(rules::rule_of(object.name, field.name), Some(Rule::Whole(..) | Rule::Mode));
+    let kind = if ranged && matches!(field.kind, Type::Int32) { Type::Int } else { field.kind };
+    typed(cursor, kind, context)
 }
 
 /// The value as Kubernetes wants it; what does not fit is a problem and left out.
-pub(crate) fn typed(cursor: &Cursor<'_>, kind: Type) -> Option<Value> {
+fn typed(cursor: &Cursor<'_>, kind: Type, context: &Context<'_>) -> Option<Value> {
     match kind {
         Type::Any => Some(cursor.plain()),
         Type::Bool => cursor.boolean().map(Value::Bool),
-        Type::Int | Type::Int32 => cursor.integer().map(Value::from),
-        Type::IntOrStr if matches!(cursor.node.tree, Tree::Number(_)) => cursor.integer().map(Value::from),
+        Type::Int => cursor.integer().map(Value::from),
+        Type::Int32 => small_integer(cursor),
+        Type::IntOrStr if matches!(cursor.node.tree, Tree::Number(_)) => small_integer(cursor),
         Type::Str | Type::IntOrStr => {
             cursor.check_placeholders();
             cursor.text().map(Value::from)
         }
         Type::Quantity => quantity(cursor).map(Value::from),
         Type::List(element) => {
-            Some(cursor.list().iter().filter_map(|item| typed(item, *element)).collect::<Vec<_>>().into())
+            let items = cursor.list();
+            Some(items.iter().filter_map(|item| typed(item, *element, context)).collect::<Vec<_>>().into())
         }
         Type::Map(element) => {
             let entries = cursor.entries().into_iter().filter_map(|(key, entry)| {
@@ -66,35 +89,35 @@ pub(crate) fn typed(cursor: &Cursor<'_>, kind: Type) -> Option<Value> {
                     cursor.report.add(key.at, &entry.path, NO_PATCH);
                     return None;
                 }
-                Some((key.text.clone(), typed(&entry, *element)?))
+                Some((key.text.clone(), typed(&entry, *element, context)?))
             });
             Some(Value::Object(entries.collect()))
         }
-        Type::Object(object) => typed_object(cursor, object).map(Value::Object),
+        Type::Object(object) => typed_object(cursor, object, context).map(Value::Object),
     }
 }
 
-fn typed_object(cursor: &Cursor<'_>, object: &'static Object) -> Option<Map<String, Value>> {
-    // something else than a mapping: said by `fields`
-    cursor.fields()?;
+fn small_integer(cursor: &Cursor<'_>) -> Option<Value> {
+    let number = cursor.integer()?;
+    if i32::try_from(number).is_err() {
+        cursor.error("must be a whole number of 32 bits (-2147483648 to 2147483647)");
+    }
+    Some(number.into())
+}
+
+fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<'_>) -> Option<Map<String, Value>> {
     let mut map = Map::new();
-    let entries = if matches!(cursor.node.tree, Tree::Null) { Vec::new() } else { cursor.entries() };
-    for (key, entry) in entries {
+    for (key, node) in cursor.members()? {
+        let entry = cursor.child(&key.text, node);
         let value = match object.field(&key.text) {
             // null is absent, as everywhere in Kubernetes
-            _ if matches!(entry.node.tree, Tree::Null) => None,
-            Some(field) => {
-                let value = typed(&entry, field.kind);
-                let number = value.as_ref().and_then(Value::as_i64);
-                if MODES.contains(&field.name) && number.is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-                    entry.error("is not a file mode (0 to 0777, in decimal 511)");
-                }
-                value
-            }
+            _ if matches!(node.tree, Tree::Null) => None,
+            Some(field) => typed_field(&entry, object, field, context),
             None if key.text == PATCH => {
                 cursor.report.add(key.at, &entry.path, NO_PATCH);
                 None
             }
+            None if context.unknown => Some(entry.plain()),
             None => {
                 let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
                 cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
@@ -103,9 +126,45 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object) -> Option<Map<Stri
         };
         map.extend(value.map(|value| (key.text.clone(), value)));
     }
-    let directive = cursor.get(PATCH).is_some();
-    for name in object.required.iter().filter(|name| !directive && cursor.get(name).is_none()) {
-        cursor.error(format!("key `{name}` is missing"));
+    // what is wrong with a directive is that it is one
+    if cursor.get(PATCH).is_none() {
+        // a template's containers are the pod's
+        for name in object.required.iter().filter(|name| object.name != "PodSpec" && cursor.get(name).is_none()) {
+            cursor.error(format!("key `{name}` is missing"));
+        }
+        rules::check_object(cursor, object.name, context);
     }
     Some(map)
+}
+
+/// Refuses the second of two elements that merging could not tell apart.
+fn check_keys(cursor: &Cursor<'_>, field: &Field) {
+    let mut seen = BTreeSet::new();
+    for item in cursor.items() {
+        let texts: Vec<_> = field.list.keys().iter().filter_map(|key| key_of(&item, key)).collect();
+        // an element without its key is told otherwise
+        if texts.is_empty() || texts.len() < field.list.keys().len() || seen.insert(texts.clone()) {
+            continue;
+        }
+        match (field.list.keys(), texts.as_slice()) {
+            ([key], [text]) => {
+                let at = item.get(key).unwrap_or_else(|| item.clone());
+                at.error(format!("{key} `{text}` stands twice in this list"));
+            }
+            (keys, texts) => {
+                let pairs: Vec<_> = keys.iter().zip(texts).map(|(key, text)| format!("{key} `{text}`")).collect();
+                item.error(format!("{} stands twice in this list", pairs.join(" with ")));
+            }
+        }
+    }
+}
+
+fn key_of(item: &Cursor<'_>, key: &str) -> Option<String> {
+    match item.get(key).map(|cursor| &cursor.node.tree) {
+        Some(Tree::Text(text)) => Some(text.clone()),
+        Some(Tree::Number(number)) => Some(number.to_string()),
+        // as the API server fills it in
+        None if key == "protocol" => Some("TCP".to_owned()),
+        _ => None,
+    }
 }

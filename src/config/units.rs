@@ -7,12 +7,15 @@ use serde_json::Value;
 
 use super::cursor::{Cursor, Fields};
 use super::graft::{self, Laid, Owner};
+use super::keys;
 use super::modules::Modules;
 use super::overlap;
+use super::parts;
 use super::report::Report;
 use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, refuse_empty};
+use super::template::{self, Piece};
 use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
 use crate::task::canonical_queue_name;
 
@@ -22,6 +25,8 @@ pub(crate) struct World<'b> {
     pub(crate) systems: &'b [System],
     /// the base as it serves
     pub(crate) base: Option<&'b Unit<Graft>>,
+    /// what its layer is put together from
+    pub(crate) pieces: &'b [Piece],
     /// the environments as they serve
     pub(crate) environments: &'b [Unit<Environment>],
     /// labels by which environments and queues match pods, and one that does
@@ -31,13 +36,16 @@ pub(crate) struct World<'b> {
 /// Which pods an environment says it is for, whatever else is wrong with it.
 pub(crate) fn meant_for(part: &Part<'_>, path: String) -> Option<Match> {
     let report = Report::new(part.file); // what is wrong has been said
-    let mut fields = Cursor::new(part.node, path, &report).fields()?;
-    Some(take_match(&mut fields, Some("flyte")))
+    let mut fields = Cursor::new(part.node, path, &report).fields(&keys::ENVIRONMENT)?;
+    Some(take_match(&mut fields, &keys::ENVIRONMENT_MATCH))
 }
 
-/// What only a queue that says for which namespaces may give: a pod's queue is its creator's word, and these reach
-/// beyond the pod.
+/// What only a unit that says for which namespaces may give: a pod's queue and environment are its creator's word, and
+/// these reach beyond the pod. (Pull secrets do not: only the kubelet reads them.)
 const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
+
+/// The same of fields of the spec.
+const POWERFUL_FIELDS: &[&str] = &["priorityClassName", "runtimeClassName", "serviceAccountName"];
 
 impl World<'_> {
     fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
@@ -65,12 +73,12 @@ impl World<'_> {
 }
 
 /// `basePodTemplate`.
-pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<Graft> {
-    let mut fields = cursor.fields()?;
+pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<(Graft, Vec<Piece>)> {
+    let mut fields = cursor.fields(&keys::BASE)?;
     let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
     fields.finish();
-    graft::check_mounts(&laid.mounts, &own_volumes(&laid));
-    Some(laid.graft)
+    parts::check_mounts(&laid.mounts, &own_volumes(&laid));
+    Some((laid.graft, laid.pieces))
 }
 
 /// `environments.<name>`.
@@ -80,16 +88,17 @@ pub(crate) fn environment(
     world: &World<'_>,
     others: &[Arc<Environment>],
 ) -> Option<Environment> {
-    let mut fields = cursor.fields()?;
-    let matches = take_match(&mut fields, Some("flyte"));
+    let mut fields = cursor.fields(&keys::ENVIRONMENT)?;
+    let matches = take_match(&mut fields, &keys::ENVIRONMENT_MATCH);
     let priority = fields.take("priority").and_then(|cursor| cursor.integer()).unwrap_or_default();
     let laid = graft::environment(&mut fields, &world.owner(Source::Environment(name.to_owned()), cursor));
     fields.finish();
     let mut volumes = own_volumes(&laid);
     volumes.extend(world.base_layer().into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
     if !world.base_is_unknown() {
-        graft::check_mounts(&laid.mounts, &volumes);
+        parts::check_mounts(&laid.mounts, &volumes);
     }
+    refuse_powerful(cursor, &matches, &laid, "environment");
     let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
     for other in others {
         if let Some(path) = overlap::contested(&environment, other) {
@@ -102,7 +111,7 @@ pub(crate) fn environment(
 
 /// `queues.<name>`.
 pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Queue> {
-    let mut fields = cursor.fields()?;
+    let mut fields = cursor.fields(&keys::QUEUE)?;
     let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
     let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
     if id.is_none() && canonical_queue_name(name).is_empty() {
@@ -116,25 +125,30 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
         }
         Some(system.to_owned())
     });
-    let matches = take_match(&mut fields, None);
+    let matches = take_match(&mut fields, &keys::QUEUE_MATCH);
     if let Some(mode) = fields.take("mode") {
         mode.word(&[("Enforce", ())], &["Observe"]);
     }
     let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
     fields.finish();
-    if matches.namespaces.is_empty()
-        && let Some(key) = laid.graft.layers.iter().find_map(|layer| powerful(&layer.fragment))
-    {
-        cursor.error(format!("gives pods a {key}, and any pod can name this queue: say match.namespaces"));
-    }
-    let base = world.base_layer().and_then(|layer| graft::without(layer, &laid.replaced));
+    refuse_powerful(cursor, &matches, &laid, "queue");
+    let base = world.base_layer().and_then(|layer| graft::without(layer, world.pieces, &laid.replaced));
+    refuse_large(cursor, &laid, base.as_ref());
     if !world.base_is_unknown() && !world.an_environment_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
     }
     Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
 }
 
-/// The first powerful key of a fragment's volumes and containers.
+fn refuse_powerful(cursor: &Cursor<'_>, matches: &Match, laid: &Laid<'_>, noun: &str) {
+    if matches.namespaces.is_empty()
+        && let Some(key) = laid.graft.layers.iter().find_map(|layer| powerful(&layer.fragment))
+    {
+        cursor.error(format!("gives pods a {key}, and any pod can name this {noun}: say match.namespaces"));
+    }
+}
+
+/// The first powerful key of a fragment.
 fn powerful(fragment: &Value) -> Option<&'static str> {
     fn within(value: &Value) -> Option<&'static str> {
         match value {
@@ -145,7 +159,19 @@ fn powerful(fragment: &Value) -> Option<&'static str> {
             _ => None,
         }
     }
-    ["volumes", "containers", "initContainers"].iter().find_map(|list| within(&fragment["spec"][*list]))
+    let spec = &fragment["spec"];
+    let field = POWERFUL_FIELDS.iter().copied().find(|field| spec.get(field).is_some());
+    field.or_else(|| ["volumes", "containers", "initContainers"].iter().find_map(|list| within(&spec[*list])))
+}
+
+/// What base and queue together write into annotations.
+fn refuse_large(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>) {
+    let own: usize = laid.graft.layers.iter().map(|layer| template::annotation_bytes(&layer.fragment)).sum();
+    let all = own + base.map_or(0, |base| template::annotation_bytes(&base.fragment));
+    // alone it has been said already
+    if all > template::MOST_ANNOTATIONS && own <= template::MOST_ANNOTATIONS {
+        cursor.error(format!("together with basePodTemplate {}", template::too_many_bytes(all)));
+    }
 }
 
 /// ClearML's documentation spells queues by their id in one place and by name elsewhere.
@@ -157,7 +183,7 @@ fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
-    graft::check_mounts(&laid.mounts, &volumes);
+    parts::check_mounts(&laid.mounts, &volumes);
     // `volumes` replaced, the base's mounts not: ClearML's chart makes such pods, and nobody can run them
     let mounted = base.into_iter().flat_map(|layer| graft::mounted_names(&layer.fragment));
     for volume in mounted.filter(|volume| !volumes.contains(volume)).collect::<BTreeSet<_>>() {
@@ -172,20 +198,20 @@ fn own_volumes<'l>(laid: &'l Laid<'_>) -> BTreeSet<&'l str> {
     laid.graft.layers.iter().flat_map(|layer| graft::volume_names(&layer.fragment)).collect()
 }
 
-fn take_match(fields: &mut Fields<'_>, later: Option<&'static str>) -> Match {
+fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {
     let mut found = Match::default();
-    let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields()) else { return found };
+    let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(keys)) else { return found };
     if let Some(cursor) = fields.take("namespaces") {
         refuse_empty(&cursor);
         found.namespaces = cursor.texts();
     }
     if let Some(cursor) = fields.take("podLabels") {
         refuse_empty(&cursor);
+        parts::check_map(&cursor, parts::MapKind::Labels);
         let labels = cursor.entries().into_iter();
         found.pod_labels =
             labels.filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned()))).collect();
     }
-    fields.later(later);
     fields.finish();
     found
 }

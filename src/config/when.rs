@@ -77,9 +77,32 @@ impl When {
         if text.len() > MAX_LENGTH {
             return Err(format!("the condition has {} bytes, more than {MAX_LENGTH}", text.len()));
         }
-        let program = ENV.compile(text).map_err(|errors| first_line(&errors.to_string()))?;
+        let program = ENV.compile(text).map_err(|errors| not_cel(&errors))?;
         check::check(program.expression())?;
         Ok(Self { text: text.to_owned(), program })
+    }
+
+    /// Tries the condition where nothing is known of a task: it must give an answer there too.
+    ///
+    /// # Errors
+    /// It asks for what may not be there.
+    pub fn try_on_nothing(&self, params: &Value) -> Result<(), String> {
+        let mut scope = Scope::new(Facts {
+            task_config: &Value::Null,
+            providers_info: &Value::Null,
+            labels: Vec::new(),
+            queue: "",
+            queue_name: "",
+            environment: "",
+            namespace: "",
+            user: "",
+            task_id: "",
+            task_name: "",
+            system: "",
+        });
+        scope.set_params(params);
+        let tried = self.holds(&scope).map(|_| ());
+        tried.map_err(|why| format!("fails for a task of which nothing is known: {why}"))
     }
 
     /// Whether the condition is true.
@@ -115,10 +138,50 @@ fn explain(error: &ExecutionError) -> String {
     }
 }
 
-fn first_line(text: &str) -> String {
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let hint = if line.ends_with("identifier: namespace") { ", write pod.namespace" } else { "" };
-    format!("is not CEL: {}{hint}", line.trim_start_matches("ERROR: ").trim())
+/// The first thing that the parser stumbled over, in our words.
+fn not_cel(errors: &cel::ParseErrors) -> String {
+    let Some(error) = errors.errors.first() else { return "is not a CEL condition".to_owned() };
+    let place = match error.pos {
+        (line, column) if line > 1 => format!("line {line}, character {column}"),
+        (_, column) => format!("character {column}"),
+    };
+    format!("is not a CEL condition: at {place}, {}", why(&error.msg))
+}
+
+fn why(message: &str) -> String {
+    let quoted = |begin: &str| message.split_once(begin).map(|(_, rest)| rest);
+    if let Some(word) = quoted("reserved identifier: ") {
+        let hint = if word == "namespace" { "; write pod.namespace" } else { "" };
+        return format!("`{word}` is a reserved word{hint}");
+    }
+    if message.contains("has() macro") {
+        return "has() asks for a key of something, like has(task_config.nfs)".to_owned();
+    }
+    if message.contains("simple name") {
+        return "a loop begins with a name of your own, like x in all(x, x > 1)".to_owned();
+    }
+    if message.contains("missing ')'") {
+        return "a ) is missing".to_owned();
+    }
+    if let Some(text) = quoted("token recognition error at: '") {
+        return match text.chars().next() {
+            Some('\'' | '"') => "a text begins and its closing quote is missing".to_owned(),
+            Some('=') => "`=` compares nothing; write ==".to_owned(),
+            other => format!("`{}` is nothing that CEL knows", other.unwrap_or(' ')),
+        };
+    }
+    let word = quoted(" input '").and_then(|rest| rest.split_once("' expecting")).map_or("", |(word, _)| word);
+    let hint = match word {
+        "and" => "; write &&",
+        "or" => "; write ||",
+        "is" => "; write ==",
+        "not" => "; write !",
+        _ => "",
+    };
+    match word {
+        "" | "<EOF>" => "something is missing".to_owned(),
+        word => format!("`{word}` does not fit{hint}"),
+    }
 }
 
 // === impl Scope ===
@@ -302,8 +365,20 @@ mod tests {
             assert_eq!(When::compile(text).map(|_| ()), Err(message), "{text}");
         }
         assert!(When::compile(&"x".repeat(1025)).unwrap_err().starts_with("the condition has 1025 bytes"));
-        let namespace = When::compile("namespace == 'x'").unwrap_err();
-        assert_eq!(namespace, "is not CEL: <input>:1:1: reserved identifier: namespace, write pod.namespace");
-        assert!(When::compile("queue ==").unwrap_err().starts_with("is not CEL: "));
+        for (text, message) in [
+            ("namespace == 'x'", "at character 1, `namespace` is a reserved word; write pod.namespace"),
+            ("queue ==", "at character 9, something is missing"),
+            ("queue = 'x'", "at character 7, `=` compares nothing; write =="),
+            ("queue and user", "at character 7, `and` does not fit; write &&"),
+            ("(queue == 'x'", "at character 14, a ) is missing"),
+            ("queue == 'x", "at character 10, a text begins and its closing quote is missing"),
+            ("queue == 'x' ||\n&& user", "at line 2, character 1, `&&` does not fit"),
+            ("@x", "at character 1, `@` is nothing that CEL knows"),
+            ("has(nfs)", "at character 5, has() asks for a key of something, like has(task_config.nfs)"),
+            ("[1].all(1, true)", "at character 9, a loop begins with a name of your own, like x in all(x, x > 1)"),
+        ] {
+            let expected = format!("is not a CEL condition: {message}");
+            assert_eq!(When::compile(text).map(|_| ()), Err(expected), "{text}");
+        }
     }
 }

@@ -36,17 +36,42 @@ fn explain(error: &Error) -> YamlError {
         Error::MultipleDocuments { .. } => "a second YAML document: one file holds one GraftConfig".to_owned(),
         // its own text prints the scalar
         Error::NonFiniteFloat { .. } => "a number that JSON cannot hold".to_owned(),
-        other => without_place(&other.to_string()),
+        other => sentence(&other.to_string()).to_owned(),
     };
     YamlError { at: error.location().map_or_else(Position::default, position), message }
 }
 
-/// The place is printed in front already, as every problem's is.
-fn without_place(message: &str) -> String {
-    let message = message.lines().next().unwrap_or_default();
-    let text = message.strip_prefix("error: ").unwrap_or(message);
-    let text = if text.starts_with("line ") { text.split_once(": ").map_or(text, |(_, rest)| rest) } else { text };
-    text.split(" at line ").next().unwrap_or(text).trim().to_owned()
+/// What the parser means, by a part of what it says. It quotes no values here, and its words are nobody's but its own.
+const SENTENCES: &[(&str, &str)] = &[
+    ("tabs disallowed", "a tab stands here; YAML is indented with spaces"),
+    (
+        "mapping values are not allowed",
+        "a second `:` stands in this line, or the line is indented too far; put a text with `: ` in it in quotes",
+    ),
+    ("quoted scalar, found unknown escape", "a text in \" \" has a \\ that means nothing there; put it in ' ' instead"),
+    ("quoted scalar", "a quote (' or \") is opened and not closed before this"),
+    ("illegal placement of ':'", BRACKET),
+    ("flow mapping", BRACKET),
+    ("flow sequence", BRACKET),
+    ("unclosed bracket", BRACKET),
+    ("misplaced bracket", "a ] or } stands here, and no [ or { is open"),
+    ("did not find expected key", INDENT),
+    ("did not find expected '-'", INDENT),
+    ("simple key expected", "a line without `key: value` stands among others that have one"),
+    ("unknown anchor", "`*name` needs an `&name` above it"),
+    ("unexpected character", "this character cannot begin a text; put the text in quotes"),
+    ("block scalar", "after | or > the text begins in the next line, indented"),
+    ("expected string scalar", "a key must be a text"),
+    ("alias", "its anchors (& and *) make more of it than a configuration needs"),
+    ("budget", "it is larger or deeper than a configuration needs"),
+];
+
+const BRACKET: &str = "a bracket ([ or {) is opened and not closed before this";
+const INDENT: &str = "this line's indentation fits no line above it";
+
+fn sentence(message: &str) -> &'static str {
+    let found = SENTENCES.iter().find(|(part, _)| message.contains(part));
+    found.map_or("is not YAML from here on", |(_, sentence)| sentence)
 }
 
 fn position(location: Location) -> Position {

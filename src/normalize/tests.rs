@@ -38,6 +38,7 @@ fn snapshot(fragment: Value) -> Snapshot {
         conflict: Conflict::Override,
         explicit: false,
         placeholders: false,
+        unknown: false,
         fragment,
     };
     let system = |name: &str, kind| System {

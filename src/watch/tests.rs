@@ -73,11 +73,38 @@ async fn a_folder_that_loses_its_last_configuration_keeps_what_served() {
     fs::write(&file, graft("a")).unwrap();
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
-    let before = handle.status.borrow().loads;
     fs::rename(&file, folder.path().join("a.yaml.bak")).unwrap();
-    let status = loads(&mut handle, before).await;
-    assert!(status.problems[0].message.starts_with("holds no"));
+    let holds_none =
+        |status: &Status| status.problems.first().is_some_and(|problem| problem.message.starts_with("holds no"));
+    timeout(Duration::from_secs(10), handle.status.wait_for(holds_none)).await.unwrap().unwrap();
     has_queues(&mut handle, &["a"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_folder_for_configuration_and_modules_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("m.wasm"), "m").unwrap();
+    let text = format!("{HEAD}modules: {{m: {{wasm: m.wasm}}}}\nqueues: {{q: {{modules: [m]}}}}\n");
+    fs::write(folder.path().join("a.yaml"), text).unwrap();
+    let policies = folder.path().join(".");
+    let compiled: &config::Compile<'_> = &|_, _| Err("compiled".to_owned());
+    let built = load_once(folder.path(), Some(&policies), "", compiled).unwrap();
+    assert!(built.problems[0].message.starts_with("compiled"), "{:?}", built.problems);
+    let mut handle = watch_path(folder.path(), Some(&policies));
+    let status = loads(&mut handle, 0).await;
+    assert!(status.problems[0].message.starts_with("no modules here"), "{:?}", status.problems);
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    must_exist("--config", folder.path()).unwrap();
+    let missing = folder.path().join("confg");
+    let error = must_exist("--config", &missing).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        format!("--config {}: cannot be read: No such file or directory (os error 2)", missing.display())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -107,6 +107,7 @@ pub(crate) fn layers(layers: usize) -> Vec<Layer> {
             conflict,
             explicit: false,
             placeholders: false,
+            unknown: false,
             fragment: fragment(number),
         }
     });

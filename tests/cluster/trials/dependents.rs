@@ -97,11 +97,15 @@ pub(crate) fn a_stack_of_layers_earns_no_warning(world: &World) -> Outcome {
 }
 
 pub(crate) fn a_layer_that_would_earn_a_warning_is_refused_by_name(world: &World) -> Outcome {
-    let layer = "queues: {deprecated: {templateOverrides: {nodeSelector: {beta.kubernetes.io/os: linux}}}}";
-    let place = world.place("deprecated", layer)?;
-    place.until_says("deprecated", "would earn a warning")?;
-    let said = place.refusal(&task_pod("one", "deprecated"))?;
-    says(&said, "queue/deprecated: spec.nodeSelector.beta.kubernetes.io/os would earn a warning")
+    let layer =
+        "queues: {ports: {templateOverrides: {sidecars: [{name: ssh, image: ssh, ports: [{containerPort: 10022}]}]}}}";
+    let place = world.place("ports", layer)?;
+    place.until_says("ports", "queue/ports")?;
+    let mut pod = task_pod("one", "ports");
+    pod["spec"]["containers"][1]["ports"] = json!([{"containerPort": 10022}]);
+    let said = place.refusal(&pod)?;
+    says(&said, "queue/ports: ")?;
+    says(&said, "ports[10022/TCP] would earn a warning of the API server")
 }
 
 pub(crate) fn a_queue_label_that_no_label_can_be_is_repaired(world: &World) -> Outcome {

@@ -1,0 +1,377 @@
+//! What the API server would refuse or warn of, and the full text of what is said about it at load.
+
+use super::*;
+
+const AT: &str = "queues.q.templateOverrides";
+
+/// `templateOverrides: {<text>}` at line 6, column 7, and what is said: column, path below it, message.
+fn flat(table: &[(&str, &[(u32, &str, &str)])]) {
+    for (text, expected) in table {
+        let file = format!("queues:\n  q:\n    match: {{namespaces: [ml]}}\n    templateOverrides:\n      {text}\n");
+        let expected: Vec<_> =
+            expected.iter().map(|(column, path, text)| format!("c.yaml:7:{column}: {AT}.{path}: {text}")).collect();
+        assert_eq!(texts(&build(&file)), expected, "{text}");
+    }
+}
+
+const KEY: &str = "is not a key that Kubernetes takes (`name` or `prefix/name`)";
+const NAME: &str = "is not the name of an object (lower-case letters, digits, - and .)";
+const WARNS: &str = "the API server warns of it, and the ClearML agent fails a task at any warning";
+
+#[test]
+fn names_of_objects_ports_and_keys() {
+    flat(&[
+        ("priorityClassName: High Priority", &[(26, "priorityClassName", NAME)]),
+        ("serviceAccountName: My_Account", &[(27, "serviceAccountName", NAME)]),
+        ("runtimeClassName: Nvidia", &[(25, "runtimeClassName", NAME)]),
+        ("imagePullSecrets: [{name: ''}]", &[(33, "imagePullSecrets[0].name", "must not be empty")]),
+        ("imagePullSecrets: [registry]", &[(26, "imagePullSecrets[0]", "must be a mapping, not a string")]),
+        (
+            "imagePullSecrets: [{name: a}, {name: a}]",
+            &[(44, "imagePullSecrets[1].name", "name `a` stands twice in this list")],
+        ),
+        ("envFrom: [{configMapRef: {name: A B}}]", &[(39, "envFrom[0].configMapRef.name", NAME)]),
+        ("envFrom: [{}]", &[(17, "envFrom[0]", "must have one source: configMapRef or secretRef")]),
+        ("tolerations: [{key: a b, operator: Exists}]", &[(27, "tolerations[0].key", KEY)]),
+        ("tolerations: [{operator: Equal}]", &[(21, "tolerations[0]", "without a key, operator must be Exists")]),
+        (
+            "tolerations: [{key: a, operator: Exists, effect: NoSchedule, tolerationSeconds: 3}]",
+            &[(87, "tolerations[0].tolerationSeconds", "goes with effect NoExecute only")],
+        ),
+        (
+            "nodeSelector: {a: b c}",
+            &[(25, "nodeSelector.a", "is not a label value (at most 63 letters, digits, -, _ and .)")],
+        ),
+        (
+            "hostAliases: [{ip: 10.0.0, hostnames: [A_b]}, {ip: '::1'}, {ip: '::1'}]",
+            &[
+                (26, "hostAliases[0].ip", "is not an IP address"),
+                (46, "hostAliases[0].hostnames[0]", NAME),
+                (71, "hostAliases[2].ip", "ip `::1` stands twice in this list"),
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn numbers_have_their_range() {
+    let port = "must be a whole number from 1 to 65535";
+    let sidecar = |more: &str| format!("sidecars: [{{name: s, image: i, {more}}}]");
+    flat(&[
+        (&sidecar("ports: [{containerPort: 0}]"), &[(62, "sidecars[0].ports[0].containerPort", port)]),
+        (&sidecar("ports: [{containerPort: 80, hostPort: 70000}]"), &[(76, "sidecars[0].ports[0].hostPort", port)]),
+        (
+            &sidecar("ports: [{containerPort: 80, name: HTTP}]"),
+            &[(
+                72,
+                "sidecars[0].ports[0].name",
+                "is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)",
+            )],
+        ),
+        (
+            &sidecar("ports: [{containerPort: 80}, {containerPort: 80, protocol: TCP}]"),
+            &[(67, "sidecars[0].ports[1]", "containerPort `80` with protocol `TCP` stands twice in this list")],
+        ),
+        (&sidecar("ports: [{containerPort: 80}, {containerPort: 80, protocol: UDP}]"), &[]),
+        (&sidecar("livenessProbe: {httpGet: {port: 70000}}"), &[(70, "sidecars[0].livenessProbe.httpGet.port", port)]),
+        (
+            &sidecar("livenessProbe: {exec: {}, tcpSocket: {port: http}}"),
+            &[(53, "sidecars[0].livenessProbe", "has two handlers; one of exec, grpc, httpGet, sleep, tcpSocket")],
+        ),
+        (
+            "podSecurityContext: {runAsUser: -1, fsGroup: 5000000000}",
+            &[
+                (39, "podSecurityContext.runAsUser", "must be a whole number from 0 to 2147483647"),
+                (52, "podSecurityContext.fsGroup", "must be a whole number from 0 to 2147483647"),
+            ],
+        ),
+        (
+            "topologySpreadConstraints: [{maxSkew: 0, topologyKey: k, whenUnsatisfiable: Never, labelSelector: {}}]",
+            &[
+                (45, "topologySpreadConstraints[0].maxSkew", "must be a whole number from 1 to 2147483647"),
+                (83, "topologySpreadConstraints[0].whenUnsatisfiable", "must be DoNotSchedule or ScheduleAnyway"),
+            ],
+        ),
+        (
+            "affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 0, podAffinityTerm: {topologyKey: k, labelSelector: {}}}]}}",
+            &[(
+                91,
+                "affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight",
+                "must be a whole number from 1 to 100",
+            )],
+        ),
+        (
+            "volumes: [{name: v, emptyDir: {mode: 99999999999}}]",
+            &[(44, "volumes[0].emptyDir.mode", "must be a whole number of 32 bits (-2147483648 to 2147483647)")],
+        ),
+    ]);
+}
+
+#[test]
+fn resources_are_real_and_requests_below_limits() {
+    let no =
+        "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like nvidia.com/gpu";
+    let hint = format!("{no}; did you mean memory?");
+    let fraction = format!("is a fraction of a byte (m is a thousandth, M a million): {WARNS}");
+    flat(&[
+        (
+            "resources: {limits: {gpu: 1, memroy: 1Gi, cpu: 2}}",
+            &[(33, "resources.limits.gpu", no), (44, "resources.limits.memroy", &hint)],
+        ),
+        (
+            "resources: {limits: {nvidia.com/gpu: 0.5, memory: 500m}}",
+            &[
+                (44, "resources.limits['nvidia.com/gpu']", "must be a whole number: a part of a device cannot be had"),
+                (57, "resources.limits.memory", &fraction),
+            ],
+        ),
+        (
+            "resources: {limits: {cpu: 1, nvidia.com/gpu: 2, memory: 1Gi}, requests: {cpu: 1500m, nvidia.com/gpu: 1, memory: 1024Mi}}",
+            &[
+                (85, "resources.requests.cpu", "is more than the limit"),
+                (
+                    108,
+                    "resources.requests['nvidia.com/gpu']",
+                    "must be what the limit is: nvidia.com/gpu cannot be overcommitted",
+                ),
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn what_the_api_server_warns_of_is_refused() {
+    let old = |new: &str| format!("is deprecated, write {new}: {WARNS}");
+    let (zone, arch, seccomp) =
+        (old("topology.kubernetes.io/zone"), old("kubernetes.io/arch"), old("securityContext.seccompProfile"));
+    let about = format!("without a labelSelector it is about no pod; {WARNS}");
+    let git = format!("gitRepo is deprecated: {WARNS}");
+    flat(&[
+        ("nodeSelector: {beta.kubernetes.io/arch: amd64}", &[(22, "nodeSelector['beta.kubernetes.io/arch']", &arch)]),
+        (
+            "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: failure-domain.beta.kubernetes.io/zone, operator: Exists}]}]}}}",
+            &[(
+                128,
+                "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key",
+                &zone,
+            )],
+        ),
+        (
+            "annotations: {seccomp.security.alpha.kubernetes.io/pod: runtime/default}",
+            &[(21, "annotations['seccomp.security.alpha.kubernetes.io/pod']", &seccomp)],
+        ),
+        (
+            "topologySpreadConstraints: [{maxSkew: 1, topologyKey: k, whenUnsatisfiable: DoNotSchedule}]",
+            &[(35, "topologySpreadConstraints[0]", &about)],
+        ),
+        ("volumes: [{name: v, gitRepo: {repository: r}}]", &[(36, "volumes[0].gitRepo", &git)]),
+    ]);
+}
+
+#[test]
+fn selectors_have_the_values_that_their_operators_want() {
+    let term = |text: &str| {
+        format!(
+            "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: [{text}]}}]}}}}}}"
+        )
+    };
+    let at =
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]";
+    flat(&[
+        (&term("{key: k, operator: In}"), &[(122, at, "key `values` is missing: In and NotIn need some")]),
+        (
+            &term("{key: k, operator: Exists, values: [a]}"),
+            &[(157, &format!("{at}.values"), "operator Exists takes no values")],
+        ),
+        (
+            &term("{key: k, operator: Gt, values: ['1', '2']}"),
+            &[(122, at, "Gt and Lt need one value, a whole number in quotes")],
+        ),
+        (
+            &term("{key: k, operator: Equals, values: [a]}"),
+            &[(141, &format!("{at}.operator"), "must be In or NotIn or Exists or DoesNotExist or Gt or Lt")],
+        ),
+    ]);
+}
+
+#[test]
+fn volumes_mounts_and_containers_of_several_keys_are_apart() {
+    let file = "queues:\n  q:\n    templateOverrides:\n      volumes: [{name: a, emptyDir: {}}]\n      extraVolumes: [{name: a, emptyDir: {}}]\n      \
+                volumeMounts: [{name: a, mountPath: /a}]\n      extraVolumeMounts: [{name: a, mountPath: /a}, {name: b, mountPath: /f/x}]\n      \
+                initContainers: [{name: i, image: i, livenessProbe: {periodSeconds: 1}}]\n      sidecars: [{name: i}, {name: s, image: s, restartPolicy: Never}]\n      \
+                fileMounts: [{name: x, folderPath: /f, fileContent: ''}]\n";
+    assert_eq!(
+        texts(&build(file)),
+        [
+            "c.yaml:7:29: queues.q.templateOverrides.extraVolumes[0].name: name `a` stands in volumes already",
+            "c.yaml:9:48: queues.q.templateOverrides.extraVolumeMounts[0].mountPath: mountPath `/a` stands in volumeMounts already",
+            "c.yaml:9:60: queues.q.templateOverrides.extraVolumeMounts[1].name: volume `b` is defined neither here nor in what this lies over",
+            "c.yaml:10:59: queues.q.templateOverrides.initContainers[0].livenessProbe: an init container has it only as a sidecar (restartPolicy: Always)",
+            "c.yaml:11:18: queues.q.templateOverrides.sidecars[0]: key `image` is missing",
+            "c.yaml:11:25: queues.q.templateOverrides.sidecars[0].name: name `i` stands in initContainers already",
+            "c.yaml:11:64: queues.q.templateOverrides.sidecars[1].restartPolicy: a sidecar's restartPolicy is Always",
+            "c.yaml:12:20: queues.q.templateOverrides.fileMounts[0]: `/f/x` is mounted twice",
+        ]
+    );
+}
+
+#[test]
+fn no_layer_gives_what_is_others() {
+    let text = "queues:\n  q:\n    podTemplate:\n      metadata: {name: a, label: {a: b}}\n      spec: {nodeName: a, priority: 1, serviceAccount: a, hostIpc: true}\n";
+    let at = "queues.q.podTemplate";
+    assert_eq!(
+        texts(&build(text)),
+        [
+            format!("c.yaml:6:18: {at}.metadata.name: no layer may give it: it is the pod's own"),
+            format!("c.yaml:6:27: {at}.metadata.label: unknown key; did you mean labels?"),
+            format!(
+                "c.yaml:7:24: {at}.spec.nodeName: no layer may give it: it is the scheduler's: say nodeSelector or affinity"
+            ),
+            format!("c.yaml:7:37: {at}.spec.priority: no layer may give it: it follows priorityClassName"),
+            format!(
+                "c.yaml:7:56: {at}.spec.serviceAccount: no layer may give it: it is the old name of serviceAccountName"
+            ),
+            format!("c.yaml:7:59: {at}.spec.hostIpc: unknown key; did you mean hostIPC?"),
+        ]
+    );
+}
+
+#[test]
+fn claims_are_checked_against_their_volumes() {
+    let claim = |more: &str| {
+        format!(
+            "queues:\n  q:\n    claims: [{{volume: v, type: Ephemeral, {more}}}]\n    templateOverrides: {{volumes: [{{name: v, emptyDir: {{}}}}]}}\n"
+        )
+    };
+    let spec = "spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}";
+    let source = "c.yaml:6:55: queues.q.templateOverrides.volumes[0].emptyDir: `claims` gives this volume its source: leave emptyDir out";
+    assert_eq!(texts(&build(&claim(spec))), [source]);
+    let odd = "spec: {accessModes: [ReadWriteOncePod, ReadOnlyMany], storageClassName: A B, resources: {requests: {storage: 0}}}, name: a";
+    assert_eq!(
+        texts(&build(&claim(odd))),
+        [
+            "c.yaml:5:64: queues.q.claims[0].spec.accessModes[0]: ReadWriteOncePod stands alone",
+            "c.yaml:5:115: queues.q.claims[0].spec.storageClassName: is not the name of an object (lower-case letters, digits, - and .)",
+            "c.yaml:5:152: queues.q.claims[0].spec.resources.requests.storage: must be more than nothing",
+            "c.yaml:5:158: queues.q.claims[0].name: has no meaning beside the other keys here",
+            source,
+        ]
+    );
+    let twice = "queues: {q: {claims: [{volume: v, type: Existing, name: a}, {volume: v, type: Existing, name: B_}]}}";
+    assert_eq!(
+        texts(&build(twice)),
+        [
+            "c.yaml:3:61: queues.q.claims[1]: volume `v` has two claims",
+            "c.yaml:3:95: queues.q.claims[1].name: is not the name of an object (lower-case letters, digits, - and .)",
+        ]
+    );
+}
+
+#[test]
+fn files_have_one_source_and_fit() {
+    let at = "queues.q.templateOverrides.fileMounts";
+    let file = |text: &str| format!("queues:\n  q:\n    templateOverrides:\n      fileMounts: [{text}]\n");
+    let large = "x".repeat(65_537);
+    for (text, expected) in [
+        (
+            "{name: a/b, folderPath: etc, fileContent: x, configMapRef: {name: c}}".to_owned(),
+            vec![
+                format!("c.yaml:6:20: {at}[0]: must have one source: fileContent, configMapRef or secretRef"),
+                format!("c.yaml:6:27: {at}[0].name: is not a file's name (no / and :): the folder is folderPath"),
+                format!("c.yaml:6:44: {at}[0].folderPath: must be a path from the root (/) without .. and :"),
+            ],
+        ),
+        (
+            "{name: a, folderPath: /e}, {name: b, folderPath: /e, fileContnt: x}".to_owned(),
+            vec![
+                format!("c.yaml:6:20: {at}[0]: must have one source: fileContent, configMapRef or secretRef"),
+                format!("c.yaml:6:47: {at}[1]: must have one source: fileContent, configMapRef or secretRef"),
+                format!("c.yaml:6:73: {at}[1].fileContnt: unknown key; did you mean fileContent?"),
+            ],
+        ),
+        (
+            format!("{{name: a, folderPath: /e, fileContent: {large}}}"),
+            vec![format!(
+                "c.yaml:6:59: {at}[0].fileContent: has 65537 bytes, more than 65536: put it into a ConfigMap and say configMapRef"
+            )],
+        ),
+        (
+            "{name: a, folderPath: /e, fileContent: x}, {name: a, folderPath: /e/, fileContent: z}".to_owned(),
+            vec![format!("c.yaml:6:63: {at}[1]: `/e/a` is mounted twice")],
+        ),
+    ] {
+        assert_eq!(texts(&build(&file(&text))), expected, "{}", &text[..text.len().min(100)]);
+    }
+    let secret = "{name: a, folderPath: /e, secretRef: {name: s}}";
+    assert_eq!(
+        texts(&build(&file(secret))),
+        ["c.yaml:5:5: queues.q: gives pods a secret, and any pod can name this queue: say match.namespaces"]
+    );
+}
+
+#[test]
+fn annotations_of_a_pod_have_their_limit() {
+    let text = "x".repeat(60_000);
+    let files = |names: &[&str]| -> String {
+        names.iter().map(|name| format!("{{name: {name}, folderPath: /e, fileContent: {text}}}, ")).collect()
+    };
+    let one = format!("queues:\n  q: {{templateOverrides: {{fileMounts: [{}]}}}}\n", files(&["a", "b", "c", "d", "e"]));
+    let built = build(&one);
+    assert_eq!(built.problems.len(), 1);
+    assert!(built.problems[0].message.starts_with("gives pods 300"), "{}", built.problems[0].message);
+    let both = format!(
+        "basePodTemplate: {{fileMounts: [{}]}}\nqueues:\n  q: {{merge: Strategic, templateOverrides: {{fileMounts: [{}]}}}}\n  ok: {{templateOverrides: {{fileMounts: [{}]}}}}\n",
+        files(&["a", "b", "c"]),
+        files(&["d", "e"]),
+        files(&["d", "e"]),
+    );
+    let built = build(&both);
+    assert_eq!(built.problems.len(), 1, "{:?}", texts(&built));
+    let message = &built.problems[0].message;
+    assert!(message.starts_with("together with basePodTemplate gives pods 300"), "{message}");
+}
+
+#[test]
+fn the_same_file_is_the_same_volume_in_every_layer() {
+    let built = sound(
+        "basePodTemplate: {fileMounts: [{name: custom_code.py, folderPath: /root/, fileContent: base}]}\n\
+         queues:\n  q: {merge: Strategic, templateOverrides: {fileMounts: [{name: custom_code.py, folderPath: /root, fileContent: queue}]}}\n",
+    );
+    let queue = queue(&built, "q").good.as_ref().unwrap();
+    let (base, own) = (&queue.base.as_ref().unwrap().fragment, &queue.graft.layers[0].fragment);
+    assert_eq!(base["spec"], own["spec"]);
+    let annotations = own["metadata"]["annotations"].as_object().unwrap();
+    let (key, value) = annotations.iter().next().unwrap();
+    assert!(key.starts_with("file.podgraft.io/custom_code.py-") && value == "queue", "{key}");
+    let volume = &own["spec"]["volumes"][0];
+    let field = &volume["downwardAPI"]["items"][0]["fieldRef"]["fieldPath"];
+    assert_eq!(field, &format!("metadata.annotations['{key}']"));
+    assert_eq!(
+        own["spec"]["containers"][0]["volumeMounts"],
+        serde_json::json!([{"name": volume["name"], "mountPath": "/root/custom_code.py", "subPath": "file", "readOnly": true}])
+    );
+}
+
+#[test]
+fn what_reaches_beyond_the_pod_needs_namespaces_in_environments_too() {
+    let unit = |kind: &str, template: &str, matches: &str| {
+        format!("{kind}:\n  q: {{{matches}podTemplate: {{spec: {{{template}}}}}}}\n")
+    };
+    for (field, template) in [
+        ("serviceAccountName", "serviceAccountName: a"),
+        ("priorityClassName", "priorityClassName: a"),
+        ("runtimeClassName", "runtimeClassName: a"),
+        ("hostPath", "volumes: [{name: v, hostPath: {path: /d}}]"),
+        ("secret", "volumes: [{name: v, projected: {sources: [{secret: {name: s}}]}}]"),
+        ("secretRef", "containers: [{name: primary, envFrom: [{secretRef: {name: s}}]}]"),
+    ] {
+        for (kind, noun) in [("queues", "queue"), ("environments", "environment")] {
+            let expected = format!(
+                "c.yaml:4:6: {kind}.q: gives pods a {field}, and any pod can name this {noun}: say match.namespaces"
+            );
+            assert_eq!(texts(&build(&unit(kind, template, ""))), [expected]);
+            sound(&unit(kind, template, "match: {namespaces: [ml]}, "));
+        }
+    }
+    sound(&unit("queues", "imagePullSecrets: [{name: s}]", ""));
+}
