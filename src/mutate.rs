@@ -215,6 +215,7 @@ impl<'a> Work<'_, 'a> {
                 true => self.filled(layer)?,
                 false => Json::lift(&layer.fragment, self.arena),
             };
+            let fragment = sidecars::place(fragment, self.pod.object, self.arena);
             self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
         }
         Ok(())

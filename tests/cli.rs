@@ -189,6 +189,23 @@ fn a_log_level_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_path_that_does_not_exist_ends_serve_at_once() {
+    for (flag, arguments) in [
+        ("--config", ["--config", "confg", "--policies", "policies"]),
+        ("--policies", ["--config", CONFIG, "--policies", "polices"]),
+    ] {
+        let ran = podgraft(&[&["serve", "--tls-cert", "x", "--tls-key", "x"][..], &arguments].concat(), "");
+        assert_eq!(ran.code, 2, "{flag}: {}", ran.stderr);
+        let expected = format!("podgraft: {flag} ");
+        assert!(
+            ran.stderr.contains(&expected) && ran.stderr.contains("cannot be read: No such file"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
 fn a_queue_that_nobody_configured_is_named_and_so_is_a_pod_that_needs_nothing() {
     let folder = config("queues: {other: {}}\n");
     let ran = podgraft(&["render", "-f", POD, "-o", "patch", "--config", folder.path().to_str().unwrap()], "");

@@ -17,6 +17,8 @@ mod https;
 mod identity;
 #[path = "cluster/install.rs"]
 mod install;
+#[path = "cluster/trials/keys.rs"]
+mod keys;
 #[path = "cluster/trials/modules.rs"]
 mod modules;
 #[path = "cluster/trials/outages.rs"]
@@ -61,6 +63,8 @@ const SIDE_BY_SIDE: &[Test] = tests![
     pods::a_jobs_pod_gets_the_layers_and_no_identity,
     pods::every_way_to_create_a_pod_gives_the_same,
     pods::pods_that_are_nobodys_task_are_never_sent,
+    keys::every_flat_key_comes_back,
+    keys::file_mounts_come_back,
     identity::a_users_vault_is_for_what_the_agent_creates_for_that_user,
     storage::an_ephemeral_claim_lives_as_long_as_its_pod,
     modules::a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs,

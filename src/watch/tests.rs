@@ -229,3 +229,43 @@ async fn a_namespace_without_configuration_is_ready() {
     is_ready(&mut handle).await;
     assert_eq!(handle.status.borrow().problems.len(), 0);
 }
+
+/// What is logged, by this thread.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_loaded_when_it_is_and_what_is_the_agents() {
+    let (said, folder) = (Said::default(), tempfile::tempdir().unwrap());
+    let writer = said.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(lines);
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, format!("{HEAD}queues: [\n")).unwrap();
+    let mut handle = watch_path(folder.path(), None);
+    loads(&mut handle, 0).await;
+    assert!(said.text().contains(NOT_READY) && !said.text().contains("configuration loaded"), "{}", said.text());
+    fs::write(&file, format!("{HEAD}createQueues: true\nqueues: {{a: {{}}}}\n")).unwrap();
+    is_ready(&mut handle).await;
+    has_queues(&mut handle, &["a"]).await;
+    assert!(said.text().contains("configuration loaded"), "{}", said.text());
+    let notice = "configuration: a.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it";
+    assert_eq!(said.text().matches(notice).count(), 1, "{}", said.text());
+}
