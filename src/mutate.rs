@@ -211,10 +211,8 @@ impl<'a> Work<'_, 'a> {
                 may_remove: false,
                 alias: true,
             };
-            let fragment = match layer.placeholders {
-                true => self.filled(layer)?,
-                false => Json::lift(&layer.fragment, self.arena),
-            };
+            let fragment =
+                if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
             let fragment = sidecars::place(fragment, self.pod.object, self.arena);
             self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
         }
@@ -246,12 +244,10 @@ impl<'a> Work<'_, 'a> {
         self.operations = diff(self.pod.object, self.steps.last(), self.arena);
         self.guard(self.operations, &removable)?;
         let Some(warning) = warnings::earned(self.pod.object, self.steps.last()) else { return Ok(()) };
-        let message = format!(
-            "{}{} would earn a warning of the API server, which fails a ClearML task: {}",
-            self.by(&warning.path),
-            warning.path,
-            warning.message
-        );
+        let paths = [Some(&warning.path), warning.beside.as_ref()].into_iter().flatten();
+        let by = paths.map(|path| self.by(path)).find(|by| !by.is_empty()).unwrap_or_default();
+        let (path, what) = (warning.path, warning.message);
+        let message = format!("{by}{path} would earn a warning of the API server, which fails a ClearML task: {what}");
         Err(Rejection::new(Reason::InvalidResult, message))
     }
 

@@ -43,7 +43,7 @@ pub fn compare(a: Json<'_>, b: Json<'_>) -> Option<Ordering> {
 pub fn is_fractional(value: Json<'_>) -> bool {
     let nanos = text(value).and_then(|text| nanos(&text)).unwrap_or_default();
     // Rounded up to thousandths, then looked at.
-    nanos.unsigned_abs().div_ceil(1_000_000) % 1000 != 0
+    !nanos.unsigned_abs().div_ceil(1_000_000).is_multiple_of(1000)
 }
 
 /// As a person reads it.

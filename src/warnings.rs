@@ -21,6 +21,8 @@ pub struct Warning {
     pub path: String,
     /// what the API server would say of it
     pub message: String,
+    /// the other one, where two meet: either may be who is new
+    pub beside: Option<String>,
 }
 
 /// Every warning that a pod, or a fragment of one, earns.
@@ -61,7 +63,7 @@ impl<'a> Search<'a> {
     }
 
     fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.found.push(Warning { path: path.into(), message: message.into() });
+        self.found.push(Warning { path: path.into(), message: message.into(), beside: None });
     }
 
     fn has_changed(&self, path: &[&str]) -> bool {
@@ -280,12 +282,11 @@ fn deprecated_label(key: &str) -> Option<&'static str> {
 /// Addresses that are taken, but not as they are written. What is none at all is refused, not warned of.
 fn odd_address(text: &str) -> Option<&'static str> {
     match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => None,
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => Some("non-standard IP address"),
         Ok(IpAddr::V6(address)) if canonical(address) != text => {
             Some("IPv6 address should be in RFC 5952 canonical format")
         }
-        Ok(IpAddr::V6(_)) => None,
+        Ok(_) => None,
         Err(_) => is_with_leading_zeros(text).then_some("non-standard IP address"),
     }
 }

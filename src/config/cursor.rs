@@ -187,7 +187,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {
             Tree::Text(text) if placeholder::is_in(text) => {
-                self.error("placeholders are for layers and claims, not here")
+                self.error("placeholders are for layers and claims, not here");
             }
             Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
             Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),

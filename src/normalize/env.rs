@@ -23,7 +23,9 @@ impl<'a> Normalizer<'_, 'a> {
         for variable in hidden.into_iter().filter(|it| !may_be_task || !self.task.identity_env().contains(it)) {
             let dropped = stale(entries, variable);
             if !dropped.is_empty() {
-                dropped.iter().for_each(|index| drop[*index] = true);
+                for index in dropped {
+                    drop[index] = true;
+                }
                 self.removed.push(format!("spec.{list}[{name}].env[{variable}]"));
             }
         }

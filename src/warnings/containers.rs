@@ -1,12 +1,13 @@
 //! What containers earn: hidden env, fractions of bytes, ports that meet.
 
-use super::{BYTES, Search};
+use super::{BYTES, Search, Warning};
 use crate::json::Json;
 use crate::normalize::hidden;
 
-/// A port, and which container's it is.
-struct Port<'a> {
+/// A port, and whose it is.
+struct Seen<'a> {
     container: &'a str,
+    path: String,
     port: Json<'a>,
 }
 
@@ -48,26 +49,27 @@ impl<'a> Search<'a> {
 
     /// Ports of all containers meet in one pod.
     fn ports(&mut self) {
-        let mut seen: Vec<Port<'a>> = Vec::new();
+        let mut seen: Vec<Seen<'a>> = Vec::new();
         for list in ["initContainers", "containers"] {
             for container in self.pod.at(&["spec", list]).map_or(&[][..], |list| list.items()) {
                 let name = text(*container, "name");
                 for port in container.get("ports").map_or(&[][..], |ports| ports.items()) {
-                    self.port(&format!("spec.{list}[{name}].ports"), *port, &seen);
-                    seen.push(Port { container: name, port: *port });
+                    let path = format!("spec.{list}[{name}].ports");
+                    self.port(&path, *port, &seen);
+                    seen.push(Seen { container: name, path, port: *port });
                 }
             }
         }
     }
 
-    fn port(&mut self, path: &str, port: Json<'a>, seen: &[Port<'a>]) {
+    fn port(&mut self, path: &str, port: Json<'a>, seen: &[Seen<'a>]) {
         let number = |port: Json<'a>, key: &str| port.get(key).filter(|number| *number != Json::Uint(0));
         let (host, host_ip) = (number(port, "hostPort"), text(port, "hostIP"));
         let path = format!("{path}[{}/{}]", shown(port.get("containerPort")), protocol(port));
         if !host_ip.is_empty() && host.is_none() {
             self.warn(&path, "hostIP set without hostPort");
         }
-        for Port { container, port: other } in seen {
+        for Seen { container, path: others_path, port: other } in seen {
             let same =
                 number(*other, "containerPort") == number(port, "containerPort") && protocol(*other) == protocol(port);
             let (others_host, others_ip) = (number(*other, "hostPort"), text(*other, "hostIP"));
@@ -78,13 +80,18 @@ impl<'a> Search<'a> {
                 _ => None,
             };
             if let Some(what) = what {
-                self.warn(&path, format!("{what} port definition with the container {container}"));
+                self.meet(&path, format!("{what} port definition with the container {container}"), others_path);
             }
         }
         let name = text(port, "name");
         if let Some(other) = seen.iter().find(|other| !name.is_empty() && text(other.port, "name") == name) {
-            self.warn(&path, format!("duplicate port name {name:?} with the container {}", other.container));
+            let message = format!("duplicate port name {name:?} with the container {}", other.container);
+            self.meet(&path, message, &other.path);
         }
+    }
+
+    fn meet(&mut self, path: &str, message: String, beside: &str) {
+        self.found.push(Warning { path: path.to_owned(), message, beside: Some(beside.to_owned()) });
     }
 }
 
