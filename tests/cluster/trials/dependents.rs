@@ -5,15 +5,16 @@ use serde_json::{Value, json};
 
 use super::world::{Outcome, Place, World, expect, named, primary, quiet, same, says, task_pod};
 
-/// Accounts with pull secrets of their own, one of which wants no token, and classes with numbers.
+/// Accounts with pull secrets of their own, one of which wants no token, and classes with numbers; those are the
+/// cluster's, so the place's name, which is its queue's, is in theirs.
 fn plugins(place: &Place<'_>) {
     let objects = "\
         {apiVersion: v1, kind: ServiceAccount, metadata: {name: submitter, namespace: NAMESPACE}, imagePullSecrets: [{name: of-submitter}]}\n---\n\
         {apiVersion: v1, kind: ServiceAccount, metadata: {name: trainer, namespace: NAMESPACE}, imagePullSecrets: [{name: of-trainer}], \
          automountServiceAccountToken: false}\n---\n\
-        {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite}, value: 700, preemptionPolicy: Never}\n---\n\
-        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: heavy}, handler: heavy, overhead: {podFixed: {cpu: 100m}}}\n---\n\
-        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: light}, handler: light}\n";
+        {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite-NAMESPACE}, value: 700, preemptionPolicy: Never}\n---\n\
+        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: heavy-NAMESPACE}, handler: heavy, overhead: {podFixed: {cpu: 100m}}}\n---\n\
+        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: light-NAMESPACE}, handler: light}\n";
     place.world.cluster.apply(&objects.replace("NAMESPACE", place.name));
 }
 
@@ -29,8 +30,8 @@ fn everything(queue: &str) -> String {
     conflict: Override
     templateOverrides:
       serviceAccountName: trainer
-      priorityClassName: polite
-      runtimeClassName: light
+      priorityClassName: polite-NAMESPACE
+      runtimeClassName: light-NAMESPACE
       resources: {{limits: {{cpu: 2, memory: 1.5Gi}}}}
       hostAliases: [{{ip: 10.0.0.9, hostnames: [nfs]}}]
       env: [{{name: PATH_OF_TASK, value: '/tasks/${{pod.name}}'}}]
@@ -44,7 +45,7 @@ fn everything(queue: &str) -> String {
 fn pod(name: &str, queue: &str) -> Value {
     let mut pod = task_pod(name, queue);
     pod["spec"]["serviceAccountName"] = "submitter".into();
-    pod["spec"]["runtimeClassName"] = "heavy".into();
+    pod["spec"]["runtimeClassName"] = format!("heavy-{queue}").into();
     pod["spec"]["initContainers"] = json!([{"name": "prepare", "image": "busybox:1.36"}]);
     let task = &mut pod["spec"]["containers"][1];
     task["resources"] = json!({"limits": {"cpu": "4", "memory": "2Gi"}});
