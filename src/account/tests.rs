@@ -24,6 +24,7 @@ fn unit<T>(source: Source, value: T) -> Unit<T> {
     Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
 fn primary(parts: Value) -> Value {
     let mut entry = json!({"name": "primary"});
     entry.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());

@@ -286,7 +286,8 @@ fn a_pod_that_is_not_made_as_one_is_told_so() {
         denial(&pod, &snapshot(json!({}), Vec::new()))
     };
     let path = format!("spec.containers[clearml-id-{ID}].env");
-    let cases: [(fn(&mut Value), &str); 4] = [
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 4] = [
         (|pod| pod["spec"]["containers"] = json!([]), "spec.containers has no container"),
         (|pod| drop(pod.as_object_mut().unwrap().remove("spec")), "spec.containers has no container"),
         (|pod| pod["spec"]["containers"][0]["env"] = json!({"A": "b"}), &format!("{path} is no list")),

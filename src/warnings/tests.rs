@@ -10,10 +10,12 @@ fn said(pod: &Value) -> Vec<String> {
     of(Json::lift(pod, &arena)).iter().map(|warning| format!("{} {}", warning.path, warning.message)).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
 fn spec(spec: Value) -> Vec<String> {
     said(&json!({"spec": spec}))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
 fn container(parts: Value) -> Vec<String> {
     let mut container = json!({"name": "c"});
     container.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
