@@ -280,13 +280,13 @@ fn a_port_of_a_sidecar_that_meets_the_tasks_is_refused_by_name() {
 
 #[test]
 fn a_pod_that_is_not_made_as_one_is_told_so() {
-    let told = |change: fn(&mut Value)| {
+    type Change = fn(&mut Value);
+    let told = |change: Change| {
         let mut pod = pod();
         change(&mut pod);
         denial(&pod, &snapshot(json!({}), Vec::new()))
     };
     let path = format!("spec.containers[clearml-id-{ID}].env");
-    type Change = fn(&mut Value);
     let cases: [(Change, &str); 4] = [
         (|pod| pod["spec"]["containers"] = json!([]), "spec.containers has no container"),
         (|pod| drop(pod.as_object_mut().unwrap().remove("spec")), "spec.containers has no container"),
