@@ -49,6 +49,7 @@ fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Opt
         [] | ["metadata" | "spec"] => Some("it is the pod as a whole"),
         ["metadata", "labels" | "annotations"] if takes => Some("it holds the task's identity"),
         ["metadata", "labels"] => names().find_map(|key| label(key, task, false)),
+        ["metadata", "labels", key] if is_repair(key, operation, task) => None,
         ["metadata", "labels", key] => label(key, task, owned && takes),
         ["metadata", "annotations"] => names().find_map(annotation),
         ["metadata", "annotations", key] => annotation(key),
@@ -59,6 +60,12 @@ fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Opt
         ["spec", "containers", container, rest @ ..] if task.may_be(container) => task_container(rest, operation, task),
         _ => None,
     }
+}
+
+/// Whether a label's new value is what its own becomes when it is made one that the API server takes.
+fn is_repair(key: &str, operation: &Operation<'_>, task: &Task<'_, '_>) -> bool {
+    let replaces = operation.action == Action::Replace;
+    replaces && task.repaired_label().is_some_and(|(label, value)| label == key && operation.value == Json::Str(&value))
 }
 
 fn label(key: &str, task: &Task<'_, '_>, selected: bool) -> Option<&'static str> {
@@ -153,3 +160,6 @@ pub fn fits(operations: &[Operation<'_>]) -> Result<(), Misfit> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ pub mod normalize;
 pub mod offline;
 pub mod owners;
 pub mod patch;
+pub mod placeholder;
 pub mod provenance;
+pub mod quantity;
 pub mod redact;
 pub mod render;
 pub mod review;
@@ -22,6 +24,7 @@ pub mod snapshot;
 pub mod sound;
 pub mod task;
 pub mod template;
+pub mod warnings;
 pub mod yaml;
 
 // shell: I/O

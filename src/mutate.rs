@@ -2,12 +2,16 @@
 
 mod answer;
 mod modules;
+mod placeholders;
 mod rejection;
+
+use std::cell::OnceCell;
 
 use bumpalo::Bump;
 
 pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, refuse};
 pub use self::modules::ModuleRun;
+use self::placeholders::Known;
 pub use self::rejection::{Reason, Rejection};
 use crate::guards;
 use crate::json::Json;
@@ -23,6 +27,7 @@ use crate::sidecars;
 use crate::snapshot::{Conflict, Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
+use crate::warnings;
 
 /// A label's value, where the API server has looked at it.
 const LONGEST_LABEL: usize = 63;
@@ -129,10 +134,14 @@ pub fn mutate<'a>(
         );
         return Err(Rejection::new(Reason::TooLarge, message).into());
     }
+    sound::shape(pod.object).map_err(|(path, what)| {
+        Rejection::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
+    })?;
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
         return Ok(None);
     };
     let owners = Owners::of(pod.object, arena);
+    let known = OnceCell::new();
     let mut work = Work {
         arena,
         review,
@@ -147,10 +156,14 @@ pub fn mutate<'a>(
         laid: Vec::new(),
         idle: Vec::new(),
         applied: Vec::new(),
+        operations: &[],
+        known: &known,
     };
-    work.lay_layers()?;
-    work.run_modules(runs)?;
-    work.finish().map(Some).map_err(Stop::Rejected)
+    match work.run(runs) {
+        Ok(()) => Ok(Some(work.mutation())),
+        Err(Stop::Rejected(rejection)) => Err(Stop::Rejected(work.without_values(rejection))),
+        Err(slow) => Err(slow),
+    }
 }
 
 /// Not a pod's creation, a mirror pod (the kubelet's own), or podgraft itself: passed through.
@@ -179,9 +192,17 @@ struct Work<'w, 'a> {
     laid: Vec<(By<'a>, Json<'a>)>,
     idle: Vec<(&'a Module, Option<String>)>,
     applied: Vec<String>,
+    operations: &'a [Operation<'a>],
+    known: &'w OnceCell<Known>,
 }
 
 impl<'a> Work<'_, 'a> {
+    fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+        self.lay_layers()?;
+        self.run_modules(runs)?;
+        self.finish().map_err(Stop::Rejected)
+    }
+
     fn lay_layers(&mut self) -> Result<(), Rejection> {
         for layer in &self.plan.layers {
             let rule = Rule {
@@ -190,7 +211,8 @@ impl<'a> Work<'_, 'a> {
                 may_remove: false,
                 alias: true,
             };
-            let fragment = Json::lift(&layer.fragment, self.arena);
+            let fragment =
+                if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
             let fragment = sidecars::place(fragment, self.pod.object, self.arena);
             self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
         }
@@ -209,32 +231,40 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Mutation<'a>, Rejection> {
+    fn finish(&mut self) -> Result<(), Rejection> {
         let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.laid, self.task.primary, self.owners, self.arena);
+            normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
-        let applied = self.applied.join(", ");
-        if !self.steps.steps.is_empty() {
-            let annotated = annotate(self.steps.last(), self.arena.alloc_str(&applied), self.arena);
+        if !self.applied.is_empty() && !self.steps.steps.is_empty() {
+            let applied = self.arena.alloc_str(&self.applied.join(", "));
+            let annotated = annotate(self.steps.last(), applied, self.arena);
             self.steps.push(Source::Normalize, annotated);
         }
-        let operations = diff(self.pod.object, self.steps.last(), self.arena);
-        self.guard(operations, &removable)?;
-        let queue = self.plan.queue.map(|queue| queue.name.clone());
+        self.operations = diff(self.pod.object, self.steps.last(), self.arena);
+        self.guard(self.operations, &removable)?;
+        let Some(warning) = warnings::earned(self.pod.object, self.steps.last()) else { return Ok(()) };
+        let paths = [Some(&warning.path), warning.beside.as_ref()].into_iter().flatten();
+        let by = paths.map(|path| self.by(path)).find(|by| !by.is_empty()).unwrap_or_default();
+        let (path, what) = (warning.path, warning.message);
+        let message = format!("{by}{path} would earn a warning of the API server, which fails a ClearML task: {what}");
+        Err(Rejection::new(Reason::InvalidResult, message))
+    }
+
+    fn mutation(self) -> Mutation<'a> {
         let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let note =
             note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
-        Ok(Mutation {
-            operations,
+        Mutation {
+            operations: self.operations,
             steps: self.steps,
-            applied,
-            queue,
+            applied: self.applied.join(", "),
+            queue: self.plan.queue.map(|queue| queue.name.clone()),
             note,
             laid: self.laid,
             idle: self.idle,
             primary: self.task.primary,
-        })
+        }
     }
 
     /// Everything that must hold before a patch may leave.
@@ -257,6 +287,21 @@ impl<'a> Work<'_, 'a> {
         }
     }
 
+    /// Whose a path is, as a message begins: who touched it, or else what stands beside it in the same element (a
+    /// request is wrong because somebody lowered the limit).
+    fn by(&self, path: &str) -> String {
+        let mut at = path;
+        loop {
+            if let Some(source) = self.steps.culprit(at, self.arena) {
+                return format!("{source}: ");
+            }
+            match at.rfind('.').filter(|_| !at.ends_with(']')) {
+                Some(dot) => at = &at[..dot],
+                None => return String::new(),
+            }
+        }
+    }
+
     /// What must hold of the way from one pod to another.
     fn check(
         &self,
@@ -265,8 +310,7 @@ impl<'a> Work<'_, 'a> {
         operations: &[Operation<'a>],
         removable: &[String],
     ) -> Result<(), Rejection> {
-        let by =
-            |path: &str| self.steps.culprit(path, self.arena).map_or_else(String::new, |source| format!("{source}: "));
+        let by = |path: &str| self.by(path);
         guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
             Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
         })?;

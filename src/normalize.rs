@@ -1,113 +1,238 @@
 //! Fields that depend on others and would be refused, or mean something else, if they stayed as they were.
 
-use bumpalo::Bump;
+mod account;
+mod env;
+mod requests;
 
+use bumpalo::Bump;
+use serde_json::Number;
+
+pub use self::env::hidden;
 use crate::json::Json;
 use crate::mutate::By;
 use crate::owners::Owners;
-use crate::patch::{Step, readable};
+use crate::quantity;
+use crate::schema::Type;
 use crate::snapshot::PRIMARY;
+use crate::task::Task;
 
-/// The pod with its dependent fields in order, and the readable paths that were taken away for it.
+/// The pod with its dependent fields in order, and the readable paths that were taken away for it. `laid` is what
+/// layers and modules asked for: that stays.
 pub fn normalize<'a>(
     original: Json<'a>,
     pod: Json<'a>,
-    fragments: &[(By<'a>, Json<'a>)],
-    primary: Option<&str>,
+    laid: &[(By<'a>, Json<'a>)],
+    task: &Task<'a, '_>,
     owners: &Owners<'a>,
     arena: &'a Bump,
 ) -> (Json<'a>, Vec<String>) {
-    let mut removed = Vec::new();
-    let Some(spec) = pod.get("spec") else { return (pod, removed) };
-    let mut result = spec;
-    for list in ["containers", "initContainers"] {
-        let (Some(before), Some(after)) = (original.at(&["spec", list]), spec.get(list)) else { continue };
-        if before.same(&after) {
-            continue;
-        }
-        let containers = after.items().iter().map(|container| {
-            let name = container.get("name");
-            let was = before.items().iter().find(|was| was.get("name") == name);
-            match was {
-                Some(was) if !was.same(container) => {
-                    let asked = |resource: &str| asks_for_request(fragments, list, name, primary, resource);
-                    let wrote = |resource: &str| {
-                        let name = name.and_then(|name| name.as_str());
-                        owners.wrote(&request_steps(list, name, resource))
-                    };
-                    let stale = stale_requests(*was, *container, asked, wrote);
-                    removed.extend(stale.iter().map(|resource| request_path(list, name, resource)));
-                    without_requests(*container, &stale, arena)
-                }
-                _ => *container,
-            }
-        });
-        let containers: Vec<Json<'a>> = containers.collect();
-        if containers.iter().zip(after.items()).any(|(now, then)| !now.same(then)) {
-            result = result.with(list, Json::array(containers.into_iter(), arena), arena);
+    let mut normalizer = Normalizer { original, pod, laid, task, owners, arena, removed: Vec::new() };
+    normalizer.label();
+    if pod.get("spec").is_some() {
+        normalizer.priority();
+        normalizer.runtime_class();
+        normalizer.account();
+        for list in ["containers", "initContainers"] {
+            normalizer.each_container(list, |normalizer, container| normalizer.container(list, container));
         }
     }
-    (if result.same(&spec) { pod } else { pod.with("spec", result, arena) }, removed)
+    (normalizer.pod, normalizer.removed)
 }
 
-/// The resources whose request was the API server's copy of a limit that is another one now: a GPU's request
-/// must equal its limit, and a lowered limit may not stay below the request. The API server copies again.
-///
-/// The same goes for a request that a plugin put there (a default of `LimitRanger`'s) beside a limit that is new.
-fn stale_requests<'a>(
-    was: Json<'a>,
-    now: Json<'a>,
-    asked: impl Fn(&str) -> bool,
-    wrote: impl Fn(&str) -> bool,
-) -> Vec<&'a str> {
-    let limits = |container: Json<'a>| container.at(&["resources", "limits"]).unwrap_or(Json::Object(&[]));
-    let request = |container: Json<'a>, resource: &str| container.at(&["resources", "requests", resource]);
-    let changed = limits(now).members().iter().filter(|(resource, limit)| {
-        let old = limits(was).get(resource);
-        let (had, has) = (request(was, resource), request(now, resource));
-        let copied = old.is_some() && had == old;
-        old != Some(*limit) && has.is_some() && has == had && (copied || !wrote(resource))
-    });
-    changed.map(|(resource, _)| *resource).filter(|resource| !asked(resource)).collect()
+struct Normalizer<'n, 'a> {
+    original: Json<'a>,
+    pod: Json<'a>,
+    laid: &'n [(By<'a>, Json<'a>)],
+    task: &'n Task<'a, 'n>,
+    owners: &'n Owners<'a>,
+    arena: &'a Bump,
+    removed: Vec<String>,
 }
 
-/// Whether a layer wrote this request itself; then it stays whatever it equals.
-fn asks_for_request(
-    fragments: &[(By<'_>, Json<'_>)],
-    list: &str,
-    name: Option<Json<'_>>,
+impl<'a> Normalizer<'_, 'a> {
+    /// The queue's label where the agent wrote one that the API server refuses.
+    fn label(&mut self) {
+        let Some((key, repaired)) = self.task.repaired_label() else { return };
+        let metadata = self.pod.get("metadata").unwrap_or(Json::Null);
+        let labels = metadata.get("labels").unwrap_or(Json::Null);
+        let labels = labels.with(key, Json::Str(self.arena.alloc_str(&repaired)), self.arena);
+        self.pod = self.pod.with("metadata", metadata.with("labels", labels, self.arena), self.arena);
+    }
+
+    /// Both numbers are the class's, and the API server refuses a number beside another class. Where the class stays
+    /// they stay too: a pod whose numbers were taken away is stored without any.
+    fn priority(&mut self) {
+        if self.changed("priorityClassName").is_some() {
+            self.take("priority");
+            self.take("preemptionPolicy");
+        }
+    }
+
+    /// The overhead is the class's, unless a layer wrote one.
+    fn runtime_class(&mut self) {
+        let overhead = |pod: Json<'a>| pod.at(&["spec", "overhead"]);
+        if self.changed("runtimeClassName").is_some() && overhead(self.pod) == overhead(self.original) {
+            self.take("overhead");
+        }
+    }
+
+    fn container(&mut self, list: &'static str, container: Json<'a>) -> Json<'a> {
+        let container = self.env(list, container);
+        let before = self.original.at(&["spec", list]).map_or(&[][..], |list| list.items());
+        let was = before.iter().find(|was| was.get("name") == container.get("name"));
+        match was {
+            Some(was) if !was.same(&container) => {
+                let container = self.requests(list, *was, container);
+                self.pull_policy(list, *was, container)
+            }
+            _ => container,
+        }
+    }
+
+    /// A pull policy that is the default of an image which is another one now. Whether somebody wrote it cannot be
+    /// told from managedFields, which hold defaults too: one that is not the old image's default was written.
+    fn pull_policy(&mut self, list: &'static str, was: Json<'a>, now: Json<'a>) -> Json<'a> {
+        let (policy, image) = (now.get("imagePullPolicy"), text(now, "image"));
+        let name = now.get("name").and_then(|name| name.as_str());
+        let wrote = |entry: Json<'a>| entry.get("imagePullPolicy").is_some();
+        let is_default_of = |image: &str| policy == Some(Json::Str(default_policy(image)));
+        if text(was, "image") == image
+            || was.get("imagePullPolicy") != policy
+            || !is_default_of(text(was, "image"))
+            || is_default_of(image)
+            || self.laid.iter().any(|(_, it)| entry_of(*it, list, name, self.task.primary).any(wrote))
+        {
+            return now;
+        }
+        self.removed.push(format!("spec.{list}[{}].imagePullPolicy", name.unwrap_or_default()));
+        now.without("imagePullPolicy", self.arena)
+    }
+
+    fn spec(&self) -> Json<'a> {
+        self.pod.get("spec").unwrap_or(Json::Null)
+    }
+
+    /// The value of a field of `spec` that is another one than the submitted pod's.
+    fn changed(&self, field: &str) -> Option<Json<'a>> {
+        let now = self.spec().get(field)?;
+        (self.original.at(&["spec", field]) != Some(now)).then_some(now)
+    }
+
+    fn set(&mut self, field: &'a str, value: Json<'a>) {
+        self.pod = self.pod.with("spec", self.spec().with(field, value, self.arena), self.arena);
+    }
+
+    fn take(&mut self, field: &str) {
+        if self.spec().get(field).is_some() {
+            self.pod = self.pod.with("spec", self.spec().without(field, self.arena), self.arena);
+            self.removed.push(format!("spec.{field}"));
+        }
+    }
+
+    /// Keeps the elements of a list of `spec` for which `keep` holds.
+    fn retain(&mut self, list: &'a str, keep: impl Fn(&Json<'a>) -> bool) {
+        let Some(items) = self.spec().get(list) else { return };
+        if items.items().iter().any(|item| !keep(item)) {
+            let kept = items.items().iter().copied().filter(|item| keep(item));
+            self.set(list, Json::array(kept, self.arena));
+        }
+    }
+
+    /// Puts what `change` makes of each container in its place; where nothing changes, nothing is copied.
+    fn each_container(&mut self, list: &'static str, mut change: impl FnMut(&mut Self, Json<'a>) -> Json<'a>) {
+        let Some(containers) = self.spec().get(list) else { return };
+        let mut changed: Option<Vec<Json<'a>>> = None;
+        for (index, container) in containers.items().iter().enumerate() {
+            let after = change(self, *container);
+            if !after.same(container) {
+                changed.get_or_insert_with(|| containers.items().to_vec())[index] = after;
+            }
+        }
+        if let Some(changed) = changed {
+            self.set(list, Json::array(changed.into_iter(), self.arena));
+        }
+    }
+}
+
+/// What fragments say of one container of the pod.
+fn entry_of<'a>(
+    fragment: Json<'a>,
+    list: &'static str,
+    name: Option<&str>,
     primary: Option<&str>,
-    resource: &str,
-) -> bool {
-    fragments.iter().any(|(_, fragment)| {
-        let entries = fragment.at(&["spec", list]).unwrap_or(Json::Array(&[]));
-        entries.items().iter().any(|entry| {
-            let entry_name = entry.get("name").and_then(|name| name.as_str());
-            let named = if entry_name == Some(PRIMARY) { primary } else { entry_name };
-            named == name.and_then(|name| name.as_str()) && entry.at(&["resources", "requests", resource]).is_some()
-        })
+) -> impl Iterator<Item = Json<'a>> {
+    let entries = fragment.at(&["spec", list]).map_or(&[][..], |entries| entries.items());
+    entries.iter().copied().filter(move |entry| {
+        let own = entry.get("name").and_then(|name| name.as_str());
+        own == name || (own == Some(PRIMARY) && primary == name)
     })
 }
 
-fn without_requests<'a>(container: Json<'a>, stale: &[&'a str], arena: &'a Bump) -> Json<'a> {
-    let Some(resources) = container.get("resources").filter(|_| !stale.is_empty()) else { return container };
-    let requests = stale
-        .iter()
-        .fold(resources.get("requests").unwrap_or(Json::Null), |requests, name| requests.without(name, arena));
-    container.with("resources", resources.with("requests", requests, arena), arena)
+fn text<'a>(object: Json<'a>, key: &str) -> &'a str {
+    object.get(key).and_then(|value| value.as_str()).unwrap_or_default()
 }
 
-fn request_path(list: &str, name: Option<Json<'_>>, resource: &str) -> String {
-    readable(&request_steps(list, name.and_then(|name| name.as_str()), resource))
+/// The pull policy that the API server writes where a manifest says nothing.
+fn default_policy(image: &str) -> &'static str {
+    let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
+    let last = name.rsplit('/').next().unwrap_or(name);
+    match last.split_once(':') {
+        Some((_, "latest")) => "Always",
+        None if digest.is_empty() => "Always",
+        _ => "IfNotPresent",
+    }
 }
 
-fn request_steps<'s>(list: &'s str, container: Option<&'s str>, resource: &'s str) -> [Step<'s>; 6] {
-    [
-        Step::Member("spec"),
-        Step::Member(list),
-        Step::Element(0, container),
-        Step::Member("resources"),
-        Step::Member("requests"),
-        Step::Member(resource),
-    ]
+/// A fragment with its quantities as the API server writes them: modules return numbers too, and a number would
+/// differ from the string that is on the pod.
+pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> {
+    match (kind, value) {
+        (Type::Quantity, Json::Int(_) | Json::Uint(_) | Json::Float(_)) => {
+            let number = match value {
+                Json::Int(number) => Some(Number::from(number)),
+                Json::Uint(number) => Some(Number::from(number)),
+                Json::Float(number) => Number::from_f64(number),
+                _ => None,
+            };
+            number.and_then(|it| quantity::of_number(&it)).map_or(value, |text| Json::Str(arena.alloc_str(&text)))
+        }
+        (Type::List(element), Json::Array(items)) => {
+            replaced(items, |item| quantities(*item, *element, arena), arena).map_or(value, Json::Array)
+        }
+        (Type::Map(_) | Type::Object(_), Json::Object(members)) => {
+            let kind_of = |key: &str| match kind {
+                Type::Map(element) => *element,
+                Type::Object(object) => object.field(key).map_or(Type::Any, |field| field.kind),
+                _ => Type::Any,
+            };
+            let mut changed: Option<&mut [(&'a str, Json<'a>)]> = None;
+            for (index, (key, member)) in members.iter().enumerate() {
+                let after = quantities(*member, kind_of(key), arena);
+                if !after.same(member) {
+                    changed.get_or_insert_with(|| arena.alloc_slice_copy(members))[index].1 = after;
+                }
+            }
+            changed.map_or(value, |members| Json::Object(members))
+        }
+        _ => value,
+    }
 }
+
+/// The elements with those replaced that `change` makes others; `None` where there is none.
+fn replaced<'a>(
+    items: &'a [Json<'a>],
+    change: impl Fn(&Json<'a>) -> Json<'a>,
+    arena: &'a Bump,
+) -> Option<&'a [Json<'a>]> {
+    let mut changed: Option<&'a mut [Json<'a>]> = None;
+    for (index, item) in items.iter().enumerate() {
+        let after = change(item);
+        if !after.same(item) {
+            changed.get_or_insert_with(|| arena.alloc_slice_copy(items))[index] = after;
+        }
+    }
+    changed.map(|items| &*items)
+}
+
+#[cfg(test)]
+mod tests;

@@ -110,6 +110,8 @@ pub struct Layer {
     pub conflict: Conflict,
     /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)
     pub explicit: bool,
+    /// whether a string of the fragment has a placeholder, to be filled for each pod
+    pub placeholders: bool,
     /// whether it may hold fields that the Pod schema does not have (`allowUnknownFields`)
     pub unknown: bool,
     /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the

@@ -2,7 +2,10 @@
 //!
 //! The API server would refuse it too, but after the webhook, without naming it or the layer.
 
+use std::cmp::Ordering;
+
 use crate::json::{Json, Member};
+use crate::quantity;
 
 /// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
 pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> {
@@ -26,6 +29,7 @@ pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> 
             }
             if !untouched {
                 check_env(container, own, &path)?;
+                check_requests(container, own, &path)?;
             }
         }
     }
@@ -37,6 +41,13 @@ fn check_volume(volume: &Json<'_>) -> Result<(), (String, String)> {
     let path = format!("spec.volumes[{name}]");
     if !is_dns_label(name) {
         return Err((path, "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
+    }
+    let claim = volume.at(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
+    if claim.is_some_and(|name| name.len() > 253 || !name.split('.').all(is_dns_label)) {
+        return Err((
+            path,
+            "has a claimName that is no name of an object (lower-case letters, digits, - and .)".to_owned(),
+        ));
     }
     let sources: Vec<&str> = volume.members().iter().map(|(key, _)| *key).filter(|key| *key != "name").collect();
     match sources.as_slice() {
@@ -60,6 +71,78 @@ fn check_mounts(
         if !is_there(volumes) && !was_missing {
             let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
             return Err((at, format!("mounts the volume {:?}, which the pod does not have", text(mount, "name"))));
+        }
+        let below = text(mount, "subPath");
+        let is_own = || own.is_some_and(|own| list(*own, "volumeMounts").contains(mount));
+        if (below.starts_with('/') || below.split('/').any(|part| part == "..")) && !is_own() {
+            let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
+            return Err((at, "has a subPath that leaves the volume".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// A request above its limit; of resources that cannot be overcommitted, any that is not its limit.
+fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Result<(), (String, String)> {
+    let resources = |container: &Json<'a>, kind: &str, name: &str| container.at(&["resources", kind, name]);
+    for (name, request) in container.at(&["resources", "requests"]).iter().flat_map(Json::members) {
+        let limit = resources(container, "limits", name);
+        let was = own.map(|own| (resources(own, "requests", name), resources(own, "limits", name)));
+        if was == Some((Some(*request), limit)) {
+            continue;
+        }
+        let fixed = is_extended(name);
+        let order = limit.and_then(|limit| quantity::compare(*request, limit));
+        let what = match (order, limit) {
+            (Some(Ordering::Greater), _) if !fixed => "more than the limit of",
+            (Some(Ordering::Greater | Ordering::Less), _) if fixed => "and must be equal to the limit of",
+            (None, None) if fixed => "and needs a limit that is equal",
+            _ => continue,
+        };
+        let shown = |value: Json<'_>| quantity::text(value).unwrap_or_default();
+        let limit = limit.map_or_else(String::new, |limit| format!(" {}", shown(limit)));
+        return Err((format!("{path}.resources.requests.{name}"), format!("is {}, {what}{limit}", shown(*request))));
+    }
+    Ok(())
+}
+
+/// Devices and huge pages: what nobody can have more of than there is.
+fn is_extended(resource: &str) -> bool {
+    let own = resource.split_once('/').is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io"));
+    own || resource.starts_with("hugepages-")
+}
+
+/// Whether a pod is made as one at all. The API server looks at that after the webhooks: what podgraft would say of a
+/// task without containers is true, but not what is wrong.
+pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
+    let map = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Object(_) | Json::Null));
+    let list = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Array(_) | Json::Null));
+    let metadata = pod.get("metadata").unwrap_or(Json::Null);
+    for key in ["labels", "annotations"] {
+        if !map(metadata.get(key)) {
+            return Err((format!("metadata.{key}"), "is no map"));
+        }
+    }
+    let spec = pod.get("spec").unwrap_or(Json::Null);
+    for key in ["containers", "initContainers", "volumes"] {
+        if !list(spec.get(key)) {
+            return Err((format!("spec.{key}"), "is no list"));
+        }
+    }
+    let containers = spec.get("containers").map_or(&[][..], |list| list.items());
+    if containers.is_empty() {
+        return Err(("spec.containers".to_owned(), "has no container"));
+    }
+    let inits = spec.get("initContainers").map_or(&[][..], |list| list.items());
+    for container in containers.iter().chain(inits) {
+        let name = text(container, "name");
+        if name.is_empty() {
+            return Err(("spec.containers".to_owned(), "has a container without a name"));
+        }
+        for key in ["env", "volumeMounts", "ports"] {
+            if !list(container.get(key)) {
+                return Err((format!("spec.containers[{name}].{key}"), "is no list"));
+            }
         }
     }
     Ok(())

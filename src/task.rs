@@ -9,6 +9,7 @@ use crate::json::Json;
 use crate::mutate::{Reason, Rejection};
 use crate::review::Review;
 use crate::snapshot::{Snapshot, System, SystemKind};
+use crate::sound::is_label_text;
 
 /// How the pods of one task system are told and read.
 struct Row {
@@ -25,6 +26,8 @@ struct Row {
     task_id: fn(&Pod<'_>, &System) -> Result<Option<String>, String>,
     /// labels that carry the task's identity and its queue: nobody may change them
     identity_labels: &'static [&'static str],
+    /// the label whose value the system's agent may write as the API server refuses it
+    repairs: Option<&'static str>,
     /// env names that do
     identity_env: &'static [&'static str],
     /// env names whose values are credentials: a module never sees them
@@ -52,6 +55,7 @@ static TABLE: &[Row] = &[
             "ai.allegro.agent.serial",
             "ai.clearml.agent.serial",
         ],
+        repairs: Some("clearml-agent-queue-name"),
         identity_env: &["CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AUTH_TOKEN"],
         secret_env: &["CLEARML_AUTH_TOKEN", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"],
         owner_sets_env: true,
@@ -64,6 +68,7 @@ static TABLE: &[Row] = &[
         no_queue_name: None,
         task_id: |_, _| Ok(None),
         identity_labels: &[QUEUE, ENVIRONMENT],
+        repairs: None,
         identity_env: &[],
         secret_env: &[],
         owner_sets_env: false,
@@ -121,6 +126,16 @@ impl<'a> Pod<'a> {
         controller.get("name")?.as_str()
     }
 
+    /// What people call the pod: its name, or of a Job's pod the Job's.
+    pub fn known_as(&self) -> Option<&'a str> {
+        let is_jobs = || {
+            let owners = self.object.at(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
+            let mut controllers = owners.iter().filter(|owner| owner.get("controller") == Some(Json::Bool(true)));
+            controllers.any(|owner| owner.get("kind") == Some(Json::Str("Job")))
+        };
+        self.name().or_else(|| self.owner().filter(|_| is_jobs()))
+    }
+
     /// The literal value of an env variable of a container; of a name that stands twice, the last.
     pub fn env(container: &Json<'a>, name: &str) -> Option<&'a str> {
         let env = container.get("env")?;
@@ -152,6 +167,8 @@ pub struct Task<'a, 's> {
     /// whether the sender's word counts for the task's id and user
     pub trusted: bool,
     row: &'static Row,
+    /// the value of the label that may need repair
+    repairable: Option<&'a str>,
     own: Option<&'a str>,
     /// whether nobody can say which container is the task's
     unclear: bool,
@@ -182,6 +199,7 @@ impl<'a, 's> Task<'a, 's> {
             primary: primary_container(&pod),
             trusted,
             row,
+            repairable: row.repairs.and_then(|label| pod.label(label)),
             own: pod.name().or_else(|| pod.owner()).filter(|name| pod.has_container(name)),
             unclear: primary_container(&pod).is_none(),
         }))
@@ -196,6 +214,13 @@ impl<'a, 's> Task<'a, 's> {
     /// Labels that nobody may change.
     pub fn identity_labels(&self) -> &'static [&'static str] {
         self.row.identity_labels
+    }
+
+    /// The label whose value the agent wrote as no label can be, and what it becomes.
+    pub fn repaired_label(&self) -> Option<(&'static str, String)> {
+        let (label, value) = (self.row.repairs?, self.repairable?);
+        let repaired = (!is_label_text(value)).then(|| repaired(value))?;
+        (!repaired.is_empty()).then_some((label, repaired))
     }
 
     /// Env of the primary container that nobody may change.
@@ -271,9 +296,16 @@ fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
     })
 }
 
-/// A queue's name as the agent's label spells it: `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and
-/// the result need not be a valid label: letters beyond ASCII survive inside, and the cut may leave a `-` at the end.
+/// A queue's name as its pods' label spells it: as the agent does, repaired where the API server would refuse that.
+/// The same for a label that is repaired already, so that a pod which comes a second time finds its queue.
 pub fn canonical_queue_name(name: &str) -> String {
+    let label = agent_label(name);
+    if is_label_text(&label) { label } else { repaired(&label) }
+}
+
+/// `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and the result need not be a valid label: letters
+/// beyond ASCII survive inside, and the cut may leave a `-` at the end.
+fn agent_label(name: &str) -> String {
     let lower = name.to_lowercase();
     let ends = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let mut canonical = String::with_capacity(ends.len());
@@ -283,6 +315,20 @@ pub fn canonical_queue_name(name: &str) -> String {
         }
     }
     canonical.chars().take(63).collect()
+}
+
+/// What the agent wrote, as a label can hold it: what is no ASCII letter, digit, `_` or `.` is a dash.
+fn repaired(label: &str) -> String {
+    let mut value = String::with_capacity(label.len());
+    for c in label.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') => value.push(c),
+            _ if value.ends_with('-') => {}
+            _ => value.push('-'),
+        }
+    }
+    let value = value.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    value[..value.len().min(63)].trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 /// Python's `\w` without the underscore. Rust also counts circled letters and vowel signs as alphabetic; the signs are

@@ -9,6 +9,8 @@
 mod configuration;
 #[path = "cluster/control_plane.rs"]
 mod control_plane;
+#[path = "cluster/trials/dependents.rs"]
+mod dependents;
 #[path = "cluster/https.rs"]
 mod https;
 #[path = "cluster/trials/identity.rs"]
@@ -54,6 +56,10 @@ const SIDE_BY_SIDE: &[Test] = tests![
     pods::a_large_clearml_pod_comes_back_as_configured,
     pods::a_clearml_pod_with_its_images_entrypoint_comes_back_as_configured,
     pods::a_changed_limit_takes_its_request_along,
+    dependents::another_account_and_other_classes_bring_their_own_and_nothing_of_the_old,
+    dependents::a_stack_of_layers_earns_no_warning,
+    dependents::a_layer_that_would_earn_a_warning_is_refused_by_name,
+    dependents::a_queue_label_that_no_label_can_be_is_repaired,
     pods::a_jobs_pod_gets_the_layers_and_no_identity,
     pods::every_way_to_create_a_pod_gives_the_same,
     pods::pods_that_are_nobodys_task_are_never_sent,

@@ -8,13 +8,23 @@ use super::*;
 use crate::snapshot::{Conflict, Environment, Graft, Layer, Queues, System, SystemKind, Unit};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
-    Layer { source, file: "podgraft.yaml".into(), line, conflict, explicit: false, unknown: false, fragment }
+    Layer {
+        source,
+        file: "podgraft.yaml".into(),
+        line,
+        conflict,
+        explicit: false,
+        placeholders: false,
+        unknown: false,
+        fragment,
+    }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
     Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
 fn primary(parts: Value) -> Value {
     let mut entry = json!({"name": "primary"});
     entry.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());

@@ -42,8 +42,8 @@ fn claim<'a>(item: &Cursor<'a>) -> Option<Claim<'a>> {
     let source = match kind {
         Some(Kind::Existing) => {
             let name = fields.require("name").map(|cursor| {
-                cursor.refuse_placeholders();
-                object_name(&cursor).unwrap_or_default()
+                cursor.check_placeholders();
+                if cursor.is_open() { cursor.text() } else { object_name(&cursor) }.unwrap_or_default()
             });
             ("persistentVolumeClaim", json!({"claimName": name}))
         }

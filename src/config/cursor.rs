@@ -8,6 +8,7 @@ use super::node::{Key, Node, Tree};
 use super::report::Report;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
+use crate::placeholder;
 
 /// One value of a file.
 #[derive(Clone)]
@@ -164,7 +165,7 @@ impl<'a> Cursor<'a> {
 
     /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(&self.node.tree, Tree::Text(text) if has_placeholder(text))
+        matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
     }
 
     /// The value as it is, checked for placeholders only.
@@ -173,10 +174,21 @@ impl<'a> Cursor<'a> {
         self.node.to_json()
     }
 
-    /// Placeholders come later; taken literally today, they would change their meaning then.
+    /// In what is laid over pods: a placeholder that no pod could fill is a problem.
+    pub(crate) fn check_placeholders(&self) {
+        if let Tree::Text(text) = &self.node.tree
+            && let Err(why) = placeholder::check(text)
+        {
+            self.error(why);
+        }
+    }
+
+    /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {
-            Tree::Text(text) if has_placeholder(text) => self.error("placeholders are not supported yet"),
+            Tree::Text(text) if placeholder::is_in(text) => {
+                self.error("placeholders are for layers and claims, not here");
+            }
             Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
             Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),
             _ => {}
@@ -200,12 +212,6 @@ impl<'a> Cursor<'a> {
             }
         }
     }
-}
-
-/// Shell text survives: only the documented roots are placeholders.
-fn has_placeholder(text: &str) -> bool {
-    const ROOTS: [&str; 7] = ["task.", "queue.", "pod.", "params.", "task_config.", "providers_info.", "CLEARML_"];
-    text.split("${").skip(1).any(|rest| ROOTS.iter().any(|root| rest.starts_with(root)))
 }
 
 /// A mapping that is being taken apart. Whoever made it calls [`Fields::finish`].
@@ -262,18 +268,5 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_placeholder;
-
-    #[test]
-    fn shell_text_is_no_placeholder() {
-        assert!(has_placeholder("a-${task.id}"));
-        assert!(has_placeholder("$${pod.name}"));
-        assert!(has_placeholder("${HOME} ${CLEARML_QUEUE_ID}"));
-        assert!(!has_placeholder("${HOME}/${queue}/$task.id"));
     }
 }

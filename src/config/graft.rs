@@ -13,6 +13,7 @@ use super::node::Position;
 use super::parts::MountRef;
 use super::template::{self, Given, Piece, Place, Template};
 use super::typed::PATCH;
+use crate::placeholder;
 use crate::snapshot::{Conflict, Graft, Layer, Source};
 
 /// `merge`: what a layer of a queue does with the base's keys.
@@ -162,6 +163,7 @@ fn lay<'a>(
             line: entry.at.line,
             conflict,
             explicit: rule.conflict.is_some(),
+            placeholders: placeholder::stands_in(&entry.template.fragment),
             unknown: entry.template.unknown,
             fragment: entry.template.fragment,
         });

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Number;
-
 use super::cursor::Cursor;
 use super::node::Tree;
+use crate::quantity;
 use crate::schema::is_quantity;
 use crate::sound::is_dns_label;
 pub(crate) use crate::sound::is_label_text;
@@ -13,7 +12,11 @@ pub(crate) use crate::sound::is_label_text;
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
-        Tree::Number(number) => quantity_of_number(number),
+        Tree::Number(number) => quantity::of_number(number),
+        Tree::Text(text) if cursor.is_open() => {
+            cursor.check_placeholders();
+            Some(text.clone())
+        }
         Tree::Text(text) => is_quantity(text).then(|| text.clone()),
         _ => None,
     };
@@ -23,30 +26,6 @@ pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
         Some(_) => {}
     }
     text
-}
-
-/// Kubernetes writes fractions in thousandths (down to billionths), never with a point.
-fn quantity_of_number(number: &Number) -> Option<String> {
-    let text = number.to_string();
-    let Some((whole, fraction)) = text.split_once('.') else {
-        return is_quantity(&text).then_some(text);
-    };
-    if fraction.contains('e') {
-        return None;
-    }
-    let fraction = fraction.trim_end_matches('0');
-    let (digits, suffix) = match fraction.len() {
-        0 => (0, ""),
-        1..=3 => (3, "m"),
-        4..=6 => (6, "u"),
-        7..=9 => (9, "n"),
-        _ => return None,
-    };
-    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |rest| ("-", rest));
-    let joined = format!("{whole}{fraction:0<digits$}");
-    let digits = joined.trim_start_matches('0');
-    let digits = if digits.is_empty() { "0" } else { digits };
-    Some(format!("{sign}{digits}{suffix}"))
 }
 
 /// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
@@ -169,18 +148,6 @@ pub(crate) fn is_qualified_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_become_the_quantities_that_the_api_server_writes() {
-        let number = |value: f64| Number::from_f64(value).and_then(|number| quantity_of_number(&number));
-        assert_eq!(quantity_of_number(&2.into()), Some("2".into()));
-        assert_eq!(number(0.5), Some("500m".into()));
-        assert_eq!(number(1.25), Some("1250m".into()));
-        assert_eq!(number(2.0), Some("2".into()));
-        assert_eq!(number(-0.1), Some("-100m".into()));
-        assert_eq!(number(0.000_25), Some("250u".into()));
-        assert_eq!(number(1e-12), Some("1e-12".into()));
-    }
 
     #[test]
     fn quantities_are_told_from_other_text() {

@@ -80,7 +80,7 @@ fn typed(cursor: &Cursor<'_>, kind: Type, context: &Context<'_>) -> Option<Value
         Type::Int32 => small_integer(cursor),
         Type::IntOrStr if matches!(cursor.node.tree, Tree::Number(_)) => small_integer(cursor),
         Type::Str | Type::IntOrStr => {
-            cursor.refuse_placeholders();
+            cursor.check_placeholders();
             cursor.text().map(Value::from)
         }
         Type::Quantity => quantity(cursor).map(Value::from),

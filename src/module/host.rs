@@ -8,6 +8,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::HasSelf;
 
 use self::podgraft::template::host;
+use crate::placeholder::look_up;
 use crate::render::{Call, Level, Log};
 use crate::snapshot::Budget;
 
@@ -89,23 +90,6 @@ impl host::Host for State {
 
     fn config_get(&mut self, path: String) -> Option<String> {
         look_up(&self.task_config, &path).map(Value::to_string)
-    }
-}
-
-/// Follows a dotted path; an element in double quotes may itself hold dots.
-pub(super) fn look_up<'v>(tree: &'v Value, path: &str) -> Option<&'v Value> {
-    let mut value = tree;
-    let mut rest = path;
-    loop {
-        let (element, behind) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
-        };
-        value = value.as_object()?.get(element)?;
-        if behind.is_empty() {
-            return Some(value);
-        }
-        rest = behind.strip_prefix('.')?;
     }
 }
 

@@ -2,9 +2,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::host::look_up;
 use super::*;
 use crate::render::{Level, Log};
+use crate::placeholder::look_up;
 
 /// Plenty, on the slowest machine: nothing here measures time.
 const PLENTY: Duration = Duration::from_secs(20);

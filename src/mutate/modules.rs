@@ -1,18 +1,18 @@
 //! The modules' part: what each is asked, and what is taken of its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{By, NO_PRIMARY, Reason, Rejection, Stop, Work};
+use super::{By, Known, NO_PRIMARY, Reason, Rejection, Stop, Work};
 use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
-use crate::layers::{self, Plan};
+use crate::layers::Plan;
 use crate::merge::{Rule, Trouble};
+use crate::normalize::quantities;
 use crate::patch::diff;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned};
@@ -42,14 +42,12 @@ impl<'a> Work<'_, 'a> {
         if self.plan.modules.is_empty() {
             return Ok(());
         }
-        let task_config = layers::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue);
-        let providers = layers::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue);
-        let known = Known { task_config, providers };
+        let known = self.known();
         let (task, plan, pod) = (self.task, self.plan, self.pod);
         let mut scope = None;
         for module in &self.plan.modules {
             if let Some(when) = &module.when {
-                let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, &known));
+                let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, known));
                 scope.set_params(&module.params);
                 match (when.holds(scope), module.on_error) {
                     (Ok(true), _) => {}
@@ -64,7 +62,7 @@ impl<'a> Work<'_, 'a> {
                     (Err(why), OnError::Fail) => return Err(failed(module, &format!("condition: {why}")).into()),
                 }
             }
-            self.run_module(module, &known, runs)?;
+            self.run_module(module, known, runs)?;
         }
         Ok(())
     }
@@ -134,6 +132,7 @@ impl<'a> Work<'_, 'a> {
         schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
             failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
         })?;
+        let fragment = quantities(fragment, Type::Object(&POD), self.arena);
         if template::holds_opaque(fragment) {
             return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
         }
@@ -163,15 +162,12 @@ impl<'a> Work<'_, 'a> {
 
     /// The hook's arguments but the template and `task_config` (design section 5).
     fn request(&self, module: &Module, known: &Known) -> String {
-        let primary =
-            self.pod.containers().iter().find(|c| c.get("name").is_some_and(|name| name.as_str() == self.task.primary));
-        let worker_id = primary.and_then(|container| Pod::env(container, "CLEARML_WORKER_ID"));
         let request = Request {
             queue: self.task.queue_id,
-            queue_name: self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str())),
+            queue_name: self.queue_name(),
             task_data: TaskData { id: self.task.id.as_deref(), user: self.task.user },
             providers_info: &known.providers,
-            worker: Worker { id: worker_id, namespace: self.pod.namespace, kind: "Pod" },
+            worker: Worker { id: self.worker_id(), namespace: self.pod.namespace, kind: "Pod" },
             params: &module.params,
             environment: self.plan.environment,
             namespace: self.pod.namespace,
@@ -228,12 +224,6 @@ struct Worker<'r> {
     id: Option<&'r str>,
     namespace: &'r str,
     kind: &'static str,
-}
-
-/// What the configuration knows of a pod's user, queue and namespace.
-struct Known {
-    task_config: Arc<Value>,
-    providers: Arc<Value>,
 }
 
 /// Not cut here: what is cut off within a secret would no longer be found.

@@ -24,6 +24,10 @@ pub enum Reason {
     UnknownEnvironment,
     /// a layer needs the primary container, and nobody can say which that is
     NoPrimaryContainer,
+    /// what was submitted is not made as a pod
+    InvalidPod,
+    /// a placeholder of a layer has no value for this pod
+    Placeholder,
     /// a module refused, trapped, or returned what cannot be used
     ModuleFailed,
     /// a module ran out of its time, or of room to run
@@ -47,6 +51,8 @@ impl Reason {
             Reason::UnknownQueue => "UnknownQueue",
             Reason::UnknownEnvironment => "UnknownEnvironment",
             Reason::NoPrimaryContainer => "NoPrimaryContainer",
+            Reason::InvalidPod => "InvalidPod",
+            Reason::Placeholder => "Placeholder",
             Reason::ModuleFailed => "ModuleFailed",
             Reason::ModuleUnavailable => "ModuleUnavailable",
             Reason::Protected => "Protected",

@@ -46,7 +46,9 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    Layer { source, file: "podgraft.yaml".into(), line: 1, conflict, explicit: false, unknown: false, fragment }
+    let placeholders = crate::placeholder::stands_in(&fragment);
+    let file = "podgraft.yaml".into();
+    Layer { source, file, line: 1, conflict, explicit: false, placeholders, unknown: false, fragment }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
@@ -208,12 +210,131 @@ fn a_changed_limit_drops_the_request_that_was_its_copy() {
         result["spec"]["containers"][0]["resources"],
         json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {}})
     );
-    let asked = resources(json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "1"}}));
-    let result = applied(&pod(), &answered_to(&pod(), &snapshot(asked, Vec::new())));
+    let mut on_cpu = pod();
+    on_cpu["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}});
+    let asked = resources(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}));
+    let result = applied(&on_cpu, &answered_to(&on_cpu, &snapshot(asked, Vec::new())));
+    assert_eq!(result["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "1"}), "a layer asked for it");
+}
+
+#[test]
+fn a_request_above_its_limit_is_refused_by_name() {
+    let result = |written: Value, resources: Value| {
+        let mut pod = pod();
+        pod["spec"]["containers"][0]["resources"] = written;
+        let layer = json!({"spec": {"containers": [{"name": "primary", "resources": resources}]}});
+        denial(&pod, &snapshot(layer, Vec::new()))
+    };
+    let path = format!("422 InvalidResult queue/GPU: spec.containers[clearml-id-{ID}].resources.requests");
     assert_eq!(
-        result["spec"]["containers"][0]["resources"]["requests"],
-        json!({"nvidia.com/gpu": "1"}),
-        "a layer asked for it"
+        result(
+            json!({"limits": {"memory": "8Gi"}, "requests": {"memory": "4Gi"}}),
+            json!({"limits": {"memory": "2Gi"}})
+        ),
+        format!("{path}.memory is 4Gi, more than the limit of 2Gi")
+    );
+    assert_eq!(
+        result(json!({}), json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "1"}})),
+        format!("{path}.nvidia.com/gpu is 1, and must be equal to the limit of 2")
+    );
+    assert_eq!(
+        result(json!({}), json!({"requests": {"hugepages-2Mi": "4Mi"}})),
+        format!("{path}.hugepages-2Mi is 4Mi, and needs a limit that is equal")
+    );
+}
+
+#[test]
+fn a_request_above_its_limit_that_the_pod_brought_is_the_api_servers_to_refuse() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}});
+    let layer = json!({"spec": {"containers": [{"name": "primary", "env": [{"name": "A", "value": "b"}]}]}});
+    assert_eq!(answered_to(&pod, &snapshot(layer, Vec::new())).outcome, Outcome::Patched);
+}
+
+#[test]
+fn a_warning_that_only_the_result_earns_is_refused_by_name() {
+    let layer = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}});
+    assert_eq!(
+        denial(&pod(), &snapshot(layer.clone(), Vec::new())),
+        "422 InvalidResult queue/GPU: spec.nodeSelector.beta.kubernetes.io/os would earn a warning of the API server, which fails a ClearML task: deprecated since v1.14; use \"kubernetes.io/os\" instead"
+    );
+    let mut own = pod();
+    own["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
+    assert_eq!(answered_to(&own, &snapshot(layer, Vec::new())).outcome, Outcome::Patched, "the pod's own");
+}
+
+#[test]
+fn a_port_of_a_sidecar_that_meets_the_tasks_is_refused_by_name() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 10022}]);
+    let sidecar =
+        json!({"name": "ssh", "image": "ssh", "restartPolicy": "Always", "ports": [{"containerPort": 10022}]});
+    let said = denial(&pod, &snapshot(json!({"spec": {"initContainers": [sidecar]}}), Vec::new()));
+    assert!(
+        said.starts_with("422 InvalidResult queue/GPU: ")
+            && said.contains("ports[10022/TCP] would earn a warning")
+            && said.contains("duplicate port"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_pod_that_is_not_made_as_one_is_told_so() {
+    type Change = fn(&mut Value);
+    let told = |change: Change| {
+        let mut pod = pod();
+        change(&mut pod);
+        denial(&pod, &snapshot(json!({}), Vec::new()))
+    };
+    let path = format!("spec.containers[clearml-id-{ID}].env");
+    let cases: [(Change, &str); 4] = [
+        (|pod| pod["spec"]["containers"] = json!([]), "spec.containers has no container"),
+        (|pod| drop(pod.as_object_mut().unwrap().remove("spec")), "spec.containers has no container"),
+        (|pod| pod["spec"]["containers"][0]["env"] = json!({"A": "b"}), &format!("{path} is no list")),
+        (|pod| pod["metadata"]["annotations"] = json!([]), "metadata.annotations is no map"),
+    ];
+    for (change, expected) in cases {
+        assert_eq!(told(change), format!("422 InvalidPod the pod is not one that can run: {expected}"));
+    }
+}
+
+#[test]
+fn a_layers_placeholders_are_filled_for_each_pod() {
+    let layer = json!({"spec": {"containers": [{"name": "primary", "env": [
+        {"name": "WHO", "value": "${task.id} ${queue.name} ${pod.namespace} ${CLEARML_WORKER_ID} ${HOME}"}]}]}});
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(layer, Vec::new())));
+    let expected = format!("{ID} GPU clearml w:{ID} ${{HOME}}");
+    assert_eq!(result["spec"]["containers"][0]["env"][0], json!({"name": "WHO", "value": expected}));
+}
+
+#[test]
+fn a_placeholder_without_a_value_names_its_layer_file_and_line() {
+    let layer = json!({"metadata": {"annotations": {"a": "${task_config.nfs.server}"}}});
+    assert_eq!(
+        denial(&pod(), &snapshot(layer, Vec::new())),
+        "422 Placeholder queue/GPU (podgraft.yaml:1): the placeholder ${task_config.nfs.server} has no value: taskConfig has nothing of that name for the pod"
+    );
+}
+
+#[test]
+fn what_a_placeholder_was_filled_with_is_in_no_refusal() {
+    let mount = json!({"name": "primary", "volumeMounts": [{"name": "x", "mountPath": "/${task_config.secret}"}]});
+    let mut snapshot = snapshot(json!({"spec": {"containers": [mount]}}), Vec::new());
+    let config = Arc::new(json!({"secret": "canary-in-the-vault"}));
+    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
+    let said = denial(&pod(), &snapshot);
+    assert!(said.contains("mounts the volume \"x\"") && !said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_value_that_does_not_fit_where_it_was_put_is_refused_by_name() {
+    let mut snapshot = snapshot(json!({"metadata": {"labels": {"role": "${task_config.role}"}}}), Vec::new());
+    let config = Arc::new(json!({"role": "Data Science"}));
+    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
+    let said = denial(&pod(), &snapshot);
+    assert!(
+        said.starts_with("422 InvalidResult queue/GPU: metadata.labels.role has a value that no label can have"),
+        "{said}"
     );
 }
 
@@ -696,7 +817,8 @@ fn a_template_given_back_changes_what_was_changed_and_nothing_else() {
     let mut twice = pod();
     let env = twice["spec"]["containers"][0]["env"].as_array_mut().unwrap();
     env.extend([json!({"name": "A", "value": "1"}), json!({"name": "A", "value": "2"})]);
-    let own = env.clone();
+    let mut own = env.clone();
+    own.remove(3); // folded
     let result = change(&twice, |pod| {
         let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
         env.push(json!({"name": "NEW", "value": "x"}));

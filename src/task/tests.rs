@@ -32,7 +32,7 @@ fn queue_names_are_what_the_agent_makes_of_them() {
         (&long, &long[..63]),
     ];
     for (name, label) in table {
-        assert_eq!(canonical_queue_name(name), label, "{name}");
+        assert_eq!(agent_label(name), label, "{name}");
     }
 }
 
@@ -138,6 +138,47 @@ fn identity_counts_only_from_a_submitter_that_is_no_task_itself() {
     let from_a_task =
         json!({"username": AGENT, "extra": {"authentication.kubernetes.io/pod-name": ["clearml-id-ffff"]}});
     assert_eq!(read(&pod, &from_a_task), anonymous);
+}
+
+#[test]
+fn a_generic_pods_user_counts_only_from_its_systems_submitter() {
+    let pod = json!({"metadata": {"name": "a", "labels": {"podgraft.io/queue": "batch"}, "annotations": {"podgraft.io/user": "ada"}},
+        "spec": {"containers": [{"name": "a"}]}});
+    assert_eq!(read(&pod, &json!({"username": "ops"})), "generic - batch - ada a");
+    assert_eq!(read(&pod, &json!({"username": "mallory"})), "generic - batch - - a");
+    assert_eq!(read(&pod, &by_agent()), "generic - batch - - a", "another system's submitter");
+}
+
+#[test]
+fn queues_are_found_by_the_label_that_the_api_server_takes() {
+    let cut_at_a_dash = format!("k-{}_b", "a".repeat(60));
+    let table = [
+        ("1xGPU", "1xgpu"),
+        ("Größe XL", "gr-e-xl"),
+        ("größe-xl", "gr-e-xl"),
+        ("gr-e-xl", "gr-e-xl"),
+        ("a²b", "a-b"),
+        (&cut_at_a_dash, cut_at_a_dash[..62].trim_end_matches('_')),
+        ("学習キュー", ""),
+    ];
+    for (name, label) in table {
+        assert_eq!(canonical_queue_name(name), label, "{name}");
+        assert_eq!(canonical_queue_name(label), label, "a second time");
+    }
+}
+
+#[test]
+fn a_jobs_pod_is_called_as_its_job_and_another_controllers_pod_is_not() {
+    let called = |metadata: Value| {
+        let pod = json!({"metadata": metadata});
+        let arena = bumpalo::Bump::new();
+        Pod { object: Json::lift(&pod, &arena), namespace: "x" }.known_as().unwrap_or("-").to_owned()
+    };
+    let owner = |kind: &str| json!([{"kind": kind, "name": "owner", "controller": true}]);
+    assert_eq!(called(json!({"name": "own", "ownerReferences": owner("Job")})), "own");
+    assert_eq!(called(json!({"generateName": "owner-", "ownerReferences": owner("Job")})), "owner");
+    assert_eq!(called(json!({"generateName": "owner-", "ownerReferences": owner("ReplicaSet")})), "-");
+    assert_eq!(called(json!({"generateName": "owner-"})), "-");
 }
 
 #[test]

@@ -106,6 +106,7 @@ pub(crate) fn layers(layers: usize) -> Vec<Layer> {
             line: 1,
             conflict,
             explicit: false,
+            placeholders: false,
             unknown: false,
             fragment: fragment(number),
         }

@@ -66,8 +66,10 @@ fn what_comes_later_is_refused_by_name() {
         ),
         ("systems: {f: {type: Flyte}}", &["c.yaml:3:21: systems.f.type: Flyte is not supported yet"]),
         (
-            &overrides("env: [{name: ID, value: 'x-${task.id}'}, {name: SHELL, value: '${HOME}'}]"),
-            &["c.yaml:6:31: queues.q.templateOverrides.env[0].value: placeholders are not supported yet"],
+            &overrides("env: [{name: ID, value: 'x-${tsk.id}'}, {name: SHELL, value: '${HOME}'}]"),
+            &[
+                "c.yaml:6:31: queues.q.templateOverrides.env[0].value: the placeholder ${tsk.id} has no root that podgraft knows: tsk; did you mean task?",
+            ],
         ),
     ]);
 }

@@ -1,0 +1,71 @@
+//! A layer's placeholders, filled for one pod.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Reason, Rejection, Work};
+use crate::json::Json;
+use crate::layers;
+use crate::placeholder::{self, Facts};
+use crate::redact::Redactor;
+use crate::snapshot::Layer;
+use crate::task::Pod;
+
+/// What the configuration knows of a pod's user, queue and namespace.
+pub(super) struct Known {
+    pub(super) task_config: Arc<Value>,
+    pub(super) providers: Arc<Value>,
+}
+
+impl<'w, 'a> Work<'w, 'a> {
+    /// What the configuration knows, gathered when the first layer or module asks.
+    pub(super) fn known(&self) -> &'w Known {
+        self.known.get_or_init(|| Known {
+            task_config: layers::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue),
+            providers: layers::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue),
+        })
+    }
+
+    /// The queue's name as it is configured, or else as the pod spells it.
+    pub(super) fn queue_name(&self) -> Option<&'w str> {
+        self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str()))
+    }
+
+    /// ClearML's `<worker>:<task id>`.
+    pub(super) fn worker_id(&self) -> Option<&'a str> {
+        let is_primary =
+            |container: &&Json<'a>| container.get("name").is_some_and(|name| name.as_str() == self.task.primary);
+        Pod::env(self.pod.containers().iter().find(is_primary)?, "CLEARML_WORKER_ID")
+    }
+
+    pub(super) fn filled(&self, layer: &'a Layer) -> Result<Json<'a>, Rejection> {
+        let known = self.known();
+        let facts = Facts {
+            task_id: self.task.id.as_deref(),
+            user: self.task.user,
+            queue_id: self.task.queue_id.or_else(|| self.plan.queue.and_then(|queue| queue.id.as_deref())),
+            queue_name: self.queue_name(),
+            pod_name: self.pod.known_as(),
+            namespace: self.pod.namespace,
+            environment: self.plan.environment,
+            worker_id: self.worker_id(),
+            task_config: &known.task_config,
+            providers_info: &known.providers,
+        };
+        placeholder::fill(&layer.fragment, &facts, self.arena).map_err(|unfilled| {
+            let message = format!("{} ({}:{}): {unfilled}", layer.source, layer.file, layer.line);
+            Rejection::new(Reason::Placeholder, message)
+        })
+    }
+
+    /// A refusal may name a path, and a path may hold what a placeholder was filled with.
+    pub(super) fn without_values(&self, rejection: Rejection) -> Rejection {
+        if rejection.reason == Reason::Placeholder || !self.plan.layers.iter().any(|layer| layer.placeholders) {
+            return rejection;
+        }
+        let known = self.known();
+        let redactor = Redactor::new(&[], &[&known.task_config, &known.providers], self.arena);
+        Rejection { message: redactor.text(&rejection.message), ..rejection }
+    }
+}

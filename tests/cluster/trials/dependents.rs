@@ -1,0 +1,119 @@
+//! Fields that depend on others, as only the API server and its plugins fill them in; and its warnings, any of which
+//! fails a ClearML task.
+
+use serde_json::{Value, json};
+
+use super::world::{Outcome, Place, World, expect, named, primary, quiet, same, says, task_pod};
+
+/// Accounts with pull secrets of their own, one of which wants no token, and classes with numbers; those are the
+/// cluster's, so the place's name, which is its queue's, is in theirs.
+fn plugins(place: &Place<'_>) {
+    let objects = "\
+        {apiVersion: v1, kind: ServiceAccount, metadata: {name: submitter, namespace: NAMESPACE}, imagePullSecrets: [{name: of-submitter}]}\n---\n\
+        {apiVersion: v1, kind: ServiceAccount, metadata: {name: trainer, namespace: NAMESPACE}, imagePullSecrets: [{name: of-trainer}], \
+         automountServiceAccountToken: false}\n---\n\
+        {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite-NAMESPACE}, value: 700, preemptionPolicy: Never}\n---\n\
+        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: heavy-NAMESPACE}, handler: heavy, overhead: {podFixed: {cpu: 100m}}}\n---\n\
+        {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: light-NAMESPACE}, handler: light}\n";
+    place.world.cluster.apply(&objects.replace("NAMESPACE", place.name));
+}
+
+/// A queue whose layer sets everything that others depend on.
+fn everything(queue: &str) -> String {
+    format!(
+        "queues:
+  {queue}:
+    match: {{namespaces: [NAMESPACE]}}
+    podTemplate:
+      spec:
+        initContainers: [{{name: prepare, image: busybox}}]
+    conflict: Override
+    templateOverrides:
+      serviceAccountName: trainer
+      priorityClassName: polite-NAMESPACE
+      runtimeClassName: light-NAMESPACE
+      resources: {{limits: {{cpu: 2, memory: 1.5Gi}}}}
+      hostAliases: [{{ip: 10.0.0.9, hostnames: [nfs]}}]
+      env: [{{name: PATH_OF_TASK, value: '/tasks/${{pod.name}}'}}]
+      topologySpreadConstraints:
+        - {{topologyKey: topology.kubernetes.io/zone, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway, labelSelector: {{}}}}
+"
+    )
+}
+
+/// What its agent would send: a task's variable given twice, and an init container of an older image.
+fn pod(name: &str, queue: &str) -> Value {
+    let mut pod = task_pod(name, queue);
+    pod["spec"]["serviceAccountName"] = "submitter".into();
+    pod["spec"]["runtimeClassName"] = format!("heavy-{queue}").into();
+    pod["spec"]["initContainers"] = json!([{"name": "prepare", "image": "busybox:1.36"}]);
+    let task = &mut pod["spec"]["containers"][1];
+    task["resources"] = json!({"limits": {"cpu": "4", "memory": "2Gi"}});
+    task["env"] = json!([{"name": "SEED", "value": "1"}, {"name": "SEED", "value": "2"}]);
+    pod
+}
+
+pub(crate) fn another_account_and_other_classes_bring_their_own_and_nothing_of_the_old(world: &World) -> Outcome {
+    let place = world.place("dependents", &everything("dependents"))?;
+    place.until_says("dependents", "queue/dependents")?;
+    plugins(&place);
+    let spec = place.create(&pod("changed", "dependents"))?["spec"].clone();
+    for (what, found, expected) in [
+        ("the account", &spec["serviceAccountName"], json!("trainer")),
+        ("the account's deprecated name", &spec["serviceAccount"], json!("trainer")),
+        ("the pull secrets", &spec["imagePullSecrets"], json!([{"name": "of-trainer"}])),
+        ("the volumes", &spec["volumes"], Value::Null),
+        ("the task's mounts", &named(&spec["containers"], "changed")["volumeMounts"], Value::Null),
+        ("the priority", &spec["priority"], json!(700)),
+        ("the policy", &spec["preemptionPolicy"], json!("Never")),
+        ("the overhead", &spec["overhead"], Value::Null),
+        (
+            "the requests",
+            &named(&spec["containers"], "changed")["resources"]["requests"],
+            json!({"cpu": "2", "memory": "1536Mi"}),
+        ),
+        ("the pull policy", &named(&spec["initContainers"], "prepare")["imagePullPolicy"], json!("Always")),
+    ] {
+        same(what, found, &expected)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn a_stack_of_layers_earns_no_warning(world: &World) -> Outcome {
+    let place = world.place("warnings", &everything("warnings"))?;
+    place.until_says("warnings", "queue/warnings")?;
+    plugins(&place);
+    let manifest = pod("quiet", "warnings");
+    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest.to_string()))?;
+    let stored = place.stored("quiet");
+    same("the variable", &primary(&stored)["env"][1], &json!({"name": "SEED", "value": "2"}))?;
+    same("the placeholder", &primary(&stored)["env"][0]["value"], &json!("/tasks/quiet"))?;
+
+    // The same pod as nobody's task is not sent: the API server warns.
+    let mut alone = pod("loud", "warnings");
+    alone["metadata"]["labels"] = json!({"app": "web"});
+    let applied = place.kubectl(&["apply", "-f", "-"], &alone.to_string());
+    expect(applied.success(), || applied.stderr.clone())?;
+    says(&applied.stderr, "Warning: spec.containers[1].env[1]: hides previous definition of \"SEED\"")
+}
+
+pub(crate) fn a_layer_that_would_earn_a_warning_is_refused_by_name(world: &World) -> Outcome {
+    let layer =
+        "queues: {ports: {templateOverrides: {sidecars: [{name: ssh, image: ssh, ports: [{containerPort: 10022}]}]}}}";
+    let place = world.place("ports", layer)?;
+    place.until_says("ports", "queue/ports")?;
+    let mut pod = task_pod("one", "ports");
+    pod["spec"]["containers"][1]["ports"] = json!([{"containerPort": 10022}]);
+    let said = place.refusal(&pod)?;
+    says(&said, "queue/ports: ")?;
+    says(&said, "ports[10022/TCP] would earn a warning of the API server")
+}
+
+pub(crate) fn a_queue_label_that_no_label_can_be_is_repaired(world: &World) -> Outcome {
+    let place = world.place("repaired", "queues: {Größe XL: {templateOverrides: {labels: {size: xl}}}}")?;
+    place.until_says("größe-xl", "queue/Größe XL")?;
+    let created = place.create_in("größe-xl", "one")?;
+    let labels = &created["metadata"]["labels"];
+    same("the queue's label", &labels["clearml-agent-queue-name"], &json!("gr-e-xl"))?;
+    same("the queue's layer", &labels["size"], &json!("xl"))
+}
