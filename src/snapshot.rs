@@ -125,6 +125,8 @@ pub enum Conflict {
     Keep,
     /// the layer's value replaces it
     Override,
+    /// a different value refuses the pod
+    Deny,
 }
 
 /// `environments.<name>`.

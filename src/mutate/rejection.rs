@@ -24,6 +24,8 @@ pub enum Reason {
     UnknownEnvironment,
     /// a layer needs the primary container, and nobody can say which that is
     NoPrimaryContainer,
+    /// a layer whose rule is `Deny` wants another value than the pod has
+    Conflict,
     /// a module refused, trapped, or returned what cannot be used
     ModuleFailed,
     /// a module ran out of its time, or of room to run
@@ -47,6 +49,7 @@ impl Reason {
             Reason::UnknownQueue => "UnknownQueue",
             Reason::UnknownEnvironment => "UnknownEnvironment",
             Reason::NoPrimaryContainer => "NoPrimaryContainer",
+            Reason::Conflict => "Conflict",
             Reason::ModuleFailed => "ModuleFailed",
             Reason::ModuleUnavailable => "ModuleUnavailable",
             Reason::Protected => "Protected",
