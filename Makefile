@@ -1,5 +1,5 @@
 # Two commands do everything, set-up included: `make run` and `make test`.
-# They need Rust (rustup reads rust-toolchain.toml), Go 1.26 or KUBEBUILDER_ASSETS, and a C compiler.
+# They need Rust (rustup reads rust-toolchain.toml), Go 1.26 (for `make run` KUBEBUILDER_ASSETS will do), and a C compiler.
 
 CARGO ?= cargo
 

@@ -10,8 +10,8 @@ use crate::task::{Pod, Task, canonical_queue_name};
 
 /// What one pod gets.
 pub struct Plan<'s> {
-    /// in the order in which they are laid: those that keep, then those that override; inside each class
-    /// base < environments < queue
+    /// in the order in which they are laid: those that keep, those that override, those that deny; inside each
+    /// class base < environments < queue
     pub layers: Vec<&'s Layer>,
     /// in the order in which they run
     pub modules: Vec<&'s Module>,
@@ -53,7 +53,8 @@ impl<'s> Plan<'s> {
 }
 
 /// Layers that override beat layers that keep, whatever their place: with plain listed order only about half
-/// of all mixed stacks give the same pod when they are laid a second time.
+/// of all mixed stacks give the same pod when they are laid a second time. Layers that deny come last: were one
+/// overridden, the pod that came out would be refused when it is created again.
 fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
     let listed = || {
         grafts.iter().flat_map(|graft| &graft.layers).filter_map(|layer| match (&layer.source, queue) {
@@ -63,7 +64,7 @@ fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer>
         })
     };
     let of = |conflict: Conflict| listed().filter(move |layer| layer.conflict == conflict);
-    of(Conflict::Keep).chain(of(Conflict::Override)).collect()
+    [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(of).collect()
 }
 
 fn sound<T>(unit: &Unit<T>) -> Result<&T, Rejection> {

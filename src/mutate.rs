@@ -24,7 +24,7 @@ use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::{Review, cut};
 use crate::sidecars;
-use crate::snapshot::{Conflict, Layer, Module, Snapshot, Source};
+use crate::snapshot::{Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
 use crate::warnings;
@@ -206,9 +206,10 @@ impl<'a> Work<'_, 'a> {
     fn lay_layers(&mut self) -> Result<(), Rejection> {
         for layer in &self.plan.layers {
             let rule = Rule {
-                overrides: layer.conflict == Conflict::Override,
+                conflict: layer.conflict,
                 keeps_env: self.task.owner_sets_env() && !layer.explicit,
-                may_remove: false,
+                // A layer takes away what it names with `$patch`: it is written out.
+                may_remove: true,
                 alias: true,
             };
             let fragment =
@@ -329,11 +330,15 @@ impl<'a> Work<'_, 'a> {
 const NO_PRIMARY: &str = "has something for the primary container, and nobody can say which that is: set the annotation podgraft.io/primary-container";
 
 fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
+    let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
     match trouble {
         Trouble::NoPrimary => Rejection::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
-        Trouble::Removal(path) | Trouble::Directive(path) => {
-            Rejection::new(Reason::ConfigInvalid, format!("{} ({}:{}) {path}", layer.source, layer.file, layer.line))
-        }
+        Trouble::Conflict(path) => Rejection::new(
+            Reason::Conflict,
+            format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
+        ),
+        Trouble::Removal(path) => Rejection::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
+        Trouble::Directive(what) => Rejection::new(Reason::ConfigInvalid, format!("{at}: {what}")),
     }
 }
 

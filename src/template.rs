@@ -158,7 +158,8 @@ fn keyed_changes<'a>(
     let changed = after.iter().filter(counts).filter_map(|item| match was.get(&key_text(item, list, arena)).copied() {
         None => Some(*item),
         Some(was) if was == *item => None,
-        Some(_) if matches!(list, List::KeyedWhole(_)) => Some(*item),
+        // With nothing but its key it says that its part is gone, and must spell it.
+        Some(_) if matches!(list, List::KeyedWhole(keys) if item.members().len() > keys.len()) => Some(*item),
         Some(was) => {
             let change = object_changes(was, *item, element, arena)?;
             Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))

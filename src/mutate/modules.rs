@@ -17,7 +17,7 @@ use crate::patch::diff;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned};
 use crate::schema::{self, POD, Type};
-use crate::snapshot::{Module, OnError};
+use crate::snapshot::{Conflict, Module, OnError};
 use crate::task::{Pod, Task};
 use crate::template;
 
@@ -139,11 +139,14 @@ impl<'a> Work<'_, 'a> {
         if let Some(path) = guards::beyond_a_module(fragment) {
             return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
         }
-        let rule = Rule { overrides: true, keeps_env: false, may_remove: module.may_remove, alias: !whole };
+        let rule =
+            Rule { conflict: Conflict::Override, keeps_env: false, may_remove: module.may_remove, alias: !whole };
         let before = (self.steps.last(), self.steps.steps.len(), self.laid.len(), self.applied.len());
         self.lay(By::Module(module), fragment, rule).map_err(|trouble| match trouble {
             Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
-            Trouble::Directive(path) => failed(module, &format!("returned a directive that does not exist: {path}")),
+            Trouble::Directive(why) | Trouble::Conflict(why) => {
+                failed(module, &format!("returned a {what} that cannot be laid: {why}"))
+            }
             Trouble::NoPrimary => failed(module, NO_PRIMARY),
         })?;
         // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
@@ -247,7 +250,7 @@ fn fault_of(module: &Module, fault: &Fault) -> Rejection {
     Rejection { reason, message: format!("module {} {fault}", module.name) }
 }
 
-/// A fragment's `$patch` members are ours, not the pod's.
+/// A fragment's `$patch` members are ours, not the pod's; elements that have one are keys and no more.
 fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
     match fragment {
         Json::Array(items) => Json::array(
@@ -255,7 +258,8 @@ fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
             arena,
         ),
         Json::Object(members) => {
-            Json::object(members.iter().map(|(key, value)| (*key, without_directives(*value, arena))), arena)
+            let kept = members.iter().filter(|(key, _)| *key != "$patch");
+            Json::object(kept.map(|(key, value)| (*key, without_directives(*value, arena))), arena)
         }
         other => other,
     }

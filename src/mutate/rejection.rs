@@ -28,6 +28,8 @@ pub enum Reason {
     InvalidPod,
     /// a placeholder of a layer has no value for this pod
     Placeholder,
+    /// a layer whose rule is `Deny` wants another value than the pod has
+    Conflict,
     /// a module refused, trapped, or returned what cannot be used
     ModuleFailed,
     /// a module ran out of its time, or of room to run
@@ -53,6 +55,7 @@ impl Reason {
             Reason::NoPrimaryContainer => "NoPrimaryContainer",
             Reason::InvalidPod => "InvalidPod",
             Reason::Placeholder => "Placeholder",
+            Reason::Conflict => "Conflict",
             Reason::ModuleFailed => "ModuleFailed",
             Reason::ModuleUnavailable => "ModuleUnavailable",
             Reason::Protected => "Protected",

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Render, Rendered};
 use crate::snapshot::{
-    Budget, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
+    Budget, Conflict, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
 };
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
@@ -414,7 +414,7 @@ fn what_a_module_returns_is_checked_and_the_module_is_named() {
         ),
         (
             returns(r#"{"spec":{"volumes":[{"emptyDir":{}}]}}"#),
-            "422 ModuleFailed module hook returned a directive that does not exist: spec.volumes: an element without its key",
+            "422 ModuleFailed module hook returned a fragment that cannot be laid: spec.volumes: an element without its key",
         ),
         (
             returns(r#"{"spec":{"initContainers":[{"name":"x","env":[{"name":"Y","value":"podgraft.io:opaque"}]}]}}"#),
@@ -734,8 +734,8 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         ),
         (primary(json!({"ports": [{"containerPort": 4_294_967_296_u64}]})), "should be a whole number of 32 bits"),
         (
-            json!({"spec": {"nodeSelector": {"$patch": "replace"}}}),
-            "spec.nodeSelector has the name $patch, which is a directive and not a name",
+            json!({"spec": {"nodeSelector": {"$retainKeys": "a"}}}),
+            "spec.nodeSelector has the name $retainKeys, which is a directive and not a name",
         ),
         (json!({"spec": {"tolerations": [null]}}), "spec.tolerations[0] is null, should be an object"),
         (
@@ -888,4 +888,84 @@ fn an_environment_that_was_never_sound_denies_the_pods_that_it_says_it_is_for() 
     let mut elsewhere = pod();
     elsewhere["metadata"]["namespace"] = json!("other");
     assert_eq!(answered_to(&elsewhere, &snapshot).outcome, Outcome::Patched);
+}
+
+/// The queue's layer under `Deny`.
+fn denying(fragment: Value) -> Snapshot {
+    let mut snapshot = snapshot(json!({}), vec![]);
+    let deny = Layer { line: 12, ..layer(Source::Queue("GPU".to_owned()), Conflict::Deny, fragment) };
+    let mut queue = queue_of(&snapshot);
+    queue.graft.layers = vec![deny];
+    snapshot.queues.by_name.insert("gpu".to_owned(), unit(Source::Queue("GPU".to_owned()), queue));
+    snapshot
+}
+
+/// A copy of the queue `gpu` without modules.
+fn queue_of(snapshot: &Snapshot) -> Queue {
+    let queue = snapshot.queues.by_name["gpu"].good.as_deref().unwrap();
+    Queue {
+        name: queue.name.clone(),
+        id: None,
+        system: None,
+        matches: Match::default(),
+        base: queue.base.clone(),
+        graft: Graft { layers: queue.graft.layers.clone(), modules: Vec::new() },
+    }
+}
+
+#[test]
+fn a_layer_that_denies_refuses_a_pod_with_another_value_and_does_not_say_it() {
+    let fragment = json!({"spec": {"containers": [{"name": "primary", "env": [{"name": "OWN", "value": "another"}]}]}});
+    let answer = answered_to(&pod(), &denying(fragment));
+    let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+    let path = format!("spec.containers[clearml-id-{ID}].env[OWN]");
+    let message = format!(
+        "queue/GPU (podgraft.yaml:12) wants another value for {path} than is there, and its conflict rule is Deny"
+    );
+    assert_eq!(
+        (&reply["response"]["status"]["code"], &reply["response"]["status"]["reason"]),
+        (&json!(422), &json!("Conflict"))
+    );
+    assert_eq!(reply["response"]["status"]["message"], json!(message));
+    assert!(!answer.body.windows(11).any(|bytes| bytes == b"plain-value"), "the pod's value is nobody's to read");
+}
+
+#[test]
+fn a_layer_that_denies_adds_where_the_pod_says_nothing_and_comes_last() {
+    let snapshot = denying(json!({"metadata": {"labels": {"base": "denied", "new": "1"}}}));
+    let once = applied(&pod(), &answered_to(&pod(), &snapshot));
+    assert_eq!(
+        (&once["metadata"]["labels"]["base"], &once["metadata"]["labels"]["new"]),
+        (&json!("denied"), &json!("1"))
+    );
+    assert_eq!(applied(&once, &answered_to(&once, &snapshot)), once, "the second time");
+}
+
+#[test]
+fn a_layers_toleration_takes_the_place_of_a_plugins() {
+    let toleration = |seconds: u32| json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+    let mut pod = pod();
+    pod["spec"]["tolerations"] = json!([toleration(300)]);
+    for layers in [toleration(600), json!({"operator": "Exists"})] {
+        let snapshot = snapshot(json!({"spec": {"tolerations": [layers]}}), vec![]);
+        assert_eq!(applied(&pod, &answered_to(&pod, &snapshot))["spec"]["tolerations"], json!([layers]));
+    }
+}
+
+#[test]
+fn a_layer_takes_away_what_it_names() {
+    let mut pod = pod();
+    pod["spec"]["nodeSelector"] = json!({"zone": "a", "disk": "ssd"});
+    pod["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "scratch", "emptyDir": {}}));
+    let fragment = json!({"spec": {"nodeSelector": {"$patch": "replace", "zone": "b"}, "volumes": [{"name": "scratch", "$patch": "delete"}]}});
+    let result = applied(&pod, &answered_to(&pod, &snapshot(fragment, vec![])));
+    assert_eq!(result["spec"]["nodeSelector"], json!({"zone": "b"}));
+    assert_eq!(result["spec"]["volumes"], json!([{"name": "kube-api-access-x", "projected": {}}]));
+}
+
+#[test]
+fn a_directive_in_a_layer_does_not_reach_what_is_the_tasks() {
+    let fragment = json!({"spec": {"containers": [{"name": "primary", "command": null}]}});
+    let answer = answered_to(&pod(), &snapshot(fragment, vec![]));
+    assert_eq!(answer.reason, Some("Protected"));
 }

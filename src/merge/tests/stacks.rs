@@ -1,0 +1,144 @@
+//! Random stacks of layers over random pods.
+
+use std::cell::Cell;
+
+use super::*;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+/// Fragments of the supported keys with names that meet the pod's and each other's.
+fn fragments() -> impl Strategy<Value = Value> {
+    let pair = || prop::collection::btree_map("[a-c]", "[x-z]", 0..3);
+    let env = prop::collection::btree_map("[A-C]", "[x-z]", 0..3)
+        .prop_map(|map| map.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>());
+    let volumes =
+        prop::collection::btree_map("[a-c]", any::<bool>(), 0..3).prop_map(|map| {
+            map.into_iter()
+                .map(|(name, dir)| {
+                    if dir {
+                        json!({"name": name, "emptyDir": {}})
+                    } else {
+                        json!({"name": name, "nfs": {"path": "/"}})
+                    }
+                })
+                .collect::<Vec<_>>()
+        });
+    let mounts = prop::collection::btree_map("/[a-b]", "[a-c]", 0..3).prop_map(|map| {
+        map.into_iter().map(|(path, name)| json!({"name": name, "mountPath": path})).collect::<Vec<_>>()
+    });
+    (pair(), pair(), env, volumes, mounts, prop::collection::vec("[a-b]", 0..2), pair()).prop_map(|(labels, selector, env, volumes, mounts, tolerations, limits)| {
+        let tolerations: Vec<Value> = tolerations.into_iter().map(|key| json!({"key": key})).collect();
+        json!({"metadata": {"labels": labels}, "spec": {"nodeSelector": selector, "volumes": volumes, "tolerations": tolerations,
+            "containers": [{"name": "primary", "env": env, "volumeMounts": mounts, "resources": {"limits": limits}}]}})
+    })
+}
+
+/// What a fragment takes away: elements, keys, a whole map or list.
+fn removals() -> impl Strategy<Value = Value> {
+    let key = prop::option::of("[a-c]");
+    (key.clone(), key.clone(), key, 0..8_u32).prop_map(|(label, selector, volume, whole)| {
+        let mut fragment = json!({"metadata": {"labels": {}}, "spec": {"nodeSelector": {}, "volumes": []}});
+        if let Some(label) = label {
+            fragment["metadata"]["labels"][label] = Value::Null;
+        }
+        if let Some(selector) = selector {
+            fragment["spec"]["nodeSelector"] = match whole {
+                0 => json!({"$patch": "delete"}),
+                1 => json!({"$patch": "replace", selector: "z"}),
+                _ => json!({ selector: null }),
+            };
+        }
+        if let Some(volume) = volume {
+            fragment["spec"]["volumes"] = match whole {
+                2 => json!([{"$patch": "replace"}, {"name": volume, "emptyDir": {}}]),
+                _ => json!([{"name": volume, "$patch": "delete"}]),
+            };
+        }
+        fragment
+    })
+}
+
+/// A layer that denies says little, or every pod would be refused.
+fn demands() -> impl Strategy<Value = Value> {
+    let pair = || prop::collection::btree_map("[a-c]", "[x-z]", 0..2);
+    (pair(), prop::collection::vec(("[a-c]", any::<bool>()), 0..2), 0..2_u32).prop_map(|(labels, volumes, seconds)| {
+        let volumes: Vec<Value> =
+            volumes
+                .into_iter()
+                .map(|(name, dir)| {
+                    if dir {
+                        json!({"name": name, "emptyDir": {}})
+                    } else {
+                        json!({"name": name, "nfs": {"path": "/"}})
+                    }
+                })
+                .collect();
+        json!({"metadata": {"labels": labels}, "spec": {"volumes": volumes,
+            "tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": seconds}]}})
+    })
+}
+
+/// A layer of a class: 0 keeps, 1 overrides, 2 denies.
+fn layers() -> impl Strategy<Value = (u8, Value)> {
+    prop_oneof![
+        4 => (0..2_u8, fragments()),
+        2 => (0..2_u8, removals()),
+        1 => (Just(2_u8), demands()),
+    ]
+}
+
+/// The classes in the order that `layers.rs` gives them. Laying the result once more changes nothing, whether the
+/// webhook is called again (with the same managedFields) or the pod is created again from what came out (with
+/// everything written by its creator).
+#[test]
+fn laying_a_stack_twice_changes_nothing() {
+    let rules = [KEEP, OVERRIDE, DENY].map(|rule| Rule { may_remove: true, ..rule });
+    let strategy = (fragments(), prop::collection::vec(layers(), 0..6), any::<bool>());
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) });
+    let counts = (Cell::new(0), Cell::new(0));
+    let result = runner.run(&strategy, |(mut pod, mut stack, managed)| {
+        pod["spec"]["containers"][0]["name"] = json!("main");
+        pod["spec"]["future"] = json!({"field": [1]});
+        if managed {
+            let owned = json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:volumes": {"k:{\"name\":\"a\"}": {}}, "f:tolerations": {}}});
+            pod["metadata"]["managedFields"] = json!([{ "fieldsV1": owned }]);
+        }
+        stack.sort_by_key(|(class, _)| *class);
+        let denies = stack.iter().any(|(class, _)| *class == 2);
+        let stack: Vec<(Rule, Value)> = stack.into_iter().map(|(class, fragment)| (rules[usize::from(class)], fragment)).collect();
+        let once = match lay(&pod, &stack) {
+            Err(Trouble::Conflict(_)) if denies => {
+                counts.1.set(counts.1.get() + 1);
+                return Ok(());
+            }
+            once => once.unwrap(),
+        };
+        counts.0.set(counts.0.get() + u32::from(denies));
+        prop_assert_eq!(&once["spec"]["future"], &pod["spec"]["future"], "unknown fields survive");
+        prop_assert_eq!(&lay(&once, &stack).unwrap(), &once);
+        let mut again = once.clone();
+        again["metadata"].as_object_mut().unwrap().remove("managedFields");
+        prop_assert_eq!(lay(&again, &stack).unwrap(), again);
+        Ok(())
+    });
+    result.unwrap();
+    let (laid, refused) = (counts.0.get(), counts.1.get());
+    assert!(laid > 100 && refused > 100, "{laid} stacks that deny were laid, {refused} refused");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_pods_own_elements_keep_their_order(pod in fragments(), stack in prop::collection::vec(fragments(), 0..4)) {
+        let mut pod = pod;
+        pod["spec"]["containers"][0]["name"] = json!("main");
+        let layers: Vec<(Rule, Value)> = stack.into_iter().map(|fragment| (OVERRIDE, fragment)).collect();
+        let result = lay(&pod, &layers).unwrap();
+        for pointer in ["/spec/volumes", "/spec/containers/0/env"] {
+            let list = |pod: &Value| pod.pointer(pointer).map(|list| names(list).into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
+            let (own, all) = (list(&pod), list(&result));
+            prop_assert!(all.ends_with(&own), "{own:?} within {all:?}");
+        }
+    }
+}
