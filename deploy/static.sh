@@ -10,9 +10,13 @@ cd "$(dirname "$0")/.."
 
 profile=${1:-release}
 case $profile in dev) folder=debug ;; *) folder=$profile ;; esac
+built=target/$folder/podgraft out=target/static/$profile
+mkdir -p "$out"
+# what other tests run lies where this build puts its own: it is put back
+rm -f "$out/.other"
+[ ! -e "$built" ] || ln "$built" "$out/.other"
 ${CARGO:-cargo} rustc --locked --profile "$profile" --bin podgraft -- -C target-feature=+crt-static 1>&2
-mkdir -p "target/static/$profile"
-# away from where the next build puts its own, which is not static
-cp -f "target/$folder/podgraft" "target/static/$profile/.podgraft"
-mv -f "target/static/$profile/.podgraft" "target/static/$profile/podgraft"
-echo "$PWD/target/static/$profile/podgraft"
+cp -f "$built" "$out/.podgraft"
+mv -f "$out/.podgraft" "$out/podgraft"
+[ ! -e "$out/.other" ] || mv -f "$out/.other" "$built"
+echo "$PWD/$out/podgraft"

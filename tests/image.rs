@@ -41,15 +41,17 @@ fn root() -> &'static Path {
 }
 
 fn program() -> &'static Path {
-    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        env::var_os("PODGRAFT_STATIC").map(PathBuf::from).unwrap_or_else(|| {
-            let script = root().join("deploy/static.sh");
-            let output = Command::new(script).arg("dev").stderr(Stdio::inherit()).output().unwrap();
-            assert!(output.status.success(), "deploy/static.sh: {}", output.status);
-            String::from_utf8(output.stdout).unwrap().trim().into()
-        })
-    });
+    static PROGRAM: LazyLock<PathBuf> =
+        LazyLock::new(|| env::var_os("PODGRAFT_STATIC").map_or_else(linked, PathBuf::from));
     &PROGRAM
+}
+
+/// One of the profile that the tests are built with.
+fn linked() -> PathBuf {
+    let script = root().join("deploy/static.sh");
+    let output = Command::new(script).arg("dev").stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "deploy/static.sh: {}", output.status);
+    String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
 /// A root with the program in it and what a Pod mounts.

@@ -112,22 +112,17 @@ pub(super) fn of_secret(secret: &Secret) -> Set {
     Set { authorities: text(CA), chain: text(CERTIFICATE), key: text(KEY), key_is_open: false }
 }
 
-/// What ends most findings, as it is typed here.
+/// What ends most findings, as it is typed here: to make a set, and to install it.
 fn commands(args: &Args, service: &Service) -> (String, String) {
     let dir = args.place.dir.as_ref().map_or_else(|| "DIR".to_owned(), |dir| dir.display().to_string());
-    let mut options = String::new();
-    for (flag, value) in [("--service", &service.service), ("--namespace", &service.namespace)] {
-        if value != "podgraft" {
-            options += &format!(" {flag} {value}");
-        }
-    }
-    let mut target = String::new();
-    if let Some((_, name)) = args.place.secret.as_ref().filter(|(_, name)| name != "podgraft-tls") {
-        target += &format!(" --secret {name}");
-    }
-    if let Some(name) = args.webhook.as_ref().filter(|name| *name != "podgraft") {
-        target += &format!(" --webhook {name}");
-    }
+    let option = |flag: &str, value: &str, default: &str| {
+        if value == default { String::new() } else { format!(" {flag} {value}") }
+    };
+    let secret = args.place.secret.as_ref().map_or("podgraft-tls", |(_, name)| name);
+    let options =
+        option("--service", &service.service, "podgraft") + &option("--namespace", &service.namespace, "podgraft");
+    let target = option("--secret", secret, "podgraft-tls")
+        + &option("--webhook", args.webhook.as_deref().unwrap_or("podgraft"), "podgraft");
     (
         format!("podgraft certs make --dir {dir}{options}"),
         format!("podgraft certs install --dir {dir}{options}{target}"),

@@ -66,10 +66,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::connect()?;
     let registrations = cluster.registrations(&args.webhook)?;
     let before = cluster.secret(&args.service.namespace, &args.secret)?;
-    if let Some(owner) = before.as_ref().and_then(|secret| secret.metadata.annotations.as_ref()) {
-        if owner.contains_key("cert-manager.io/certificate-name") {
-            bail!("the Secret {}/{} is cert-manager's, which would undo this", args.service.namespace, args.secret);
-        }
+    let annotations = before.as_ref().and_then(|secret| secret.metadata.annotations.as_ref());
+    if annotations.is_some_and(|all| all.contains_key("cert-manager.io/certificate-name")) {
+        bail!("the Secret {}/{} is cert-manager's, which would undo this", args.service.namespace, args.secret);
     }
     if before.is_none() {
         cluster.put_secret(args, &set, None)?;

@@ -185,7 +185,7 @@ impl Judge<'_> {
                 "put the certificate that belongs to tls.key first, then who signed it, and so on",
             ),
             None => {
-                self.make_anew(Reason::KeyMismatch, KEY, format!("is not the key of any certificate in {CERTIFICATE}"))
+                self.make_anew(Reason::KeyMismatch, KEY, format!("is not the key of any certificate in {CERTIFICATE}"));
             }
         }
     }
@@ -233,19 +233,17 @@ impl Judge<'_> {
     }
 
     fn usage(&mut self, leaf: &X509Certificate<'_>) {
-        if let Ok(Some(usage)) = leaf.extended_key_usage() {
-            if !usage.value.server_auth && !usage.value.any {
-                let message = "its extended key usage does not hold `server auth`, so clients refuse it as a server's";
-                self.make_anew(Reason::WrongUsage, CERTIFICATE, message);
-            }
+        let usage = leaf.extended_key_usage().ok().flatten();
+        if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+            let message = "its extended key usage does not hold `server auth`, so clients refuse it as a server's";
+            self.make_anew(Reason::WrongUsage, CERTIFICATE, message);
         }
     }
 
     /// An authority's signature over itself is looked at by nobody.
     fn signatures(&mut self, chain: &[X509Certificate<'_>]) {
-        let signed = chain.iter().filter(|certificate| certificate.issuer() != certificate.subject());
-        let weak =
-            signed.filter_map(|certificate| weak(&certificate.signature_algorithm.algorithm.to_id_string())).next();
+        let mut signed = chain.iter().filter(|certificate| certificate.issuer() != certificate.subject());
+        let weak = signed.find_map(|certificate| weak(&certificate.signature_algorithm.algorithm.to_id_string()));
         if let Some(hash) = weak {
             self.make_anew(
                 Reason::WeakSignature,

@@ -84,7 +84,8 @@ fn make(args: &Args, now: i64) -> anyhow::Result<()> {
     let authority = authority(args, &before, now, until)?;
     let (chain, key) = certificate(args, &authority, now, until)?;
     // the old authorities stay as long as a replica may still show a certificate of theirs
-    let lasting = before.iter().filter(|der| ends(der).is_some_and(|end| end > now));
+    let lasting: Vec<_> = before.iter().filter(|der| ends(der).is_some_and(|end| end > now)).collect();
+    let overlap = !lasting.is_empty();
     let authorities = bundle([&authority.certificate].into_iter().chain(lasting));
 
     let set = Set { authorities: Some(authorities), chain: Some(chain), key: Some(key), key_is_open: false };
@@ -99,19 +100,19 @@ fn make(args: &Args, now: i64) -> anyhow::Result<()> {
     for (name, text) in [(CA, set.authorities), (KEY, set.key), (CERTIFICATE, set.chain)] {
         write(&args.dir, name, &text.unwrap_or_default())?;
     }
-    report(args, &host, &authority, &before, until);
+    report(args, &host, &authority, overlap, until);
     Ok(())
 }
 
-fn report(args: &Args, host: &str, authority: &Authority, before: &[CertificateDer<'static>], until: i64) {
+fn report(args: &Args, host: &str, authority: &Authority, overlap: bool, until: i64) {
     let dir = args.dir.display();
     anstream::println!("made a certificate for {host} in {dir}, good until {}", day(until));
     let end = ends(&authority.certificate).map(day).unwrap_or_default();
-    match (&authority.key, before.is_empty()) {
-        (Some(_), false) => {
-            anstream::println!("made a new authority, good until {end}; ca.crt also holds the one before")
+    match (&authority.key, overlap) {
+        (Some(_), true) => {
+            anstream::println!("made a new authority, good until {end}; ca.crt also holds the one before");
         }
-        (Some(_), true) => anstream::println!("made an authority, good until {end}; keep {CA_KEY} offline"),
+        (Some(_), false) => anstream::println!("made an authority, good until {end}; keep {CA_KEY} offline"),
         (None, _) => anstream::println!("signed by the authority that there was, good until {end}"),
     }
     anstream::println!("next: podgraft certs install --dir {dir}");
