@@ -159,7 +159,7 @@ fn an_authority_that_ends_before_the_certificate_is_refused_with_the_days_that_f
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let until = now + std::time::Duration::from_secs(20 * 86400 + 3600);
+    let until = now + std::time::Duration::from_hours(20 * 24 + 1);
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + until;
     let path = |name: &str| company.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();

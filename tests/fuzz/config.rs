@@ -2,10 +2,11 @@
 #![no_main]
 
 mod common;
+mod mutator;
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use podgraft::config::{Builder, Built};
 
 const GOOD: &str = include_str!("rich.yaml");
@@ -14,6 +15,10 @@ const OTHER: &str =
 const REVIEW: &[u8] = include_bytes!("../fixtures/reviews/bare-apply-clearml.json");
 
 static BUILDER: LazyLock<Mutex<Builder>> = LazyLock::new(Mutex::default);
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutator::mutate(0, data, size, max_size, seed)
+});
 
 fuzz_target!(|text: &str| {
     // one builder for all inputs, as each ends where it began: at the good text

@@ -28,7 +28,7 @@ const REVIEWS: [&[u8]; 2] = [
 ];
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutator::mutate_behind(1, data, size, max_size, seed)
+    mutator::mutate(1, data, size, max_size, seed)
 });
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,5 @@
-//! Changes to JSON as a tree: bytes changed at random are hardly ever JSON again, and would test the parser alone.
+//! Changes to JSON as a tree: bytes changed at random are hardly ever JSON again, and would test the parser alone. YAML
+//! becomes JSON by that, which is YAML too.
 
 use libfuzzer_sys::fuzzer_mutate;
 use serde_json::{Map, Value, json};
@@ -110,18 +111,45 @@ const WORDS: &[&str] = &[
     "kind",
     "uid",
     "userInfo",
+    "apiVersion",
+    "podgraft.io/v1alpha1",
+    "GraftConfig",
+    "systems",
+    "basePodTemplate",
+    "environments",
+    "queues",
+    "modules",
+    "taskConfig",
+    "providersInfo",
+    "unknownQueue",
+    "templateOverrides",
+    "podTemplate",
+    "claims",
+    "Ephemeral",
+    "conflict",
+    "Override",
+    "Strategic",
+    "match",
+    "namespaces",
+    "wasm",
+    "told.wasm",
+    "broken.wasm",
+    "when",
+    "params",
+    "budget",
+    "200ms",
+    "config",
+    "${task.id}",
+    "$(VAR)",
 ];
 
-/// libFuzzer's own mutation, or one of the tree where the input is JSON.
-pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
-    mutate_behind(0, data, size, max_size, seed)
-}
-
-/// The same where the JSON begins behind `head` bytes that choose something.
-pub fn mutate_behind(head: usize, data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
+/// libFuzzer's own mutation, or one of the tree where the input is JSON or YAML. The tree begins behind `head` bytes,
+/// which choose something.
+pub fn mutate(head: usize, data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut dice = Dice((u64::from(seed) << 1 | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let tree = data.get(head..size).and_then(|text| serde_json::from_slice::<Value>(text).ok());
-    let Some(mut tree) = tree.filter(|_| dice.below(8) > 0) else { return fuzzer_mutate(data, size, max_size) };
+    let Some(mut tree) = data.get(head..size).and_then(tree).filter(|_| dice.below(8) > 0) else {
+        return fuzzer_mutate(data, size, max_size);
+    };
     if head > 0 && dice.below(8) == 0 {
         data[0] = dice.below(256) as u8;
     }
@@ -136,6 +164,13 @@ pub fn mutate_behind(head: usize, data: &mut [u8], size: usize, max_size: usize,
     }
     data[head..head + text.len()].copy_from_slice(text.as_bytes());
     head + text.len()
+}
+
+/// The text as a tree, if it is one and not a lonely word.
+fn tree(text: &[u8]) -> Option<Value> {
+    let tree = serde_json::from_slice(text).ok();
+    let tree = tree.or_else(|| serde_saphyr::from_str(std::str::from_utf8(text).ok()?).ok());
+    tree.filter(|tree: &Value| tree.is_object() || tree.is_array())
 }
 
 /// A node, the deep ones as likely as the others.

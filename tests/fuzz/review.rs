@@ -12,7 +12,7 @@ use podgraft::snapshot::Snapshot;
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| common::snapshot(include_str!("rich.yaml")));
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutator::mutate(data, size, max_size, seed)
+    mutator::mutate(0, data, size, max_size, seed)
 });
 
 fuzz_target!(|body: &[u8]| common::twice(body, &SNAPSHOT));
