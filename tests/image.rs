@@ -152,7 +152,7 @@ fn the_static_program_finds_hosts_by_name() {
     });
     let output = check.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the Secret podgraft/podgraft-tls cannot be read") && said.contains("418"), "{said}");
+    assert_eq!(said, "podgraft: the Secret podgraft/podgraft-tls cannot be read: the API server answers 418\n");
     answers.join().unwrap();
 }
 

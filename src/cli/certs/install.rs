@@ -116,7 +116,7 @@ impl Cluster {
     pub(super) fn secret(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Secret>> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let found = self.runtime.block_on(api.get_opt(name));
-        found.with_context(|| format!("the Secret {namespace}/{name} cannot be read"))
+        found.map_err(|error| anyhow!("the Secret {namespace}/{name} cannot be read: {}", why(&error)))
     }
 
     fn configurations(&self, kind: &str) -> Api<DynamicObject> {
@@ -129,7 +129,7 @@ impl Cluster {
         let mut found = Vec::new();
         for kind in KINDS {
             let object = self.runtime.block_on(self.configurations(kind).get_opt(name));
-            let object = object.with_context(|| format!("the {kind} {name} cannot be read"))?;
+            let object = object.map_err(|error| anyhow!("the {kind} {name} cannot be read: {}", why(&error)))?;
             found.extend(object.map(|object| Registration { kind, object }));
         }
         if found.is_empty() {
@@ -160,7 +160,7 @@ impl Cluster {
         });
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let done = self.runtime.block_on(api.patch(name, &Self::params(args), &Patch::Apply(&secret)));
-        done.map_err(|error| anyhow!("the {what} cannot be written: {error}"))?;
+        done.map_err(|error| anyhow!("the {what} cannot be written: {}", why(&error)))?;
         said(args, &what, if before.is_some() { "changed" } else { "created" })
     }
 
@@ -188,8 +188,28 @@ impl Cluster {
         });
         let api = self.configurations(kind);
         let done = self.runtime.block_on(api.patch(&args.webhook, &Self::params(args), &Patch::Apply(&patch)));
-        done.map_err(|error| anyhow!("the {what} cannot be written: {error}"))?;
+        done.map_err(|error| anyhow!("the {what} cannot be written: {}", why(&error)))?;
         said(args, &what, "caBundle changed")
+    }
+}
+
+/// The API server's own sentence, without the object around it; otherwise all that the client knows.
+fn why(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("the API server answers {}", status.code),
+        error => {
+            let mut text = error.to_string();
+            let mut inner = std::error::Error::source(error);
+            while let Some(source) = inner {
+                let next = source.to_string();
+                if !text.contains(&next) {
+                    text = format!("{text}: {next}");
+                }
+                inner = source.source();
+            }
+            text
+        }
     }
 }
 

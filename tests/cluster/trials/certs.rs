@@ -65,8 +65,19 @@ pub(crate) fn what_is_wrong_in_the_cluster_is_said(world: &World) -> Outcome {
     same("a Secret that is not there", ran.code, Some(2))?;
     says(&ran.stderr, "there is no Secret podgraft/certs-check")?;
 
-    let expired = fs::read_to_string(format!("{folder}/ca.crt")).map_err(|error| error.to_string())?;
-    let data = json!({"tls.crt": BASE64_STANDARD.encode(&expired), "ca.crt": BASE64_STANDARD.encode(&expired)});
+    let mut command = Command::new(BINARY);
+    command.args(["certs", "check"]).args(secret).env("KUBECONFIG", world.kubeconfig());
+    let output = command.output().map_err(|error| error.to_string())?;
+    same("somebody without the right", output.status.code(), Some(2))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    says(
+        &said,
+        "podgraft: the Secret podgraft/certs-check cannot be read: secrets \"certs-check\" is forbidden: User",
+    )?;
+    expect(said.lines().count() == 1, || said.clone())?;
+
+    let authority = fs::read_to_string(format!("{folder}/ca.crt")).map_err(|error| error.to_string())?;
+    let data = json!({"tls.crt": BASE64_STANDARD.encode(&authority), "ca.crt": BASE64_STANDARD.encode(&authority)});
     world.put("Secret", "certs-check", &json!({"data": data}))?;
     let findings = found(world, &secret)?;
     same(
