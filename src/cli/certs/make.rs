@@ -72,11 +72,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn make(args: &Args, now: i64) -> anyhow::Result<()> {
-    // made first, so that one path leads to it; nobody else may even list it
-    let builder = || DirBuilder::new().recursive(true).mode(0o700).create(&args.dir);
-    let absolute = std::path::absolute(&args.dir)?;
-    outside_of_repositories(&absolute)?;
-    builder().with_context(|| format!("{} cannot be made", args.dir.display()))?;
+    outside_of_repositories(&std::path::absolute(&args.dir)?)?;
+    // nobody else may even list it
+    let folder = DirBuilder::new().recursive(true).mode(0o700).create(&args.dir);
+    folder.with_context(|| format!("{} cannot be made", args.dir.display()))?;
 
     let until = now + i64::from(args.days) * DAY;
     let before = read(&args.dir.join(CA))?.map(|text| certificates(&text)).transpose();
@@ -87,25 +86,30 @@ fn make(args: &Args, now: i64) -> anyhow::Result<()> {
     let lasting: Vec<_> = before.iter().filter(|der| ends(der).is_some_and(|end| end > now)).collect();
     let overlap = !lasting.is_empty();
     let authorities = bundle([&authority.certificate].into_iter().chain(lasting));
-
     let set = Set { authorities: Some(authorities), chain: Some(chain), key: Some(key), key_is_open: false };
+    store(args, set, authority.key.as_deref(), now)?;
+    report(args, &authority, overlap, until);
+    Ok(())
+}
+
+/// Writes what was made, if it is sound: an authority of somebody's own may be anything.
+fn store(args: &Args, set: Set, ca_key: Option<&str>, now: i64) -> anyhow::Result<()> {
     let host = args.service.host();
     let expected = Expected { host: &host, now, warn_days: 0, bundles: &[], make: "", install: "" };
     if let Some(finding) = judge(&set, &expected).first() {
         bail!("nothing was made: {} {}", finding.place, finding.message);
     }
-    if let Some(key) = &authority.key {
+    if let Some(key) = ca_key {
         write(&args.dir, CA_KEY, key)?;
     }
     for (name, text) in [(CA, set.authorities), (KEY, set.key), (CERTIFICATE, set.chain)] {
         write(&args.dir, name, &text.unwrap_or_default())?;
     }
-    report(args, &host, &authority, overlap, until);
     Ok(())
 }
 
-fn report(args: &Args, host: &str, authority: &Authority, overlap: bool, until: i64) {
-    let dir = args.dir.display();
+fn report(args: &Args, authority: &Authority, overlap: bool, until: i64) {
+    let (dir, host) = (args.dir.display(), args.service.host());
     anstream::println!("made a certificate for {host} in {dir}, good until {}", day(until));
     let end = ends(&authority.certificate).map(day).unwrap_or_default();
     match (&authority.key, overlap) {
