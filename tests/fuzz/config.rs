@@ -50,7 +50,8 @@ fn places(built: &Built, text: &str) {
     let lines = u32::try_from(text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count()).unwrap_or(u32::MAX);
     for problem in &built.problems {
         assert!(!problem.message.is_empty(), "{problem:?}");
-        assert!(!problem.file.starts_with("podgraft.yaml") || problem.line <= lines + 1, "{lines} lines: {problem:?}");
+        // a file in a ConfigMap of this text has lines of its own
+        assert!(&*problem.file != "podgraft.yaml" || problem.line <= lines + 1, "{lines} lines: {problem:?}");
         assert_eq!(problem.line == 0, problem.column == 0, "{problem:?}");
     }
 }
