@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test check bench policies clean
+.PHONY: run test check bench policies image fuzz deny sbom clean
 
 ## run: the main job on a real API server, told step by step; ends by itself
 run: target/cluster.bin
@@ -16,8 +16,8 @@ test: check target/cluster.bin
 
 ## check: formatting and lints
 check:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 ## bench: speed and memory as ratios in one run; the table is written to target/bench/
 bench:
@@ -26,6 +26,30 @@ bench:
 ## policies: rebuild the committed modules, to the same bytes
 policies:
 	policies/build.sh
+
+## image: the program of deploy/Dockerfile, static and optimised, and its tests; no Docker is needed
+image:
+	program="$$(deploy/static.sh release)" && PODGRAFT_STATIC="$$program" $(CARGO) test --locked --test image && ls -l "$$program"
+
+## fuzz: each target for FUZZ_SECONDS; TARGETS="review config guest"
+FUZZ_SECONDS ?= 600
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(TARGETS)
+
+## deny: licenses, sources and banned crates of what is shipped; .deny.toml says how advisories are looked at
+deny: target/tools/cargo-deny-0.20.2
+	target/tools/bin/cargo-deny --locked --config .deny.toml check licenses bans sources
+
+## sbom: what the image is made of, as CycloneDX JSON in target/sbom/
+sbom: target/tools/cargo-cyclonedx-0.5.9
+	deploy/sbom.sh
+
+# tools from crates.io, once; they have a build folder of their own, which goes
+target/tools/%:
+	$(CARGO) install --locked --quiet --root target/tools --target-dir target/tools/build \
+	  "$$(echo $* | sed -E 's/-([0-9.]+)$$/@\1/')"
+	rm -rf target/tools/build
+	touch $@
 
 # The control plane's programs; the script keeps them by content, so it is asked every time.
 .PHONY: target/cluster.bin

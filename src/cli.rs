@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+mod certs;
 mod check;
 mod completion;
 pub mod diff;
@@ -42,6 +43,7 @@ enum Verb {
     Explain(explain::Args),
     Module(module::Args),
     Completion(completion::Args),
+    Certs(certs::Args),
 }
 
 /// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.
@@ -54,6 +56,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Verb::Explain(args) => explain::run(&args),
         Verb::Module(args) => module::run(&args),
         Verb::Completion(args) => completion::run(&args, Cli::command()),
+        Verb::Certs(args) => certs::run(args),
     }
 }
 

@@ -5,6 +5,8 @@
 //! namespace, a ConfigMap and queues of its own, so most run side by side. Those that stop or rotate something which
 //! the others use run alone.
 
+#[path = "cluster/trials/certs.rs"]
+mod certs;
 #[path = "cluster/trials/configuration.rs"]
 mod configuration;
 #[path = "cluster/control_plane.rs"]
@@ -74,11 +76,13 @@ const SIDE_BY_SIDE: &[Test] = tests![
     registration::the_audit_log_says_what_was_applied,
     registration::podgraft_may_read_its_own_configmaps_and_nothing_else,
     registration::the_readmes_install_commands_work,
+    certs::what_is_wrong_in_the_cluster_is_said,
 ];
 
 const ALONE: &[Test] = tests![
     registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
     registration::certificate_and_authority_are_rotated_without_a_failed_call,
+    certs::an_installed_certificate_and_its_successors_serve_without_a_failed_call,
     outages::podgraft_serves_on_without_etcd,
     outages::podgraft_serves_on_without_the_api_server,
 ];

@@ -147,7 +147,7 @@ pub(crate) fn new_authority() -> Result<Authority, String> {
 
 /// Writes files as kubelet's `AtomicWriter` does: into a new folder, to which `..data` is then
 /// swapped by a rename; the old folder goes last.
-fn mount(dir: &Path, files: &[(&str, String)]) -> io::Result<()> {
+pub(crate) fn mount(dir: &Path, files: &[(&str, String)]) -> io::Result<()> {
     let data = dir.join("..data");
     let old = fs::read_link(&data).ok();
     let new = tempfile::Builder::new().prefix("..").tempdir_in(dir)?.keep();

@@ -40,16 +40,7 @@ impl Podgraft {
         kubeconfig: Option<&Path>,
         arguments: &[&str],
     ) -> Result<Self, String> {
-        let mut podgraft = Self::spawn(port, tls, log, kubeconfig, arguments)?;
-        let started = Instant::now();
-        wait_until("podgraft's /readyz", PATIENCE, || podgraft.ready())?;
-        podgraft.ready_after = started.elapsed();
-        Ok(podgraft)
-    }
-
-    fn spawn(port: u16, tls: &Path, log: &Path, kubeconfig: Option<&Path>, arguments: &[&str]) -> Result<Self, String> {
         let admin_port = free_port()?;
-        let file = File::options().create(true).append(true).open(log).map_err(|error| error.to_string())?;
         let mut command = Command::new(BINARY);
         command
             .args(["serve", "--drain-grace", "100ms"])
@@ -59,14 +50,26 @@ impl Podgraft {
             .arg("--tls-key")
             .arg(tls.join("tls.key"))
             .args(arguments)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file);
+            .env("NO_COLOR", "1");
         if let Some(kubeconfig) = kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        let child = command.spawn().map_err(|error| format!("{BINARY}: {error}"))?;
+        Self::start_command(command, port, admin_port, log)
+    }
+
+    /// Starts any command that serves on these ports of loopback, and waits until it is ready.
+    pub(crate) fn start_command(command: Command, port: u16, admin_port: u16, log: &Path) -> Result<Self, String> {
+        let mut podgraft = Self::spawn(command, port, admin_port, log)?;
+        let started = Instant::now();
+        wait_until("podgraft's /readyz", PATIENCE, || podgraft.ready())?;
+        podgraft.ready_after = started.elapsed();
+        Ok(podgraft)
+    }
+
+    fn spawn(mut command: Command, port: u16, admin_port: u16, log: &Path) -> Result<Self, String> {
+        let file = File::options().create(true).append(true).open(log).map_err(|error| error.to_string())?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         Ok(Self { child, port, admin_port, ready_after: Duration::ZERO, log: log.to_owned() })
     }
 

@@ -1,0 +1,74 @@
+//! `podgraft certs`: the webhook's certificate, made, judged and put where the API server and podgraft look for it.
+
+mod check;
+mod install;
+mod judge;
+mod make;
+mod set;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Subcommand;
+
+/// Make, check and install the certificate that the API server knows the webhook by.
+#[derive(Debug, clap::Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  The first time, with podgraft's manifests applied:
+    podgraft certs make --dir ~/podgraft-certs
+    podgraft certs install --dir ~/podgraft-certs
+    podgraft certs check --secret podgraft/podgraft-tls --webhook podgraft
+
+  To renew it, the same three again."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Make(make::Args),
+    Check(check::Args),
+    Install(install::Args),
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        Verb::Make(args) => make::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Install(args) => install::run(&args),
+    }
+}
+
+/// The Service that the API server calls; its name is what the certificate must be for.
+#[derive(Debug, Clone, clap::Args)]
+struct Service {
+    /// The Service that the registration names
+    #[arg(long, value_name = "NAME", default_value = "podgraft")]
+    service: String,
+    /// podgraft's own namespace
+    #[arg(short, long, value_name = "NS", default_value = "podgraft")]
+    namespace: String,
+}
+
+impl Service {
+    /// The name that the API server asks the certificate for.
+    fn host(&self) -> String {
+        format!("{}.{}.svc", self.service, self.namespace)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+const DAY: i64 = 24 * 60 * 60;

@@ -1,0 +1,108 @@
+//! What the targets share: a configuration to answer with, a module that gives what it is told, and what must hold of
+//! every answer.
+#![allow(dead_code, reason = "each target includes this file and uses a part of it")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bumpalo::Bump;
+use podgraft::config::{Builder, File, Input, Wasm};
+use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
+use podgraft::render::{Call, Fault, Log, Outcome, Pace, Render, Rendered};
+use podgraft::snapshot::Snapshot;
+use serde_json::Value;
+
+/// What every module returns now.
+pub static RETURNED: Mutex<Option<Outcome>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct Told;
+
+impl Render for Told {
+    fn render(&self, _call: &Call<'_>) -> Rendered {
+        let result = match &*RETURNED.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Outcome::Template(text)) => Ok(Outcome::Template(text.clone())),
+            Some(Outcome::Fragment(text)) => Ok(Outcome::Fragment(text.clone())),
+            _ => Ok(Outcome::Unchanged),
+        };
+        Rendered { result, logs: Vec::<Log>::new(), elapsed: Duration::ZERO }
+    }
+}
+
+/// A module that refuses with its own words.
+#[derive(Debug)]
+struct Refuses;
+
+impl Render for Refuses {
+    fn render(&self, call: &Call<'_>) -> Rendered {
+        Rendered { result: Err(Fault::Refused(call.request.to_owned())), logs: Vec::new(), elapsed: Duration::ZERO }
+    }
+}
+
+/// The code of a module: its bytes say how it behaves.
+pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+    match bytes {
+        b"told" => Ok(Arc::new(Told)),
+        b"refuses" => Ok(Arc::new(Refuses)),
+        _ => Err("is no component".to_owned()),
+    }
+}
+
+/// These files, with the modules that [`compile`] knows.
+pub fn input(files: &[(&str, &str)]) -> Input {
+    let wasm = ["told", "refuses", "broken"].map(|name| Wasm {
+        name: format!("{name}.wasm"),
+        origin: "fuzz".into(),
+        bytes: Arc::from(name.as_bytes()),
+    });
+    let files = files.iter().map(|(name, text)| File { name: (*name).into(), text: (*text).into() });
+    Input { files: files.collect(), wasm: wasm.into(), namespace: "podgraft".into() }
+}
+
+/// The configuration that a target starts from; it must be sound.
+pub fn snapshot(text: &str) -> Arc<Snapshot> {
+    let built = Builder::default().build(&input(&[("rich.yaml", text)]), &compile);
+    assert!(built.problems.is_empty(), "{:#?}", built.problems);
+    built.snapshot
+}
+
+/// Answers a review.
+pub fn answer(body: &[u8], snapshot: &Snapshot) -> Answer {
+    let left = || Duration::from_secs(3600);
+    match mutate::answer(body, snapshot, Pace::Patient(&left), &Bump::new()) {
+        Verdict::Done(answer) => answer,
+        Verdict::Slow(module) => panic!("module {module} is slow at the patient pace"),
+    }
+}
+
+/// What must hold of every answer; gives the review with the pod as it comes back, where it was patched.
+pub fn check(body: &[u8], answer: &Answer) -> Option<Vec<u8>> {
+    if answer.status != 200 {
+        assert!((400..500).contains(&answer.status), "status {}", answer.status);
+        assert!(answer.body.len() < 4096, "an essay for what is no review");
+        return None;
+    }
+    assert_ne!(answer.reason, Some("Internal"), "{:?}", answer.message);
+    let reply: Value = serde_json::from_slice(&answer.body).expect("the reply is JSON");
+    let response = &reply["response"];
+    assert_eq!(response["uid"], answer.uid.as_str());
+    assert_eq!(response["patch"].is_string(), response["patchType"] == "JSONPatch");
+    assert_eq!(response["allowed"], answer.outcome != Happened::Denied);
+    let patch = BASE64_STANDARD.decode(response["patch"].as_str()?).expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("the patch is RFC 6902");
+    // serde_json refuses numbers that no double holds, which podgraft passes on as they are written
+    let mut review: Value = serde_json::from_slice(body).ok()?;
+    json_patch::patch(&mut review["request"]["object"], &patch).expect("the patch applies");
+    Some(review.to_string().into_bytes())
+}
+
+/// Answers, checks, and answers once more for the pod that came back, which must need nothing.
+pub fn twice(body: &[u8], snapshot: &Snapshot) {
+    let first = answer(body, snapshot);
+    let Some(again) = check(body, &first) else { return };
+    let second = answer(&again, snapshot);
+    check(&again, &second);
+    let message = second.message.as_deref().unwrap_or_default();
+    assert_eq!(second.outcome, Happened::Unchanged, "{message}\n{}", String::from_utf8_lossy(&second.body));
+}
