@@ -30,5 +30,6 @@ pub mod app;
 pub mod cli;
 pub mod metrics;
 pub mod module;
+mod seldom;
 pub mod server;
 pub mod watch;
