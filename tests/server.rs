@@ -25,3 +25,10 @@ mod program;
 mod secret;
 #[path = "server/timeouts.rs"]
 mod timeouts;
+
+#[path = "server/clients.rs"]
+mod clients;
+#[path = "server/connections.rs"]
+mod connections;
+#[path = "server/story.rs"]
+mod story;

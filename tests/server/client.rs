@@ -1,11 +1,14 @@
 //! A client by hand, which sees every byte.
 
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -23,6 +26,21 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) closes: bool,
     pub(crate) body: String,
+}
+
+/// The status of a review's reply, where the server lets this client in.
+pub(crate) async fn admitted(address: std::net::SocketAddr, config: &Arc<ClientConfig>) -> Option<u16> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("podgraft.podgraft.svc").unwrap();
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.ok()?;
+    // with TLS 1.3 a client hears of its refusal when it reads
+    let mut client = Client { stream };
+    client
+        .try_send(b"POST /mutate HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        .await
+        .ok()?;
+    let status = client.receive("HTTP/1.1 200".len()).await.ok()?;
+    String::from_utf8(status).unwrap().strip_prefix("HTTP/1.1 ")?.parse().ok()
 }
 
 pub(crate) async fn connect(address: std::net::SocketAddr, config: &Arc<ClientConfig>) -> Client<TlsStream<TcpStream>> {
@@ -118,6 +136,14 @@ pub(crate) fn any_client() -> Arc<ClientConfig> {
 }
 
 pub(crate) fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    client_config_with(versions, None)
+}
+
+/// A client that shows a certificate, if it has one: PEM, with its key.
+pub(crate) fn client_config_with(
+    versions: &[&'static SupportedProtocolVersion],
+    shows: Option<(&str, &str)>,
+) -> Arc<ClientConfig> {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::crypto::{CryptoProvider, aws_lc_rs};
     use rustls::pki_types::UnixTime;
@@ -165,12 +191,18 @@ pub(crate) fn client_config(versions: &[&'static SupportedProtocolVersion]) -> A
     }
 
     let provider = aws_lc_rs::default_provider();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
+    let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Any(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Any(provider)));
+    let mut config = match shows {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(vec![super::secret::der(certificate)], key).unwrap()
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
 }
@@ -196,4 +228,12 @@ pub(crate) fn review(version: &str) -> String {
         },
     })
     .to_string()
+}
+
+/// A review of a task pod in this queue.
+pub(crate) fn task_review(queue: &str) -> String {
+    let mut review: serde_json::Value = serde_json::from_str(&review("admission.k8s.io/v1")).unwrap();
+    review["request"]["uid"] = "uid".into();
+    review["request"]["object"]["metadata"]["labels"] = serde_json::json!({"podgraft.io/queue": queue});
+    review.to_string()
 }

@@ -179,8 +179,19 @@ pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<A
 }
 
 pub(crate) fn start_error(secret: &Secret) -> String {
+    start_error_with(Fixture::new(), secret)
+}
+
+/// Why it does not start with a sound certificate.
+pub(crate) fn start_error_of(fixture: Fixture) -> String {
+    let secret = Secret::new();
+    secret.swap();
+    start_error_with(fixture, &secret)
+}
+
+fn start_error_with(fixture: Fixture, secret: &Secret) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    format!("{:#}", runtime.block_on(start(Fixture::new(), secret)).unwrap_err())
+    format!("{:#}", runtime.block_on(start(fixture, secret)).unwrap_err())
 }
 
 impl Running {

@@ -1,5 +1,7 @@
 //! Certificates in a folder as the kubelet mounts a Secret.
 
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
