@@ -15,6 +15,8 @@ mod https;
 mod identity;
 #[path = "cluster/install.rs"]
 mod install;
+#[path = "load/client.rs"]
+mod load_client;
 #[path = "cluster/trials/modules.rs"]
 mod modules;
 #[path = "cluster/trials/outages.rs"]
@@ -69,6 +71,8 @@ const SIDE_BY_SIDE: &[Test] = tests![
 const ALONE: &[Test] = tests![
     registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
     registration::certificate_and_authority_are_rotated_without_a_failed_call,
+    registration::podgraft_answers_the_api_server_by_its_certificate_and_nobody_else,
+    outages::podgraft_serves_a_load_while_etcd_stands_still,
     outages::podgraft_serves_on_without_etcd,
     outages::podgraft_serves_on_without_the_api_server,
 ];

@@ -1,6 +1,8 @@
 //! Reviews at a steady rate, each reply checked. The rate does not wait for replies: what comes late counts from when
 //! it was due. Connections are kept as the API server keeps them, and a POST is never repeated.
 
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

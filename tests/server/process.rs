@@ -146,16 +146,17 @@ pub(crate) fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String
     Ok((status, body.to_owned()))
 }
 
-/// Asks again until the metrics hold this line.
-pub(crate) fn until_metrics_say(admin: SocketAddr, line: &str) -> String {
-    for _ in 0..6_000 {
+/// Asks until the series of this name is at least so high; half a minute is the watchdog's patience.
+pub(crate) fn until_at_least(admin: SocketAddr, series: &str, least: u64) {
+    for _ in 0..3_000 {
         let metrics = ask(admin, "/metrics").unwrap().1;
-        if metrics.lines().any(|each| each == line) {
-            return metrics;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        if value.is_some_and(|value: u64| value >= least) {
+            return;
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(10));
     }
-    panic!("the metrics never say {line}");
+    panic!("{series} never reaches {least}");
 }
 
 /// A module of `policies/misbehaving`.
