@@ -47,9 +47,10 @@ pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &Seldom) {
         }
     }
     if let Some(fault) = run.fault.as_deref().map(one_line) {
-        match seldom.may("module") {
-            Some(more) => warn!(module, uid, more, "{fault}"),
-            None => debug!(module, uid, "{fault}"), // the request's own line says it too, where the pod is refused
+        if let Some(more) = seldom.may("module") {
+            warn!(module, uid, more, "{fault}");
+        } else {
+            debug!(module, uid, "{fault}"); // the request's own line says it too, where the pod is refused
         }
     }
 }

@@ -53,8 +53,9 @@ pub enum Busy {
 }
 
 /// The module threads' niceness. A worker that wakes up for a request goes before a guest that computes, even on one
-/// core; a tenth of that core stays the guests' when workers want all of it.
-const NICE: i32 = 10;
+/// core: with a module that loops beside them, others' p99 there was 3.2 times what it is alone without this, 2.5 times
+/// with 10, and 1.8 times with 19. It weighs against podgraft's own threads only, not against other containers.
+const NICE: i32 = 19;
 
 /// The module threads.
 pub struct Pool {

@@ -31,7 +31,7 @@ Examples:
     podgraft serve --config podgraft.yaml --listen 127.0.0.1:8443 --admin-listen 127.0.0.1:8080 \\
       --tls-cert certs/tls.crt --tls-key certs/tls.key
 
-  For an API server that shows a certificate of its own (see certs/README.md):
+  For an API server whose AdmissionConfiguration gives it a certificate for webhooks:
     podgraft serve ... --client-ca /clients/ca.crt --client-name kube-apiserver
 
 SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then

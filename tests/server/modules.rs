@@ -197,7 +197,7 @@ fn module_threads_give_way_to_workers() {
             let name = name.split_once('(').unwrap().1.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
             niceness.entry(name).or_default().push(rest.split(' ').nth(16).unwrap().to_owned());
         }
-        assert!(niceness["module-"].iter().all(|nice| nice == "10"), "{niceness:?}");
+        assert!(niceness["module-"].iter().all(|nice| nice == "19"), "{niceness:?}");
         assert!(niceness["tokio-rt-worker"].iter().all(|nice| nice == "0"), "{niceness:?}");
     });
 }

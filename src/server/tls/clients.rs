@@ -1,5 +1,5 @@
 //! Who may connect: clients with a certificate of one authority, as the API server has one when its
-//! AdmissionConfiguration gives it a kubeconfig for webhooks.
+//! `AdmissionConfiguration` gives it a kubeconfig for webhooks.
 //!
 //! The authority's file is read again as the server's own certificate is: at a handshake, when it is another file.
 
