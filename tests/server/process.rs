@@ -71,7 +71,7 @@ impl Process {
     /// The next log line that says this; the log must be JSON.
     pub(crate) fn line(&mut self, message: &str) -> serde_json::Value {
         loop {
-            let line = self.lines.recv().unwrap_or_else(|_| panic!("it ended: {}", self.log));
+            let line = self.lines.recv().map_err(|_| &self.log).expect("it goes on");
             self.log += &line;
             let line: serde_json::Value = serde_json::from_str(&line).expect("each line is an object");
             if line["message"].as_str().is_some_and(|text| text.starts_with(message)) {
@@ -83,7 +83,7 @@ impl Process {
     /// Both ports, by the log's word, in either format.
     pub(crate) fn addresses(&mut self) -> (SocketAddr, SocketAddr) {
         let line = loop {
-            let line = self.lines.recv().unwrap_or_else(|_| panic!("it ended: {}", self.log));
+            let line = self.lines.recv().map_err(|_| &self.log).expect("it goes on");
             self.log += &line;
             if line.contains("admin_address") {
                 break line.replace(['"', ',', '}'], " ").replace(" : ", "=").replace("= ", "=").replace(": ", "=");
@@ -91,7 +91,7 @@ impl Process {
         };
         let address = |key: &str| {
             let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-            value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{key} in {line}"))
+            value.and_then(|value| value.parse().ok()).ok_or(&line).expect("a line with both addresses")
         };
         (address("address"), address("admin_address"))
     }
@@ -148,15 +148,19 @@ pub(crate) fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String
 
 /// Asks until the series of this name is at least so high; half a minute is the watchdog's patience.
 pub(crate) fn until_at_least(admin: SocketAddr, series: &str, least: u64) {
-    for _ in 0..3_000 {
+    let reaches = || {
         let metrics = ask(admin, "/metrics").unwrap().1;
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-        if value.is_some_and(|value: u64| value >= least) {
-            return;
+        value.is_some_and(|value: u64| value >= least)
+    };
+    let reached = (0..3_000).any(|_| {
+        let reached = reaches();
+        if !reached {
+            thread::sleep(Duration::from_millis(10));
         }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{series} never reaches {least}");
+        reached
+    });
+    assert!(reached, "{series} never reaches {least}");
 }
 
 /// A module of `policies/misbehaving`.
