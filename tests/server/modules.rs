@@ -104,6 +104,7 @@ fn a_deadline_in_the_queue_or_on_a_thread_is_a_denial() {
 #[derive(Debug)]
 struct Panicking;
 
+#[expect(clippy::panic, reason = "it is what this module is for")]
 impl Render for Panicking {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let slow = Rendered { result: Err(Fault::Slow), logs: Vec::new(), elapsed: Duration::ZERO };

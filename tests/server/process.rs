@@ -148,17 +148,17 @@ pub(crate) fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String
 
 /// Asks until the series of this name is at least so high; half a minute is the watchdog's patience.
 pub(crate) fn until_at_least(admin: SocketAddr, series: &str, least: u64) {
-    let reaches = || {
+    let is_there = || {
         let metrics = ask(admin, "/metrics").unwrap().1;
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.is_some_and(|value: u64| value >= least)
     };
     let reached = (0..3_000).any(|_| {
-        let reached = reaches();
-        if !reached {
+        let found = is_there();
+        if !found {
             thread::sleep(Duration::from_millis(10));
         }
-        reached
+        found
     });
     assert!(reached, "{series} never reaches {least}");
 }
