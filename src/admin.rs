@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::server::Stage;
 use crate::server::tls::Certificates;
+use crate::server::tls::clients::Clients;
 
 /// The media type of `prometheus_client`'s text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,6 +28,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// looked after at each scrape too, so that a bad pair shows before a handshake meets it
     pub certificates: Arc<Certificates>,
+    /// likewise
+    pub clients: Option<Arc<Clients>>,
 }
 
 impl Admin {
@@ -56,6 +59,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     admin.certificates.refresh();
+    admin.clients.iter().for_each(|clients| drop(clients.refresh()));
     match admin.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

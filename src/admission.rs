@@ -2,51 +2,46 @@
 //!
 //! Whatever judges the review is a [`Reviewer`]; here are the limits around it: the content type, the size, the
 //! deadline, the thread it runs on, and what becomes of a panic.
+//!
+//! There are two queues in which a request may wait, for memory and for a module thread. Both are bounded, and who
+//! would wait in vain is told so before its deadline: without memory by a 503, which the registration's
+//! `failurePolicy` judges as podgraft's absence; without a thread by the module's own `onError`.
 
-use std::borrow::Cow;
 use std::cell::Cell;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bumpalo::Bump;
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{error, warn};
 
+pub use self::body::BODY_BYTES;
+use self::body::{Memory, Unread, allowance};
+use self::log::{log, log_module};
 use self::pool::{Busy, Pool};
-use crate::metrics::Metrics;
-use crate::mutate::{self, Answer, ModuleRun, Outcome, Reason, Rejection, Verdict};
-use crate::render::{Level, Pace};
+use crate::metrics::{Metrics, Shed};
+use crate::mutate::{self, Answer, Reason, Rejection, Verdict};
+use crate::render::Pace;
+use crate::seldom::Seldom;
 use crate::snapshot::Snapshot;
 
+pub(crate) use self::body::go_duration;
+
+mod body;
+mod log;
 pub mod pool;
 
-/// The longest review that is read. The API server's own objects end at 3 MiB, and a review may hold two of them;
-/// controller-runtime's webhooks take as much. (axum's own default is 2 MB.)
-pub const BODY_BYTES: usize = 7 << 20;
-
-/// What all bodies together may take: 8,000 ordinary reviews, or nine of the longest.
-const BODIES_BYTES: usize = 64 << 20;
-
-/// What is read and thrown away of a longer one, so that its sender gets to the point where it reads our 413.
-const DISCARD_BYTES: usize = 2 * BODY_BYTES;
-
-/// The longest that a request may take when the API server names no time-out: its own default.
-const OWN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// What is left for the way back.
-const MARGIN: Duration = Duration::from_millis(100);
+/// How often the same trouble is a warning.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// What a thread keeps of its arena between two requests. A review of 8 KB needs some 50 KB.
 const ARENA_BYTES: usize = 1 << 20;
@@ -69,7 +64,8 @@ pub struct Admission {
     snapshot: Arc<ArcSwap<Snapshot>>,
     pool: Pool,
     metrics: Arc<Metrics>,
-    memory: Arc<Semaphore>,
+    memory: Memory,
+    seldom: Seldom,
 }
 
 /// A panic that was caught: a defect of podgraft.
@@ -98,7 +94,7 @@ impl Admission {
         pool: Pool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reviewer, snapshot, pool, metrics, memory: Arc::new(Semaphore::new(BODIES_BYTES)) }
+        Self { reviewer, snapshot, pool, metrics, memory: Memory::default(), seldom: Seldom::new(WARN_EVERY) }
     }
 
     /// The webhook's routes.
@@ -145,7 +141,10 @@ impl Admission {
             },
             Err(busy) => busy,
         };
-        tracing::warn!(module, %busy, "no room for a slow module");
+        self.metrics.shed(Shed::from(busy));
+        if let Some(more) = self.seldom.may("busy") {
+            warn!(module, %busy, more, "no room for a slow module");
+        }
         // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
         let no_time = || Duration::ZERO;
         if let Verdict::Done(answer) =
@@ -173,156 +172,58 @@ fn guarded<T>(run: impl FnOnce(&Bump) -> T) -> Result<T, Panicked> {
 
 // === the request ===
 
+/// The boundary of a request: whatever panics inside is a 500, on a module thread too.
 async fn mutate(State(admission): State<Arc<Admission>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let body = admission.read(&head.headers, body).await;
-    let begun = Instant::now(); // the time that the sender took is not ours
-    let _in_flight = admission.metrics.request();
-    let snapshot = admission.snapshot.load_full();
-    let generation = snapshot.generation;
-    let answer = match body.and_then(|body| Ok((body, allowance(head.uri.query())?))) {
-        Ok((review, allowance)) => admission.answer(review.bytes.clone(), snapshot, begun + allowance).await,
-        Err(Unread { status, message }) => Ok(mutate::malformed(status.as_u16(), message)),
-    };
-    admission.finish(answer, generation, begun)
-}
-
-/// Why a request never became a review.
-#[derive(Debug)]
-struct Unread {
-    status: StatusCode,
-    message: String,
-}
-
-/// A body, and its share of the memory that all bodies may take.
-struct Review {
-    bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    let answered = AssertUnwindSafe(admission.handle(request)).catch_unwind().await;
+    answered.map_err(|_| Panicked).and_then(|answered| answered).unwrap_or_else(|Panicked| {
+        admission.metrics.panicked();
+        error!("request answered with 500 after a panic");
+        (StatusCode::INTERNAL_SERVER_ERROR, "podgraft has a bug; its log says where").into_response()
+    })
 }
 
 impl Admission {
-    /// The whole body, or why not.
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Review, Unread> {
-        if !is_json(headers) {
-            discard(body).await;
-            return Err(unread(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the Content-Type must be application/json"));
-        }
-        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut parts = body.into_data_stream();
-        let (mut first, mut whole, mut share) = (Bytes::new(), BytesMut::new(), None);
-        loop {
-            if expected.max(first.len() + whole.len()) > BODY_BYTES {
-                discard(Body::from_stream(parts)).await;
-                let message = format!("the body is longer than {} MiB", BODY_BYTES >> 20);
-                return Err(unread(StatusCode::PAYLOAD_TOO_LARGE, message));
+    async fn handle(self: &Arc<Self>, request: Request) -> Result<Response, Panicked> {
+        let (head, body) = request.into_parts();
+        let allowance = allowance(head.uri.query());
+        let patience = *allowance.as_ref().unwrap_or(&Duration::ZERO);
+        let body = self.memory.read(&head.headers, body, patience).await;
+        let begun = Instant::now(); // the time that the sender took is not ours
+        let _in_flight = self.metrics.request();
+        let snapshot = self.snapshot.load_full();
+        let generation = snapshot.generation;
+        let answer = match body.and_then(|body| Ok((body, allowance?))) {
+            Ok((review, allowance)) => {
+                let deadline = begun + allowance.saturating_sub(review.waited);
+                self.answer(review.bytes.clone(), snapshot, deadline).await?
             }
-            let Some(part) = parts.next().await else { break };
-            let part = part.map_err(|error| unread(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
-            self.charge(&mut share, part.len()).await;
-            // most reviews come in one part and are never copied
-            if first.is_empty() && whole.is_empty() {
-                first = part;
-                continue;
-            }
-            if whole.is_empty() {
-                whole.reserve(expected);
-                whole.extend_from_slice(&mem::take(&mut first));
-            }
-            whole.extend_from_slice(&part);
-        }
-        Ok(Review { bytes: if whole.is_empty() { first } else { whole.freeze() }, _share: share })
-    }
-
-    /// Waits until there is memory for this much more; whoever waits too long is cut as a slow client is.
-    async fn charge(&self, share: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let Ok(more) = Arc::clone(&self.memory).acquire_many_owned(bytes).await else { return };
-        match share {
-            Some(share) => share.merge(more),
-            None => *share = Some(more),
-        }
-    }
-}
-
-async fn discard(body: Body) {
-    let mut parts = body.into_data_stream();
-    let mut left = DISCARD_BYTES;
-    while let Some(Ok(part)) = parts.next().await {
-        let Some(less) = left.checked_sub(part.len()) else { return };
-        left = less;
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
-    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// How long the request may take, by the `?timeout=` that the API server adds.
-fn allowance(query: Option<&str>) -> Result<Duration, Unread> {
-    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let given = match pairs.find(|(name, _)| *name == "timeout") {
-        None => Duration::ZERO,
-        Some((_, text)) => go_duration(text).ok_or_else(|| {
-            unread(StatusCode::BAD_REQUEST, "the timeout in the query is not a duration such as 2s or 500ms")
-        })?,
-    };
-    if given.is_zero() {
-        return Ok(OWN_DEADLINE.saturating_sub(MARGIN)); // Go's zero is "no time-out"
-    }
-    // The API server rounds what is left of its own request up to whole seconds.
-    let second = Duration::from_secs(1);
-    let real = given.checked_sub(second).filter(|real| *real >= second).unwrap_or(given);
-    Ok(real.min(OWN_DEADLINE).saturating_sub(MARGIN))
-}
-
-/// Go's `time.ParseDuration`: numbers with units, such as `1m30s`, `1.5s`, `500ms`; a bare 0 needs none.
-pub(crate) fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').or_else(|| text.strip_prefix("%2B")).unwrap_or(text);
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (digits, unit_on) = rest.split_at(number);
-        let unit_length = unit_on.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit_on.len());
-        let (unit, after) = unit_on.split_at(unit_length);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" | "%C2%B5s" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        let value: f64 = digits.parse().ok()?;
-        total = total.checked_add(Duration::try_from_secs_f64(value * seconds).ok()?)?;
-        rest = after;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-fn unread(status: StatusCode, message: impl Into<String>) -> Unread {
-    Unread { status, message: message.into() }
-}
-
-// === the reply ===
-
-impl Admission {
-    /// Counts, logs and sends what came of a request.
-    fn finish(&self, answer: Result<Answer, Panicked>, generation: u64, begun: Instant) -> Response {
-        let Ok(answer) = answer else {
-            self.metrics.panicked();
-            error!(generation, "request answered with 500 after a panic");
-            return (StatusCode::INTERNAL_SERVER_ERROR, "podgraft has a bug; its log says where").into_response();
+            Err(Unread::Malformed(status, message)) => mutate::malformed(status.as_u16(), message),
+            Err(Unread::NoMemory) => return Ok(self.no_memory()),
         };
         let elapsed = begun.elapsed();
         self.metrics.answered(&answer, elapsed);
-        answer.modules.iter().for_each(|run| log_module(run, &answer));
-        log(&answer, generation, elapsed);
-        reply(answer)
+        answer.modules.iter().for_each(|run| log_module(run, &answer, &self.seldom));
+        log(&answer, generation, elapsed, &self.seldom);
+        Ok(reply(answer))
+    }
+
+    fn no_memory(&self) -> Response {
+        self.metrics.shed(Shed::Memory);
+        if let Some(more) = self.seldom.may("memory") {
+            warn!(more, "no memory for a review until its deadline");
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, "podgraft has too many large reviews at once").into_response()
+    }
+}
+
+impl From<Busy> for Shed {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Queue => Shed::QueueFull,
+            Busy::Late => Shed::TooLate,
+            Busy::Waiting => Shed::NoThread,
+            Busy::Running => Shed::Unfinished,
+        }
     }
 }
 
@@ -330,76 +231,4 @@ fn reply(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let kind = if status.is_success() { "application/json" } else { "text/plain; charset=utf-8" };
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], answer.body).into_response()
-}
-
-/// One line a request: who, what came of it, why; never what is in the pod.
-fn log(answer: &Answer, generation: u64, elapsed: Duration) {
-    let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    let Answer { uid, namespace, name, operations, .. } = answer;
-    let (outcome, reason, queue) = (answer.outcome.as_str(), answer.reason, answer.queue.as_deref());
-    match answer.message.as_deref().map(one_line) {
-        Some(message) if answer.outcome == Outcome::Malformed => {
-            warn!(status = answer.status, us, generation, "{outcome}: {message}");
-        }
-        Some(message) => {
-            info!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
-        }
-        None => info!(uid, namespace, name, queue, outcome, operations, us, generation, "{outcome}"),
-    }
-}
-
-/// What a guest logged (redacted by then), and its failure.
-fn log_module(run: &ModuleRun, answer: &Answer) {
-    let (module, uid) = (run.name.as_str(), answer.uid.as_str());
-    for log in &run.logs {
-        let text = one_line(&log.message);
-        match log.level {
-            Level::Debug => debug!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Info => info!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Warn => warn!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Error => error!(target: "podgraft::guest", module, uid, "{text}"),
-        }
-    }
-    if let Some(fault) = run.fault.as_deref().map(one_line) {
-        warn!(module, uid, "{fault}");
-    }
-}
-
-/// A guest's text, or one that quotes a pod, must not look like further lines of our log.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(escape).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_read_as_go_writes_it() {
-        let parsed = |text| go_duration(text).map(|duration| duration.as_millis());
-        for (text, millis) in
-            [("10s", 10_000), ("1.5s", 1_500), ("500ms", 500), ("1m0s", 60_000), ("0", 0), ("0s", 0), (".5s", 500)]
-        {
-            assert_eq!(parsed(text), Some(millis), "{text}");
-        }
-        for text in ["", "s", "10", "-1s", "1 s", "1x", "1..5s", "1e9s", "99999999999999999999h"] {
-            assert_eq!(parsed(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_deadline_is_the_real_rest_less_a_margin() {
-        let allowed =
-            |query| allowance(query).map(|allowed| allowed.as_millis()).map_err(|unread| unread.status.as_u16());
-        assert_eq!(allowed(None), Ok(9_900));
-        assert_eq!(allowed(Some("timeout=2s")), Ok(900));
-        assert_eq!(allowed(Some("timeout=1s")), Ok(900));
-        assert_eq!(allowed(Some("a=b&timeout=30s")), Ok(9_900));
-        assert_eq!(allowed(Some("timeout=50ms")), Ok(0));
-        assert_eq!(allowed(Some("timeout=soon")), Err(400));
-    }
 }

@@ -20,8 +20,9 @@ use crate::admission::pool::{Limits, Pool};
 use crate::admission::{Admission, Mutate, Reviewer};
 use crate::metrics::Metrics;
 use crate::module::Engine;
-use crate::server::tls::{Certificates, Files};
-use crate::server::{Server, Stage, Timeouts};
+use crate::server::tls::clients::{Clients, Trust};
+use crate::server::tls::{Certificates, Files, Oldest};
+use crate::server::{ADMIN_CONNECTIONS, Server, Stage, Timeouts};
 use crate::snapshot::Snapshot;
 use crate::watch as config;
 
@@ -34,10 +35,18 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// certificate and key
     pub files: Files,
+    /// whose certificates let a client in; without it anybody may connect
+    pub trust: Option<Trust>,
+    /// the oldest version of TLS
+    pub oldest_tls: Oldest,
+    /// open connections of the webhook's port at most
+    pub connections: usize,
     /// a directory of modules beside the configuration's own
     pub policies: Option<PathBuf>,
     /// where the configuration is
     pub source: Source,
+    /// how often files are looked at
+    pub poll: Duration,
     /// how long a drain still accepts
     pub drain_grace: Duration,
     /// how long clients may take
@@ -91,6 +100,7 @@ pub struct App {
 pub async fn serve(settings: Settings) -> anyhow::Result<Ended> {
     let mut signals = Signals::listen()?;
     report_panics();
+    raise_open_files();
     let metrics = Arc::new(Metrics::default());
     let config = watched(&settings, &metrics).await?;
     let world = World { snapshot: Arc::clone(&config.snapshot), loaded: config.ready.clone() };
@@ -122,7 +132,7 @@ async fn watched(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<
             (config::Source::Cluster { client, namespace: namespace.clone() }, namespace.clone())
         }
     };
-    let handle = config::start(source, settings.policies.clone(), namespace, compile);
+    let handle = config::start(source, settings.policies.clone(), namespace, compile, settings.poll);
     let (mut status, metrics) = (handle.status.clone(), Arc::clone(metrics));
     tokio::spawn(async move {
         while status.changed().await.is_ok() {
@@ -147,6 +157,7 @@ impl App {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let certificates = Certificates::load(settings.files.clone(), Arc::clone(&metrics))?;
+        let clients = settings.trust.clone().map(|trust| Clients::load(trust, Arc::clone(&metrics))).transpose()?;
         let pool = Pool::start(settings.limits).context("the module threads cannot be started")?;
         let listener = bind("--listen", settings.listen).await?;
         let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
@@ -155,15 +166,22 @@ impl App {
         let (stage, staged) = watch::channel(Stage::Serving);
         let webhook = Server {
             router: Admission::new(reviewer, world.snapshot, pool, Arc::clone(&metrics)).routes(),
-            tls: Some(certificates.server_config()?),
+            tls: Some(certificates.server_config(settings.oldest_tls, clients.as_ref())?),
             timeouts: settings.timeouts,
+            connections: settings.connections,
             metrics: Arc::clone(&metrics),
             stage: staged.clone(),
         };
         let (admin_stage, admin_staged) = watch::channel(Stage::Serving);
-        let admin = Admin { loaded: world.loaded, stage: staged, metrics: Arc::clone(&metrics), certificates };
-        let admin =
-            Server { router: admin.routes(), tls: None, timeouts: settings.timeouts, metrics, stage: admin_staged };
+        let admin = Admin { loaded: world.loaded, stage: staged, metrics: Arc::clone(&metrics), certificates, clients };
+        let admin = Server {
+            router: admin.routes(),
+            tls: None,
+            timeouts: settings.timeouts,
+            connections: ADMIN_CONNECTIONS,
+            metrics,
+            stage: admin_staged,
+        };
         info!(%address, %admin_address, "listening");
         Ok(Self {
             address,
@@ -216,6 +234,16 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// Container runtimes give a soft limit of 1024 open files, which the connections alone would need.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        warn!(%error, current = limit.current, "the limit of open files cannot be raised");
     }
 }
 

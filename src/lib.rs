@@ -34,5 +34,6 @@ pub mod app;
 pub mod cli;
 pub mod metrics;
 pub mod module;
+mod seldom;
 pub mod server;
 pub mod watch;

@@ -4,6 +4,7 @@
 //! the number of series grow.
 
 use std::fmt;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -43,6 +44,9 @@ pub struct Metrics {
     certificate_failures: Counter,
     connections: Gauge,
     cuts: Family<CutLabel, Counter>,
+    evictions: Counter,
+    handshake_failures: Family<RefusalLabel, Counter>,
+    shed: Family<ShedLabel, Counter>,
 }
 
 /// What a connection was doing when its time ran out.
@@ -56,6 +60,38 @@ pub enum Cut {
     Receiving,
     /// taking our reply
     Replying,
+}
+
+/// Why a handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// the client has no certificate, and must have one
+    NoCertificate,
+    /// its certificate is of another authority, or not valid now
+    Untrusted,
+    /// its certificate has none of the allowed names
+    OtherName,
+    /// the client refused: mostly because it does not trust our certificate
+    ByClient,
+    /// no common version or cipher suite, or no TLS at all
+    Protocol,
+    /// the client went away
+    Closed,
+}
+
+/// Where a request met more load than podgraft takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shed {
+    /// the memory for bodies was taken until the deadline
+    Memory,
+    /// too many wait for its module already
+    QueueFull,
+    /// so many wait for its module that it would have been late
+    TooLate,
+    /// no module thread was free until the deadline
+    NoThread,
+    /// a module thread had it and was not done at the deadline
+    Unfinished,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,6 +121,16 @@ struct CutLabel {
     phase: Cut,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    reason: Refusal,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabel {
+    reason: Shed,
+}
+
 // === impl Metrics ===
 
 impl Default for Metrics {
@@ -106,6 +152,9 @@ impl Default for Metrics {
             certificate_failures: Counter::default(),
             connections: Gauge::default(),
             cuts: Family::default(),
+            evictions: Counter::default(),
+            handshake_failures: Family::default(),
+            shed: Family::default(),
         };
         metrics.registered()
     }
@@ -163,6 +212,17 @@ impl Metrics {
         );
         registry.register("connections", "Open connections of the webhook's port", self.connections.clone());
         registry.register("connections_cut", "Connections closed because they took too long", self.cuts.clone());
+        registry.register(
+            "connections_evicted",
+            "Unused connections closed to make room for new ones",
+            self.evictions.clone(),
+        );
+        registry.register("handshakes_failed", "TLS handshakes that failed", self.handshake_failures.clone());
+        registry.register(
+            "requests_shed",
+            "Requests that met more load than podgraft takes: refused, or answered without the modules whose failure may be ignored",
+            self.shed.clone(),
+        );
         self
     }
 
@@ -185,6 +245,18 @@ impl Metrics {
 
     pub(crate) fn connection_cut(&self, phase: Cut) {
         self.cuts.get_or_create(&CutLabel { phase }).inc();
+    }
+
+    pub(crate) fn connection_evicted(&self) {
+        self.evictions.inc();
+    }
+
+    pub(crate) fn handshake_failed(&self, reason: Refusal) {
+        self.handshake_failures.get_or_create(&RefusalLabel { reason }).inc();
+    }
+
+    pub(crate) fn shed(&self, reason: Shed) {
+        self.shed.get_or_create(&ShedLabel { reason }).inc();
     }
 
     pub(crate) fn panicked(&self) {
@@ -233,7 +305,7 @@ impl Metrics {
     }
 }
 
-// === impl Outcome, Cut ===
+// === impl Outcome, Cut, Refusal, Shed ===
 
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
@@ -242,6 +314,18 @@ impl EncodeLabelValue for Outcome {
 }
 
 impl EncodeLabelValue for Cut {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Refusal {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Shed {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }
@@ -268,6 +352,46 @@ impl Cut {
             Cut::Idle => "idle",
             Cut::Receiving => "receiving",
             Cut::Replying => "replying",
+        }
+    }
+}
+
+impl Refusal {
+    /// What a failed handshake's error says of its cause.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        use rustls::{CertificateError, Error};
+        match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+            Some(Error::NoCertificatesPresented) => Refusal::NoCertificate,
+            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => Refusal::OtherName,
+            Some(Error::InvalidCertificate(_)) => Refusal::Untrusted,
+            Some(Error::AlertReceived(_)) => Refusal::ByClient,
+            Some(_) => Refusal::Protocol,
+            None => Refusal::Closed,
+        }
+    }
+
+    /// As metrics and log lines spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::NoCertificate => "no_certificate",
+            Refusal::Untrusted => "untrusted",
+            Refusal::OtherName => "other_name",
+            Refusal::ByClient => "by_client",
+            Refusal::Protocol => "protocol",
+            Refusal::Closed => "closed",
+        }
+    }
+}
+
+impl Shed {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shed::Memory => "memory",
+            Shed::QueueFull => "queue_full",
+            Shed::TooLate => "too_late",
+            Shed::NoThread => "no_thread",
+            Shed::Unfinished => "unfinished",
         }
     }
 }

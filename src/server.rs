@@ -7,42 +7,49 @@
 //! instead, which knows what the client is at.
 
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
-use bytes::Bytes;
 use futures::FutureExt;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::metrics::{Cut, Metrics};
+use self::clock::{Clock, Phase, Timed};
+use self::room::Room;
+use crate::metrics::{Cut, Metrics, Refusal};
+use crate::seldom::Seldom;
 
+mod clock;
+mod room;
 pub mod tls;
 
-/// Open connections of one port; who comes later waits in the kernel's queue. An API server keeps at most 25 idle ones
-/// and opens more in a burst; 1024 of them idle cost some 40 MB.
+/// Open connections of the webhook's port by default. An API server keeps at most 25 idle ones and opens more in a
+/// burst; 1024 of them idle cost some 40 MB.
 pub const CONNECTIONS: usize = 1024;
+
+/// The same of the plain port, which has probes and scrapes only.
+pub const ADMIN_CONNECTIONS: usize = 64;
 
 /// The longest header that is read. The API server's has a few hundred bytes; hyper's own limit is 400 KB.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// A connection that was opened this shortly before the drain closes what is idle may have a request under way.
-const LINGER: Duration = Duration::from_secs(1);
+/// A handshake that fails is worth a line, and a client that tries again and again is not worth a thousand.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a client may take over what.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +91,21 @@ pub struct Server {
     pub tls: Option<Arc<ServerConfig>>,
     /// how long clients may take
     pub timeouts: Timeouts,
+    /// open connections at most; see [`CONNECTIONS`]
+    pub connections: usize,
     /// where connections are counted
     pub metrics: Arc<Metrics>,
     /// when to stop
     pub stage: watch::Receiver<Stage>,
+}
+
+/// How a connection ended, when it did not end by itself.
+#[derive(Debug)]
+enum End {
+    /// it took too long
+    Cut(Cut),
+    /// its handshake failed
+    Refused(io::Error),
 }
 
 // === impl Server ===
@@ -95,74 +113,91 @@ pub struct Server {
 impl Server {
     /// Serves until the stage is [`Stage::Closing`] and the last request is answered.
     pub async fn run(self, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Arc::new(Room::new(self.connections, Arc::clone(&self.metrics)));
+        let seldom = Arc::new(Seldom::new(COMPLAIN_EVERY));
         let server = Arc::new(self);
         let mut stage = server.stage.clone();
         let mut closing = pin!(closing(&mut stage));
         loop {
-            let accepted = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (listener.accept().await, slot)
-            };
             tokio::select! {
                 biased;
                 () = &mut closing => break,
-                (stream, slot) = accepted => server.admit(stream, slot.ok()).await,
+                accepted = listener.accept() => server.admit(accepted, &room, &seldom).await,
             }
         }
         // who is through the kernel's part of the connect counts as accepted
-        for _ in 0..CONNECTIONS {
-            let Some(stream) = listener.accept().now_or_never() else { break };
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            server.admit(stream, slot.ok()).await;
+        for _ in 0..server.connections {
+            let Some(accepted) = listener.accept().now_or_never() else { break };
+            server.admit(accepted, &room, &seldom).await;
         }
         drop(listener);
-        let _all = slots.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX)).await;
+        room.emptied().await;
     }
 
-    /// Gives an accepted connection a task of its own, which holds its slot.
+    /// Gives an accepted connection a task of its own and a place, for which another may have to go.
     async fn admit(
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
-        slot: Option<OwnedSemaphorePermit>,
+        room: &Arc<Room>,
+        seldom: &Arc<Seldom>,
     ) {
         match accepted {
             Ok((stream, peer)) => {
-                let server = Arc::clone(self);
-                tokio::spawn(async move {
-                    let _slot = slot;
+                let (server, seldom) = (Arc::clone(self), Arc::clone(seldom));
+                room.enter(async move |clock| {
                     let _open = server.tls.is_some().then(|| server.metrics.connection());
-                    if let Some(cut) = server.serve(stream).await {
-                        debug!(%peer, phase = cut.as_str(), "connection cut, it took too long");
-                        server.metrics.connection_cut(cut);
+                    match server.serve(stream, clock).await {
+                        Some(End::Cut(cut)) => {
+                            debug!(%peer, phase = cut.as_str(), "connection cut, it took too long");
+                            server.metrics.connection_cut(cut);
+                        }
+                        Some(End::Refused(error)) => server.refused(peer, &error, &seldom),
+                        None => {}
                     }
-                });
+                })
+                .await;
             }
             // Mostly "too many open files": the connections that are open must get a chance to end.
             Err(error) => {
-                warn!(%error, "connection not accepted");
+                if let Some(more) = seldom.may("accept") {
+                    warn!(%error, more, "connection not accepted");
+                }
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    /// One connection from its first byte to its last; says what was cut, if it was.
-    async fn serve(&self, stream: TcpStream) -> Option<Cut> {
-        // replies are single writes: waiting for more to send would only cost time
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else { return self.serve_http(stream).await };
-        match timeout(self.timeouts.handshake, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http(stream).await,
-            Ok(Err(error)) => {
-                debug!(%error, "TLS handshake failed");
-                None
-            }
-            Err(_) => Some(Cut::Handshake),
+    /// Counts a handshake that failed, and says why: what is wrong between the API server and us shows here only.
+    fn refused(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &Seldom) {
+        let refusal = Refusal::of(error);
+        self.metrics.handshake_failed(refusal);
+        if refusal == Refusal::Closed {
+            debug!(%peer, "connection closed before the handshake"); // a load balancer's probe
+        } else if let Some(more) = seldom.may(refusal.as_str()) {
+            let reason = refusal.as_str();
+            warn!(%peer, reason, more, "TLS handshake failed: {error}");
         }
     }
 
-    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S) -> Option<Cut> {
-        let clock = Arc::new(Clock::new());
+    /// One connection from its first byte to its last; says how it ended, if it was not by itself.
+    async fn serve(&self, stream: TcpStream, clock: Arc<Clock>) -> Option<End> {
+        // replies are single writes: waiting for more to send would only cost time
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            clock.enter(Phase::Fresh);
+            return self.serve_http(stream, clock).await.map(End::Cut);
+        };
+        match timeout(self.timeouts.handshake, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
+            Ok(Ok(stream)) => {
+                clock.enter(Phase::Fresh);
+                self.serve_http(stream, clock).await.map(End::Cut)
+            }
+            Ok(Err(error)) => Some(End::Refused(error)),
+            Err(_) => Some(End::Cut(Cut::Handshake)),
+        }
+    }
+
+    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<Clock>) -> Option<Cut> {
         let io = TokioIo::new(Timed { stream, clock: Arc::clone(&clock) });
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {
@@ -219,159 +254,4 @@ impl Server {
 /// Waits until nobody is to be accepted any more; a sender that is gone means the same.
 async fn closing(stage: &mut watch::Receiver<Stage>) {
     let _ = stage.wait_for(|stage| *stage >= Stage::Closing).await;
-}
-
-// === Clock ===
-
-/// What a connection's client is at, and since when. Only the connection's own task ever asks.
-#[derive(Debug)]
-struct Clock(Mutex<Time>);
-
-#[derive(Debug, Clone, Copy)]
-struct Time {
-    phase: Phase,
-    since: Instant,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// the handshake is done and no request has begun
-    Fresh,
-    /// between two requests
-    Idle,
-    /// the first byte of a request is here and the last is not
-    Receiving,
-    /// it is our turn; the handler has a deadline of its own
-    Working,
-    /// the reply is made and not yet taken
-    Replying,
-    /// the drain closes it
-    Closed,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self(Mutex::new(Time { phase: Phase::Fresh, since: Instant::now() }))
-    }
-
-    fn time(&self) -> Time {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Time { phase, since: Instant::now() };
-    }
-
-    /// When the present phase has lasted too long, and what it then is that took too long.
-    fn deadline(&self, timeouts: &Timeouts, closing: bool) -> Option<(Instant, Cut)> {
-        let Time { phase, since } = self.time();
-        let (allowed, cut) = match phase {
-            Phase::Fresh if closing => (LINGER, Cut::Idle),
-            Phase::Fresh | Phase::Idle => (timeouts.idle, Cut::Idle),
-            Phase::Receiving => (timeouts.request, Cut::Receiving),
-            Phase::Replying | Phase::Closed => (timeouts.reply, Cut::Replying),
-            Phase::Working => return None,
-        };
-        Some((since + allowed, cut))
-    }
-
-    /// True once, when the drain may close the connection. hyper would also close one that has sent half a header.
-    fn close_if_idle(&self) -> bool {
-        let idle = self.time().phase == Phase::Idle;
-        if idle {
-            self.enter(Phase::Closed);
-        }
-        idle
-    }
-
-    /// A header is complete; the body's end is noticed when whoever reads it gets there.
-    fn received(self: &Arc<Self>, request: Request<Incoming>) -> Request<Body> {
-        if request.body().is_end_stream() {
-            self.enter(Phase::Working);
-            return request.map(|_| Body::empty());
-        }
-        if self.time().phase != Phase::Receiving {
-            self.enter(Phase::Receiving); // its header came together with the request before
-        }
-        request.map(|body| Body::new(Arriving { body, clock: Arc::clone(self) }))
-    }
-}
-
-/// A request's body that tells the clock when it is complete.
-struct Arriving {
-    body: Incoming,
-    clock: Arc<Clock>,
-}
-
-impl HttpBody for Arriving {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if frame.is_none() {
-            self.clock.enter(Phase::Working);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        false // so that every reader comes for the last `None`
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A stream that tells the clock when a request begins and when a reply is gone.
-struct Timed<S> {
-    stream: S,
-    clock: Arc<Clock>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before && matches!(self.clock.time().phase, Phase::Fresh | Phase::Idle) {
-            self.clock.enter(Phase::Receiving);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    /// hyper flushes when it has handed over all it has: our replies are never streamed, so the reply is gone then.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.clock.time().phase == Phase::Replying {
-            self.clock.enter(Phase::Idle);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

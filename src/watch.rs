@@ -84,16 +84,15 @@ struct Pace {
     settle: Duration,
 }
 
-/// A second is what a kubelet takes anyway to bring a ConfigMap into a volume; `kubectl apply` of several
-/// ConfigMaps is one change when it takes less than a tenth of it.
-const PACE: Pace = Pace { poll: Duration::from_secs(1), settle: Duration::from_millis(100) };
+/// `kubectl apply` of several ConfigMaps is one change when it takes less than this.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Changes that do not settle are taken as they are after this many rounds.
 const MAX_ROUNDS: u32 = 10;
 
-/// Watches from now on; to be called inside a runtime.
-pub fn start(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile) -> Handle {
-    start_at(source, policies, namespace, compile, PACE)
+/// Watches from now on; to be called inside a runtime. Files are looked at every `poll`.
+pub fn start(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, poll: Duration) -> Handle {
+    start_at(source, policies, namespace, compile, Pace { poll, settle: SETTLE.min(poll) })
 }
 
 fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, pace: Pace) -> Handle {

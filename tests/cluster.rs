@@ -21,6 +21,8 @@ mod identity;
 mod install;
 #[path = "cluster/trials/keys.rs"]
 mod keys;
+#[path = "load/client.rs"]
+mod load_client;
 #[path = "cluster/trials/modules.rs"]
 mod modules;
 #[path = "cluster/trials/outages.rs"]
@@ -83,6 +85,8 @@ const ALONE: &[Test] = tests![
     registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
     registration::certificate_and_authority_are_rotated_without_a_failed_call,
     certs::an_installed_certificate_and_its_successors_serve_without_a_failed_call,
+    registration::podgraft_answers_the_api_server_by_its_certificate_and_nobody_else,
+    outages::podgraft_serves_a_load_while_etcd_stands_still,
     outages::podgraft_serves_on_without_etcd,
     outages::podgraft_serves_on_without_the_api_server,
 ];

@@ -79,6 +79,7 @@ const SHELL: &[&str] = &[
     "metrics.rs",
     "module.rs",
     "module",
+    "seldom.rs",
     "server.rs",
     "server",
     "watch.rs",

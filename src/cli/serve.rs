@@ -16,8 +16,9 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::admission::go_duration;
 use crate::admission::pool::Limits;
 use crate::app::{self, Ended, Settings, Source};
-use crate::server::Timeouts;
-use crate::server::tls::Files;
+use crate::server::tls::clients::Trust;
+use crate::server::tls::{Files, Oldest};
+use crate::server::{CONNECTIONS, Timeouts};
 use crate::watch;
 
 /// Run the webhook: an HTTPS server that answers the API server's AdmissionReviews.
@@ -30,6 +31,9 @@ Examples:
   On a desk, without a cluster:
     podgraft serve --config podgraft.yaml --listen 127.0.0.1:8443 --admin-listen 127.0.0.1:8080 \\
       --tls-cert certs/tls.crt --tls-key certs/tls.key
+
+  For an API server whose AdmissionConfiguration gives it a certificate for webhooks:
+    podgraft serve ... --client-ca /clients/ca.crt --client-name kube-apiserver
 
 SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then
 every request under way is answered. A second one ends at once.
@@ -52,8 +56,28 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
 
+    /// Let only clients in that have a certificate of these authorities, PEM; read again whenever the file changes
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+
+    /// With --client-ca: a client's certificate must have this common name or DNS name; may be given more than once
+    #[arg(long, value_name = "NAME", requires = "client_ca")]
+    client_name: Vec<String>,
+
+    /// The oldest version of TLS that is spoken
+    #[arg(long, value_name = "VERSION", default_value = "1.2")]
+    tls_min_version: TlsVersion,
+
+    /// Open connections at most; who comes then takes the place of whoever was of no use for the longest
+    #[arg(long, value_name = "NUMBER", default_value_t = CONNECTIONS, value_parser = connections)]
+    max_connections: usize,
+
     #[command(flatten)]
     configuration: Configuration,
+
+    /// How often the files of --config and --policies are looked at
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
+    config_poll: Duration,
 
     /// Modules (.wasm) that are too large for a ConfigMap
     #[arg(long, value_name = "DIR")]
@@ -85,6 +109,26 @@ struct Configuration {
     /// Take the configuration from this file, or from all files of this directory; no cluster is needed
     #[arg(long, value_name = "FILE|DIR")]
     config: Option<PathBuf>,
+}
+
+/// The versions of TLS that there are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TlsVersion {
+    /// and 1.3
+    #[value(name = "1.2")]
+    Tls12,
+    /// alone
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+impl From<TlsVersion> for Oldest {
+    fn from(version: TlsVersion) -> Self {
+        match version {
+            TlsVersion::Tls12 => Oldest::Tls12,
+            TlsVersion::Tls13 => Oldest::Tls13,
+        }
+    }
 }
 
 /// A filter. A bare word that is no level would be taken for the name of a module, and silence everything else.
@@ -135,8 +179,12 @@ impl Args {
             listen: self.listen,
             admin_listen: self.admin_listen,
             files: Files { certificate: self.tls_cert, key: self.tls_key },
+            trust: self.client_ca.map(|authorities| Trust { authorities, names: self.client_name }),
+            oldest_tls: self.tls_min_version.into(),
+            connections: self.max_connections,
             policies: self.policies,
             source: self.configuration.source(),
+            poll: self.config_poll,
             drain_grace: self.drain_grace,
             timeouts: Timeouts::default(),
             limits: Limits::for_cores(cores),
@@ -163,4 +211,17 @@ fn log(format: LogFormat, level: EnvFilter) {
 
 fn duration(text: &str) -> Result<Duration, String> {
     go_duration(text).ok_or_else(|| "is not a duration such as 10s or 500ms".to_owned())
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|duration| match duration {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        duration => Ok(duration),
+    })
+}
+
+/// An API server alone keeps 25 idle ones.
+fn connections(text: &str) -> Result<usize, String> {
+    let within = |number: &usize| (32..=100_000).contains(number);
+    text.parse().ok().filter(within).ok_or_else(|| "is not a number from 32 to 100000".to_owned())
 }

@@ -1,4 +1,5 @@
-//! The server's certificate, read again whenever its files are not the ones that were read last.
+//! The server's certificate and its settings for TLS; the certificate is read again whenever its files are not the
+//! ones that were read last.
 //!
 //! There is no watcher: each handshake asks the file system what the two paths lead to now (two `stat` calls, a few
 //! microseconds on the tmpfs of a mounted Secret). So any way of replacing them is noticed, the kubelet's swap of the
@@ -15,10 +16,13 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info};
 
+use self::clients::Clients;
 use crate::metrics::Metrics;
+
+pub mod clients;
 
 /// Where the certificate chain and its key are.
 #[derive(Debug, Clone)]
@@ -66,6 +70,19 @@ pub enum Error {
     Setup(rustls::Error),
 }
 
+/// The oldest version of TLS that is spoken. Its cipher suites are rustls' own, all of them with forward secrecy and
+/// authenticated encryption, so there is nothing to choose; renegotiation and resumption do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oldest {
+    /// 1.2, the API server's own oldest by default
+    #[default]
+    Tls12,
+    /// 1.3
+    Tls13,
+}
+
+static VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
 const CERTIFICATE_FLAG: &str = "--tls-cert";
 const KEY_FLAG: &str = "--tls-key";
 
@@ -106,13 +123,20 @@ impl Certificates {
         Ok(Arc::new(Self { files, provider, metrics, current: Mutex::new(Current { seen, pair }) }))
     }
 
-    /// The settings of every handshake.
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(Error::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+    /// The settings of every handshake; with `clients` only those are let in.
+    pub fn server_config(
+        self: &Arc<Self>,
+        oldest: Oldest,
+        clients: Option<&Arc<Clients>>,
+    ) -> Result<Arc<ServerConfig>, Error> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(oldest.versions())
+            .map_err(Error::Setup)?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A resumed session keeps the certificate it began with; without resumption a rotated one shows at once.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -152,21 +176,25 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-// === impl Files ===
+// === impl Oldest, Files ===
+
+impl Oldest {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Oldest::Tls12 => VERSIONS,
+            Oldest::Tls13 => &VERSIONS[..1],
+        }
+    }
+}
 
 impl Files {
     fn identities(&self) -> [Option<Identity>; 2] {
-        [&self.certificate, &self.key].map(|path| fs::metadata(path).ok().as_ref().map(Identity::of))
+        [&self.certificate, &self.key].map(|path| Identity::of(path))
     }
 
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
-        let chain = CertificateDer::pem_slice_iter(&read(CERTIFICATE_FLAG, &self.certificate)?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| content(CERTIFICATE_FLAG, &self.certificate, format!("is not PEM: {error}")))?;
-        let Some(leaf) = chain.first() else {
-            return Err(content(CERTIFICATE_FLAG, &self.certificate, "holds no certificate"));
-        };
-        x509_parser::parse_x509_certificate(leaf)
+        let chain = chain(CERTIFICATE_FLAG, &self.certificate)?;
+        x509_parser::parse_x509_certificate(&chain[0])
             .map_err(|error| content(CERTIFICATE_FLAG, &self.certificate, format!("is no certificate: {error}")))?;
         let key = PrivateKeyDer::from_pem_slice(&read(KEY_FLAG, &self.key)?).map_err(|error| {
             // the PEM reader's errors quote lines, and the lines of this file are a secret
@@ -186,6 +214,14 @@ impl Files {
     }
 }
 
+/// The certificates of a PEM file, one at least.
+fn chain(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = CertificateDer::pem_slice_iter(&read(flag, path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| content(flag, path, format!("is not PEM: {error}")))?;
+    if chain.is_empty() { Err(content(flag, path, "holds no certificate")) } else { Ok(chain) }
+}
+
 fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { flag, path: path.to_owned(), source })
 }
@@ -203,12 +239,14 @@ fn not_after(pair: &CertifiedKey) -> Option<i64> {
 // === impl Identity ===
 
 impl Identity {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
+    /// Of what the path leads to now; nothing where that cannot be asked.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             length: metadata.len(),
-        }
+        })
     }
 }

@@ -16,8 +16,8 @@ use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Rejection, Verdict};
 use podgraft::render::Pace;
-use podgraft::server::Timeouts;
-use podgraft::server::tls::Files;
+use podgraft::server::tls::{Files, Oldest};
+use podgraft::server::{CONNECTIONS, Timeouts};
 use podgraft::snapshot::{Layer, Snapshot};
 use tokio::sync::watch;
 
@@ -123,8 +123,12 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
         files: Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
+        trust: None,
+        oldest_tls: Oldest::default(),
+        connections: CONNECTIONS,
         policies: None,
         source: Source::Local("unused".into()),
+        poll: std::time::Duration::from_secs(1),
         drain_grace: std::time::Duration::ZERO,
         timeouts: Timeouts::default(),
         limits: Limits::for_cores(cores),

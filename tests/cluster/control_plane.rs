@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -301,6 +302,11 @@ impl ControlPlane {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The PEM file of the authority that signed the certificate which the API server shows webhooks.
+    pub(crate) fn webhook_clients_file(&self) -> PathBuf {
+        self.dir().join("webhook-clients.crt")
+    }
+
     /// The file with one audit event a line.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.dir().join("audit.log")
@@ -315,6 +321,18 @@ impl ControlPlane {
     /// API server stays and fails.
     pub(crate) fn stop_etcd(&self) {
         self.etcd.kill();
+    }
+
+    /// Lets etcd stand still: it keeps its connections and answers nothing.
+    pub(crate) fn freeze_etcd(&self) -> Result<(), String> {
+        self.etcd.signal("STOP")
+    }
+
+    /// Lets etcd go on, and waits until it is healthy.
+    pub(crate) fn thaw_etcd(&self) -> Result<(), String> {
+        self.etcd.signal("CONT")?;
+        let address = loopback(self.ports.etcd);
+        self.etcd.await_ready(|| etcd_is_healthy(address))
     }
 
     /// Starts etcd with the data it had, and waits until it is healthy.
@@ -433,6 +451,7 @@ fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
     let authority = Authority::new("podgraft test cluster")?;
     let (certificate, key) = authority.issue(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
     let accounts = new_key()?;
+    let clients = Authority::new("podgraft test webhook clients")?;
     let (admin, controllers) = (random_token()?, random_token()?);
     let url = ports.apiserver_url();
     let tokens = format!(
@@ -447,6 +466,9 @@ fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
         ("accounts.key", accounts.serialize_pem()),
         ("tokens.csv", tokens),
         ("audit-policy.yaml", AUDIT_POLICY.into()),
+        ("webhook-clients.crt", clients.pem()),
+        ("admission.yaml", admission_configuration(dir)),
+        ("webhooks.kubeconfig", webhook_kubeconfig(&clients)?),
         ("admin.kubeconfig", kubeconfig_text(dir, &url, "admin", &admin)),
         ("controllers.kubeconfig", kubeconfig_text(dir, &url, "kube-controller-manager", &controllers)),
     ];
@@ -455,6 +477,33 @@ fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// How the API server shows itself to webhooks.
+fn admission_configuration(dir: &Path) -> String {
+    let plugin = |name: &str| {
+        json!({
+            "name": name,
+            "configuration": {
+                "apiVersion": "apiserver.config.k8s.io/v1",
+                "kind": "WebhookAdmissionConfiguration",
+                "kubeConfigFile": dir.join("webhooks.kubeconfig"),
+            },
+        })
+    };
+    let plugins = ["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"].map(plugin);
+    json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": plugins})
+        .to_string()
+}
+
+/// A certificate for the API server as a client of every webhook. The user's name is a pattern for the webhook's
+/// host, as the API server looks it up.
+fn webhook_kubeconfig(clients: &Authority) -> Result<String, String> {
+    let (certificate, key) = clients.issue_to_client("kube-apiserver")?;
+    let data = |text: String| BASE64_STANDARD.encode(text);
+    let user = json!({"client-certificate-data": data(certificate), "client-key-data": data(key)});
+    let config = json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": "*", "user": user}]});
+    Ok(config.to_string())
 }
 
 /// A kubeconfig; JSON is YAML, and quotes itself.
@@ -502,6 +551,16 @@ impl Authority {
     /// Its certificate.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// A client's certificate with this common name, and its key, both PEM.
+    pub(crate) fn issue_to_client(&self, name: &str) -> Result<(String, String), String> {
+        let key = new_key()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.0).map_err(|error| format!("certificate: {error}"))?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// A serving certificate for names and addresses, and its key, both PEM.
@@ -557,6 +616,7 @@ fn apiserver_flags(dir: &Path, ports: &Ports) -> Vec<String> {
         // Without it, watches hold up the end of the process for up to a minute.
         "--shutdown-watch-termination-grace-period=1s".into(),
         file("audit-policy-file", "audit-policy.yaml"),
+        file("admission-control-config-file", "admission.yaml"),
         file("audit-log-path", "audit.log"),
     ]
 }

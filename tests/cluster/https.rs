@@ -53,7 +53,8 @@ fn connect(port: u16, ca_pem: &str) -> Result<StreamOwned<ClientConnection, TcpS
     Ok(StreamOwned::new(connection, stream))
 }
 
-fn client(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
+/// What trusts these authorities.
+pub(crate) fn client(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         let certificate = certificate.map_err(|error| error.to_string())?;

@@ -114,6 +114,15 @@ impl Server {
         self.kill();
     }
 
+    /// Sends a signal (`STOP`, `CONT`) to a program that runs.
+    pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
+        let child = self.child();
+        let child = child.as_ref().ok_or_else(|| format!("{} does not run", self.name))?;
+        let kill = format!("kill -{name} {}", child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("{kill}: {status}")) }
+    }
+
     /// Ends the program at once; one that ended already is only forgotten.
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child().take() {

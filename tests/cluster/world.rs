@@ -54,7 +54,12 @@ impl World {
 
     /// Starts podgraft where it is expected.
     pub(crate) fn start_podgraft(&self) -> Outcome {
-        let arguments = ["--namespace", "podgraft"];
+        self.start_podgraft_with(&[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_podgraft_with(&self, flags: &[&str]) -> Outcome {
+        let arguments = [&["--namespace", "podgraft"], flags].concat();
         let podgraft = Podgraft::start_on(self.port, &self.tls(), &self.log(), Some(&self.kubeconfig), &arguments)?;
         *lock(&self.podgraft) = Some(podgraft);
         Ok(())

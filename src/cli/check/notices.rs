@@ -99,7 +99,16 @@ mod tests {
 
     fn told(conflict: Conflict, spec: &Value) -> Vec<String> {
         let (source, fragment) = (Source::Queue("q".into()), json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));
-        let layer = Layer { source, file: "x.yaml".into(), line: 7, conflict, explicit: false, placeholders: false, unknown: false, fragment };
+        let layer = Layer {
+            source,
+            file: "x.yaml".into(),
+            line: 7,
+            conflict,
+            explicit: false,
+            placeholders: false,
+            unknown: false,
+            fragment,
+        };
         of_layer(&layer).iter().map(ToString::to_string).collect()
     }
 

@@ -1,8 +1,13 @@
 //! The API server and etcd go away and come back; podgraft serves what it knows.
 
-use std::fs;
+use std::{fs, thread};
 
-use super::world::{Outcome, Place, World, env, root, same};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+
+use super::https;
+use super::load_client::{Load, Target, UID, span};
+use super::world::{Outcome, Place, World, env, root, same, says};
 
 pub(crate) fn podgraft_serves_on_without_the_api_server(world: &World) -> Outcome {
     let place = configured(world, "no-apiserver")?;
@@ -24,6 +29,38 @@ pub(crate) fn podgraft_serves_on_without_etcd(world: &World) -> Outcome {
     an_edit_is_seen(&place)
 }
 
+/// Frozen for as long as `LOAD_SECONDS` says: the API server's calls hang, and so does podgraft's watch.
+pub(crate) fn podgraft_serves_a_load_while_etcd_stands_still(world: &World) -> Outcome {
+    let place = configured(world, "frozen-etcd")?;
+    recorded(&place)?;
+    let load = Load::start(target(&place)?, 100);
+    world.cluster.freeze_etcd()?;
+    thread::sleep(span());
+    world.cluster.thaw_etcd()?;
+    let report = load.stop();
+    report.print(&format!("etcd frozen for {} s", span().as_secs()));
+    report.nothing_failed()?;
+    an_edit_is_seen(&place)
+}
+
+/// The recorded review, whose reply must give the place's env.
+fn target(place: &Place<'_>) -> Outcome<Target> {
+    let review: Value = serde_json::from_str(&review_of(place)?).map_err(|error| error.to_string())?;
+    let uid = review["request"]["uid"].as_str().ok_or("a review without a uid")?.to_owned();
+    let reply: Value = serde_json::from_str(&recorded(place)?).map_err(|error| error.to_string())?;
+    let expected = BASE64_STANDARD.decode(reply["response"]["patch"].as_str().unwrap_or_default());
+    let expected =
+        String::from_utf8(expected.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+    says(&expected, "OUTAGE")?;
+    Ok(Target {
+        address: ([127, 0, 0, 1], place.world.port).into(),
+        config: https::client(&place.world.certificate().ca_pem())?,
+        review: review_of(place)?.replace(&uid, UID),
+        check: Box::new(move |patch| if patch == expected { Ok(()) } else { Err(format!("another patch: {patch}")) }),
+        per_connection: 20,
+    })
+}
+
 fn configured<'w>(world: &'w World, name: &'static str) -> Outcome<Place<'w>> {
     let place = world.place(name, &config(name, "before"))?;
     place.until_says(name, "before")?;
@@ -36,15 +73,18 @@ fn config(queue: &str, value: &str) -> String {
 
 /// podgraft's reply to a review that an API server once sent.
 fn recorded(place: &Place<'_>) -> Outcome<String> {
-    let path = root().join("tests/fixtures/reviews/bare-apply-clearml.json");
-    let review = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let review = review
-        .replace("\"namespace\": \"a\"", &format!("\"namespace\": {:?}", place.name))
-        .replace("\"clearml-agent-queue-name\": \"1xgpu\"", &format!("\"clearml-agent-queue-name\": {:?}", place.name));
-    let reply = place.world.post(review.as_bytes())?;
+    let reply = place.world.post(review_of(place)?.as_bytes())?;
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     same(&text, (reply.status, text.contains("\"patch\":")), (200, true))?;
     Ok(text)
+}
+
+fn review_of(place: &Place<'_>) -> Outcome<String> {
+    let path = root().join("tests/fixtures/reviews/bare-apply-clearml.json");
+    let review = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Ok(review
+        .replace("\"namespace\": \"a\"", &format!("\"namespace\": {:?}", place.name))
+        .replace("\"clearml-agent-queue-name\": \"1xgpu\"", &format!("\"clearml-agent-queue-name\": {:?}", place.name)))
 }
 
 fn serves(place: &Place<'_>) -> Outcome<String> {

@@ -220,3 +220,35 @@ fn connect_anew(place: &Place<'_>, ca_pem: &str, name: &str) -> Outcome {
     })??;
     same("a pod", applied(&place.create_in("rotation", name)?), "base")
 }
+
+pub(crate) fn podgraft_answers_the_api_server_by_its_certificate_and_nobody_else(world: &World) -> Outcome {
+    let place = world.place("clients", "queues: {clients: {}}")?;
+    place.until_says("clients", "base")?;
+    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
+    until_required(&place)?;
+    let authority = world.cluster.webhook_clients_file();
+    let authority = authority.to_str().ok_or("a path that is not UTF-8")?;
+    world.stop_podgraft()?;
+    let with_name = |name: &str| world.start_podgraft_with(&["--client-ca", authority, "--client-name", name]);
+    with_name("kube-apiserver")?;
+    let meanwhile = only_the_api_server(world, &place);
+    world.stop_podgraft()?;
+    with_name("somebody-else")?;
+    let other_name = place.refusal(&task_pod("two", "clients"));
+    world.stop_podgraft()?;
+    world.start_podgraft()?;
+    meanwhile?;
+    says(&other_name?, "failed calling webhook \"required.podgraft.io\"")
+}
+
+fn only_the_api_server(world: &World, place: &Place<'_>) -> Outcome {
+    same("a pod", applied(&place.create_in("clients", "one")?), "base")?;
+    let stranger = world.post(b"{}").err().ok_or("a client without a certificate was answered")?;
+    expect(stranger.contains("POST /mutate"), || stranger.clone())?;
+    wait_until("the refusal in the metrics", PATIENCE, || {
+        let name = "podgraft_handshakes_failed_total{reason=\"no_certificate\"}";
+        let refused = world.podgraft(|podgraft| podgraft.metric(name))?;
+        Ok((refused > 0.0).then_some(()))
+    })?;
+    world.logged("TLS handshake failed")
+}

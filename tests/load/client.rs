@@ -1,0 +1,246 @@
+//! Reviews at a steady rate, each reply checked. The rate does not wait for replies: what comes late counts from when
+//! it was due. Connections are kept as the API server keeps them, and a POST is never repeated.
+
+#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::Value;
+
+/// Requests that can be under way at once; more than that and those to come are late.
+const CLIENTS: usize = 16;
+
+/// What stands for the uid in a [`Target`]'s review.
+pub(crate) const UID: &str = "THE-UID";
+
+type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// Whom to ask, and what.
+pub(crate) struct Target {
+    /// where
+    pub(crate) address: SocketAddr,
+    /// how
+    pub(crate) config: Arc<ClientConfig>,
+    /// a review, with [`UID`] for its uid
+    pub(crate) review: String,
+    /// looks at the text of the patch
+    pub(crate) check: Box<Check>,
+    /// after so many requests a connection is left for a new one
+    pub(crate) per_connection: u64,
+}
+
+/// A load under way.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    target: Target,
+    rate: u32,
+    begun: Instant,
+    next: AtomicU64,
+    stopped: AtomicBool,
+    report: Mutex<Report>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// from when it was due to its last byte
+    latencies: Vec<Duration>,
+    /// why not
+    pub(crate) failures: Vec<String>,
+}
+
+impl Report {
+    /// How many were answered as they should be.
+    pub(crate) fn ok(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// The latency that this share of the requests stayed below, in ms.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "small"
+        )]
+        let index = (sorted.len() as f64 * share) as usize;
+        sorted.get(index.min(sorted.len().saturating_sub(1))).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    }
+
+    /// One line of the table.
+    pub(crate) fn print(&self, what: &str) {
+        let (ok, failed) = (self.ok(), self.failures.len());
+        let (half, most) = (self.quantile(0.5), self.quantile(0.99));
+        println!(
+            "{what:<34} sent {:>7}  ok {ok:>7}  failed {failed:>3}  p50 {half:>7.2} ms  p99 {most:>7.2} ms",
+            ok + failed
+        );
+    }
+
+    /// An error that names the first failures, if there is any, or if nothing was sent.
+    pub(crate) fn nothing_failed(&self) -> Result<(), String> {
+        if self.ok() == 0 {
+            return Err(format!("nothing was answered: {:?}", self.failures.first()));
+        }
+        let first: Vec<_> = self.failures.iter().take(3).collect();
+        if first.is_empty() { Ok(()) } else { Err(format!("{} failed: {first:?}", self.failures.len())) }
+    }
+}
+
+impl Load {
+    /// Begins to send.
+    pub(crate) fn start(target: Target, rate: u32) -> Self {
+        let shared = Arc::new(Shared {
+            target,
+            rate,
+            begun: Instant::now(),
+            next: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            report: Mutex::default(),
+        });
+        let clients = (0..CLIENTS).map(|_| Arc::clone(&shared)).map(|shared| thread::spawn(move || shared.client()));
+        Self { clients: clients.collect(), shared }
+    }
+
+    /// How many were answered so far.
+    pub(crate) fn ok(&self) -> usize {
+        lock(&self.shared.report).ok()
+    }
+
+    /// Sends no more, and waits for what is under way.
+    pub(crate) fn stop(self) -> Report {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.join().expect("a client does not panic");
+        }
+        std::mem::take(&mut *lock(&self.shared.report))
+    }
+}
+
+impl Shared {
+    fn client(&self) {
+        let mut connection = None;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
+            let due = self.begun
+                + Duration::from_secs_f64(f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(self.rate));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let answered = self.target.ask(&mut connection, &format!("load-{number}"));
+            let mut report = lock(&self.report);
+            match answered {
+                Ok(()) => report.latencies.push(due.elapsed()),
+                Err(error) => report.failures.push(error),
+            }
+        }
+    }
+}
+
+/// A connection and how many requests it had.
+pub(crate) struct Connection {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    requests: u64,
+}
+
+impl Target {
+    /// One request, on the connection that there is or a new one.
+    pub(crate) fn ask(&self, connection: &mut Option<Connection>, uid: &str) -> Result<(), String> {
+        let reply = self.post(connection, uid)?;
+        let reply: Value = serde_json::from_slice(&reply).map_err(|error| format!("{uid}: {error}"))?;
+        let response = &reply["response"];
+        if response["uid"] != uid || response["allowed"] != true || response["patchType"] != "JSONPatch" {
+            return Err(format!("{uid}: {response}"));
+        }
+        let patch = BASE64_STANDARD.decode(response["patch"].as_str().unwrap_or_default());
+        let patch = patch.map_err(|error| error.to_string())?;
+        (self.check)(&String::from_utf8_lossy(&patch)).map_err(|error| format!("{uid}: {error}"))
+    }
+
+    /// The reply's body.
+    pub(crate) fn post(&self, connection: &mut Option<Connection>, uid: &str) -> Result<Vec<u8>, String> {
+        connection.take_if(|connection| connection.requests >= self.per_connection || connection.was_closed());
+        let mut one = match connection.take() {
+            Some(one) => one,
+            None => Connection::open(self.address, &self.config).map_err(|error| format!("{uid}: connect: {error}"))?,
+        };
+        let (status, closes, body) = one
+            .post(&self.review.replace(UID, uid))
+            .map_err(|error| format!("{uid}: request {} of its connection: {error}", one.requests))?;
+        if !closes {
+            *connection = Some(one);
+        }
+        if status == 200 { Ok(body) } else { Err(format!("{uid}: {status} {}", String::from_utf8_lossy(&body))) }
+    }
+}
+
+impl Connection {
+    fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let name = ServerName::try_from("podgraft.podgraft.svc").map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        Ok(Self { stream: StreamOwned::new(connection, socket), requests: 0 })
+    }
+
+    /// Whether the server has said something since its last reply, which can only be goodbye.
+    fn was_closed(&self) -> bool {
+        let socket = &self.stream.sock;
+        let looked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
+        let _ = socket.set_nonblocking(false);
+        !looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn post(&mut self, review: &str) -> io::Result<(u16, bool, Vec<u8>)> {
+        self.requests += 1;
+        let length = review.len();
+        let head = format!(
+            "POST /mutate?timeout=10s HTTP/1.1\r\nHost: podgraft.podgraft.svc\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
+        );
+        self.stream.write_all(&[head.as_bytes(), review.as_bytes()].concat())?;
+        let mut reply = Vec::new();
+        loop {
+            let mut part = [0; 8192];
+            let read = self.stream.read(&mut part)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            reply.extend_from_slice(&part[..read]);
+            let Some(end) = reply.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
+            let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
+            if reply.len() - end - 4 >= length {
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+                return Ok((status, header("connection") == Some("close"), reply[end + 4..].to_vec()));
+            }
+        }
+    }
+}
+
+/// How long each load lasts: `LOAD_SECONDS`, or three seconds.
+pub(crate) fn span() -> Duration {
+    let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    Duration::from_secs(seconds)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,82 @@
+//! The server's certificate, swapped, broken and mended.
+
+use super::client::{client_config, connect};
+use super::fixture::{Fixture, run, start_error};
+use super::secret::{Secret, der, pair};
+
+#[test]
+fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
+    run(Fixture::new(), async |server| {
+        let mut kept = server.connect().await;
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            // one client, that would resume its session if it could
+            let client = client_config(&[version]);
+            for _ in 0..5 {
+                let fresh = server.secret.swap();
+                let mut connection = connect(server.app.address, &client).await;
+                assert_eq!(connection.certificate(), fresh);
+                assert_eq!(connection.post(b"{}").await.status, 200);
+            }
+        }
+        assert_eq!(kept.post(b"{}").await.status, 200, "a connection that is open stays open");
+    });
+}
+
+#[test]
+fn a_bad_pair_leaves_the_one_before_and_a_good_one_ends_that() {
+    run(Fixture::new(), async |server| {
+        let good = server.secret.swap();
+        assert_eq!(server.connect().await.certificate(), good);
+        let (certificate, key) = pair();
+        let bad = [
+            (Some("no PEM at all".to_owned()), Some(key.clone())),
+            (Some(certificate.clone()), Some(pair().1)),
+            (Some(certificate.clone()), Some("-----BEGIN PRIVATE KEY-----\n???".to_owned())),
+            (Some(certificate.clone()), None),
+            (None, Some(key.clone())),
+        ];
+        for (number, (certificate, key)) in bad.into_iter().enumerate() {
+            server.secret.put(certificate.as_deref(), key.as_deref());
+            for _ in 0..3 {
+                assert_eq!(server.connect().await.certificate(), good, "pair {number}");
+            }
+            let failures = format!("podgraft_certificate_reload_failures_total {}\n", number + 1);
+            assert!(server.metrics().await.contains(&failures), "each is counted, and complained of, once");
+        }
+        server.secret.put(Some(&certificate), Some(&key));
+        assert_eq!(server.connect().await.certificate(), der(&certificate));
+    });
+}
+
+#[test]
+fn a_bad_pair_at_the_start_is_an_error_that_names_flag_and_file() {
+    let (certificate, key) = pair();
+    for (certificate, key, problem) in [
+        (None, Some(key.as_str()), "--tls-cert DIR/tls.crt: cannot be read: No such file or directory (os error 2)"),
+        (Some("text"), Some(key.as_str()), "--tls-cert DIR/tls.crt: holds no certificate"),
+        (
+            Some(certificate.as_str()),
+            None,
+            "--tls-key DIR/tls.key: cannot be read: No such file or directory (os error 2)",
+        ),
+        (Some(certificate.as_str()), Some("text"), "--tls-key DIR/tls.key: holds no private key"),
+        (
+            Some(certificate.as_str()),
+            Some(pair().1.as_str()),
+            "--tls-key DIR/tls.key is not the key of --tls-cert DIR/tls.crt",
+        ),
+    ] {
+        let secret = Secret::new();
+        secret.put(certificate, key);
+        let error = start_error(&secret);
+        assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), problem);
+    }
+}
+
+#[test]
+fn the_certificates_expiry_is_a_metric() {
+    run(Fixture::new(), async |server| {
+        // 4096-01-01, rcgen's default
+        assert!(server.metrics().await.contains("podgraft_certificate_not_after_timestamp_seconds 67090118400\n"));
+    });
+}

@@ -1,0 +1,220 @@
+//! The server inside the test, with a reviewer that does what the test needs.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bumpalo::Bump;
+use podgraft::admission::Reviewer;
+use podgraft::admission::pool::Limits;
+use podgraft::app::{App, Settings, Source, World};
+use podgraft::metrics::Metrics;
+use podgraft::mutate::{Answer, Outcome, Rejection, Verdict};
+use podgraft::render::Pace;
+use podgraft::server::tls::Oldest;
+use podgraft::server::tls::clients::Trust;
+use podgraft::server::{CONNECTIONS, Timeouts};
+use podgraft::snapshot::Snapshot;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::client::TlsStream;
+
+use super::client::{Client, any_client, connect, get};
+use super::secret::Secret;
+
+pub(crate) type Judge = dyn Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync;
+
+pub(crate) struct Fake(Box<Judge>);
+
+impl Fake {
+    pub(crate) fn new(judge: impl Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+        Self(Box::new(judge))
+    }
+}
+
+impl Reviewer for Fake {
+    fn answer(&self, body: &[u8], _: &Snapshot, pace: Pace<'_>, _: &Bump) -> Verdict {
+        (self.0)(body, pace)
+    }
+
+    fn refuse(&self, _: &[u8], Rejection { reason, message }: Rejection) -> Answer {
+        let answer = answer(format!("{} {} {message}", reason.code(), reason.name()));
+        Answer { outcome: Outcome::Denied, reason: Some(reason.name()), ..answer }
+    }
+}
+
+/// `{}` is answered at once; anything else is a module of that name, which waits at the gate.
+pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
+    let gate = Arc::clone(gate);
+    Arc::new(Fake::new(move |body, pace| match (body, pace) {
+        (b"{}", _) => done("fast"),
+        (name, Pace::Inline) => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
+        // no time for any module: this one may not fail
+        (name, Pace::Patient(left)) if left().is_zero() => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
+        (name, Pace::Patient(_)) => {
+            gate.pass();
+            done(String::from_utf8_lossy(name))
+        }
+    }))
+}
+
+pub(crate) fn done(body: impl Into<String>) -> Verdict {
+    Verdict::Done(answer(body))
+}
+
+pub(crate) fn answer(body: impl Into<String>) -> Answer {
+    let run = podgraft::mutate::ModuleRun {
+        name: "nfs".to_owned(),
+        elapsed: Duration::from_millis(1),
+        fault: Some("trapped".to_owned()),
+        logs: Vec::new(),
+    };
+    Answer {
+        status: 200,
+        body: body.into().into_bytes(),
+        outcome: Outcome::Unchanged,
+        reason: None,
+        message: None,
+        queue: Some("gpu".to_owned()),
+        uid: "u".to_owned(),
+        namespace: "n".to_owned(),
+        name: "p".to_owned(),
+        operations: 0,
+        modules: vec![run],
+    }
+}
+
+/// Where module threads wait until the test lets them go on.
+#[derive(Default)]
+pub(crate) struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    came: AtomicUsize,
+}
+
+impl Gate {
+    pub(crate) fn pass(&self) {
+        self.came.fetch_add(1, Ordering::SeqCst);
+        let closed = self.is_open.lock().unwrap();
+        drop(self.opened.wait_while(closed, |is_open| !*is_open).unwrap());
+    }
+
+    pub(crate) fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    pub(crate) fn passed(&self) -> usize {
+        self.came.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn wait_for(&self, count: usize) {
+        until(async || self.passed() >= count).await;
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) reviewer: Arc<dyn Reviewer>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) loaded: watch::Receiver<bool>,
+    pub(crate) trust: Option<Trust>,
+    pub(crate) oldest_tls: Oldest,
+    pub(crate) connections: usize,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self {
+            reviewer: Arc::new(Fake::new(|body, _| done(format!("{} bytes", body.len())))),
+            timeouts: Timeouts::default(),
+            limits: Limits::for_cores(2),
+            loaded: watch::channel(true).1,
+            trust: None,
+            oldest_tls: Oldest::default(),
+            connections: CONNECTIONS,
+            snapshot: Snapshot::default(),
+        }
+    }
+}
+
+pub(crate) struct Running {
+    pub(crate) app: App,
+    pub(crate) secret: Secret,
+}
+
+/// Runs a test against a server; half a minute is the watchdog's patience.
+pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Running) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let secret = Secret::new();
+        secret.swap();
+        let app = start(fixture, &secret).await.unwrap();
+        let test = test(Running { app, secret });
+        tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test waits in vain");
+    });
+    runtime.shutdown_background();
+}
+
+pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<App> {
+    let settings = Settings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        admin_listen: ([127, 0, 0, 1], 0).into(),
+        files: secret.files(),
+        trust: fixture.trust,
+        oldest_tls: fixture.oldest_tls,
+        connections: fixture.connections,
+        policies: None,
+        source: Source::Local("unused".into()),
+        poll: Duration::from_secs(1),
+        drain_grace: Duration::ZERO,
+        timeouts: fixture.timeouts,
+        limits: fixture.limits,
+    };
+    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
+    App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
+}
+
+pub(crate) fn start_error(secret: &Secret) -> String {
+    start_error_with(Fixture::new(), secret)
+}
+
+/// Why it does not start with a sound certificate.
+pub(crate) fn start_error_of(fixture: Fixture) -> String {
+    let secret = Secret::new();
+    secret.swap();
+    start_error_with(fixture, &secret)
+}
+
+fn start_error_with(fixture: Fixture, secret: &Secret) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    format!("{:#}", runtime.block_on(start(fixture, secret)).unwrap_err())
+}
+
+impl Running {
+    pub(crate) async fn connect(&self) -> Client<TlsStream<TcpStream>> {
+        connect(self.app.address, &any_client()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        get(self.app.admin_address, path).await
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        self.get("/metrics").await.1
+    }
+
+    pub(crate) async fn until_metrics_say(&self, line: &str) {
+        until(async || self.metrics().await.contains(line)).await;
+    }
+}
+
+/// Asks again and again; the watchdog ends it.
+pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
+    while !condition().await {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,204 @@
+//! Panics, and modules that are slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podgraft::admission::Mutate;
+use podgraft::admission::pool::Limits;
+use podgraft::config::{Builder, File, Input, Wasm};
+use podgraft::mutate::Verdict;
+use podgraft::render::{Call, Fault, Pace, Render, Rendered};
+
+use super::client::task_review;
+use super::fixture::{Fake, Fixture, Gate, done, gated, run};
+
+#[test]
+fn a_panic_is_a_500_and_the_connection_lives() {
+    let mut fixture = Fixture::new();
+    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
+        (b"panic", _) | (b"later", Pace::Patient(_)) => panic!("a bug"),
+        (b"later", Pace::Inline) => Verdict::Slow("m".to_owned()),
+        _ => done("fine"),
+    }));
+    run(fixture, async |server| {
+        let mut client = server.connect().await;
+        for body in ["panic", "later"] {
+            let reply = client.post(body.as_bytes()).await;
+            assert_eq!((reply.status, reply.body.as_str()), (500, "podgraft has a bug; its log says where"));
+        }
+        assert_eq!(client.post(b"{}").await.body, "fine");
+        assert!(server.metrics().await.contains("podgraft_panics_total 2\n"));
+    });
+}
+
+#[test]
+fn a_slow_module_moves_to_the_pool_and_nobody_else_waits() {
+    let mut fixture = Fixture::new();
+    let gate = Arc::new(Gate::default());
+    fixture.reviewer = gated(&gate);
+    run(fixture, async |server| {
+        let mut slow = server.connect().await;
+        slow.send_post(b"slow").await;
+        gate.wait_for(1).await;
+        // more than there are workers
+        for _ in 0..8 {
+            assert_eq!(server.connect().await.post(b"{}").await.body, "fast");
+        }
+        gate.open();
+        assert_eq!(slow.reply().await.body, "slow");
+        assert!(server.metrics().await.contains("podgraft_module_reruns_total{module=\"slow\"} 1\n"));
+    });
+}
+
+#[test]
+fn one_module_cannot_take_all_threads_nor_the_whole_queue() {
+    let mut fixture = Fixture::new();
+    let gate = Arc::new(Gate::default());
+    fixture.reviewer = gated(&gate);
+    fixture.limits = Limits { threads: 2, threads_per_module: 1, queue: 2, queue_per_module: 1 };
+    run(fixture, async |server| {
+        let mut running = server.connect().await;
+        running.send_post(b"slow").await;
+        gate.wait_for(1).await;
+        let mut waiting = server.connect().await;
+        waiting.send_post(b"slow").await;
+        server.until_metrics_say("podgraft_requests_in_flight 2\n").await;
+        let refused = server.connect().await.post(b"slow").await;
+        assert_eq!(
+            (refused.status, refused.body.as_str()),
+            (200, "503 ModuleUnavailable module 'slow' is busy: too many requests wait for it")
+        );
+        let mut other = server.connect().await;
+        other.send_post(b"other").await;
+        gate.wait_for(2).await;
+        gate.open();
+        assert_eq!(other.reply().await.body, "other");
+        assert_eq!(running.reply().await.body, "slow");
+        assert_eq!(waiting.reply().await.body, "slow");
+    });
+}
+
+#[test]
+fn a_deadline_in_the_queue_or_on_a_thread_is_a_denial() {
+    let mut fixture = Fixture::new();
+    let gate = Arc::new(Gate::default());
+    fixture.reviewer = gated(&gate);
+    fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 2, queue_per_module: 2 };
+    run(fixture, async |server| {
+        let mut running = server.connect().await;
+        running.send_post_to("/mutate?timeout=300ms", b"slow").await;
+        gate.wait_for(1).await;
+        let mut waiting = server.connect().await;
+        waiting.send_post_to("/mutate?timeout=150ms", b"slow").await;
+        let late = "503 ModuleUnavailable module 'slow' is busy: it had no free thread before the deadline";
+        assert_eq!(waiting.reply().await.body, late);
+        let late = "503 ModuleUnavailable module 'slow' is busy: it was not finished at the deadline";
+        assert_eq!(running.reply().await.body, late);
+        gate.open();
+        let after = server.connect().await.post(b"slow").await;
+        assert_eq!((after.body.as_str(), gate.passed()), ("slow", 2), "what was late in the queue is never begun");
+    });
+}
+
+/// A module with a bug of podgraft in it.
+#[derive(Debug)]
+struct Panicking;
+
+#[expect(clippy::panic, reason = "it is what this module is for")]
+impl Render for Panicking {
+    fn render(&self, call: &Call<'_>) -> Rendered {
+        let slow = Rendered { result: Err(Fault::Slow), logs: Vec::new(), elapsed: Duration::ZERO };
+        match (call.pace, call.request.contains("\"patient\"")) {
+            (Pace::Inline, true) => slow,
+            _ => panic!("{}", call.template),
+        }
+    }
+}
+
+#[test]
+fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
+    let text = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n\
+                modules: {m: {wasm: m.wasm}}\n\
+                queues: {inline: {modules: [m]}, patient: {modules: [m]}, beside: {templateOverrides: {labels: {a: b}}}}\n";
+    let input = Input {
+        files: vec![File { name: "podgraft.yaml".to_owned(), text: text.to_owned() }],
+        wasm: vec![Wasm { name: "m.wasm".to_owned(), origin: "here".to_owned(), bytes: [0].into() }],
+        namespace: String::new(),
+    };
+    let built = Builder::default().build(&input, &|_, _| Ok(Arc::new(Panicking)));
+    assert!(built.problems.is_empty(), "{:?}", built.problems);
+    let snapshot = Arc::into_inner(built.snapshot).unwrap_or_default();
+    run(Fixture { reviewer: Arc::new(Mutate), snapshot, ..Fixture::new() }, async |server| {
+        let mut client = server.connect().await;
+        for queue in ["inline", "patient", "inline", "patient"] {
+            let reply = client.post(task_review(queue).as_bytes()).await;
+            assert_eq!((reply.status, reply.body.as_str()), (500, "podgraft has a bug; its log says where"), "{queue}");
+        }
+        let reply = client.post(task_review("beside").as_bytes()).await;
+        assert!(reply.body.contains("\"patch\":"), "{}", reply.body);
+        assert!(server.metrics().await.contains("podgraft_panics_total 4\n"));
+        assert!(server.metrics().await.contains("podgraft_requests_in_flight 0\n"));
+    });
+}
+
+#[test]
+fn a_request_that_would_wait_past_its_deadline_is_refused_at_once() {
+    let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
+    let mut fixture = Fixture::new();
+    fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
+    let of_thread = gates.clone();
+    fixture.reviewer = Arc::new(Fake::new(move |body, pace| match (body, pace) {
+        (_, Pace::Inline) => Verdict::Slow("m".to_owned()),
+        (_, Pace::Patient(left)) if left().is_zero() => Verdict::Slow("m".to_owned()),
+        (b"first", _) => {
+            of_thread[0].pass();
+            done("first")
+        }
+        (other, _) => {
+            of_thread[1].pass();
+            done(String::from_utf8_lossy(other))
+        }
+    }));
+    run(fixture, async |server| {
+        let (mut first, mut second) = (server.connect().await, server.connect().await);
+        first.send_post(b"first").await;
+        gates[0].wait_for(1).await;
+        second.send_post(b"second").await;
+        server.until_metrics_say("podgraft_requests_in_flight 2\n").await;
+        // the first call takes longer than the last request has
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        gates[0].open();
+        assert_eq!(first.reply().await.body, "first");
+        gates[1].wait_for(1).await;
+        let mut late = server.connect().await;
+        late.send_post_to("/mutate?timeout=150ms", b"late").await;
+        let reply = late.reply().await.body;
+        assert_eq!(
+            reply,
+            "503 ModuleUnavailable module 'm' is busy: so many requests wait for it that this one would be late"
+        );
+        assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"too_late\"} 1\n"));
+        // with time enough it waits
+        let mut patient = server.connect().await;
+        patient.send_post(b"patient").await;
+        server.until_metrics_say("podgraft_requests_in_flight 2\n").await;
+        gates[1].open();
+        assert_eq!(second.reply().await.body, "second");
+        assert_eq!(patient.reply().await.body, "patient");
+    });
+}
+
+#[test]
+fn module_threads_give_way_to_workers() {
+    run(Fixture::new(), async |_server| {
+        let mut niceness = std::collections::BTreeMap::<String, Vec<String>>::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
+            let name = name.split_once('(').unwrap().1.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+            niceness.entry(name).or_default().push(rest.split(' ').nth(16).unwrap().to_owned());
+        }
+        assert!(niceness["module-"].iter().all(|nice| nice == "19"), "{niceness:?}");
+        assert!(niceness["tokio-rt-worker"].iter().all(|nice| nice == "0"), "{niceness:?}");
+    });
+}

@@ -1,0 +1,69 @@
+//! The program: signals, exit codes, what it says when it cannot start.
+
+use std::process::Command;
+
+use podgraft::server::tls::Files;
+
+use super::client::{any_client, connect, review};
+use super::process::Process;
+use super::secret::Secret;
+
+#[test]
+fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
+    let mut process = Process::start(&["--drain-grace=10ms", "--log-level=trace"]);
+    let address = process.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reply = runtime.block_on(async {
+        let mut client = connect(address, &any_client()).await;
+        client.post(b"CANARY").await;
+        client.post(review("admission.k8s.io/v1").as_bytes()).await
+    });
+    assert_eq!(reply.status, 200);
+    process.signal("TERM");
+    let (code, log) = process.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains(r#""uid":"a-\"uid\"","namespace":"ns","name":"pod""#), "{log}");
+    assert!(!log.contains("CANARY"), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_1() {
+    let mut process = Process::start(&["--drain-grace=1h"]);
+    process.address();
+    process.signal("INT");
+    process.line("draining");
+    process.signal("TERM");
+    assert_eq!(process.end().0, Some(1));
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
+    let secret = Secret::new();
+    secret.swap();
+    let Files { certificate, key } = secret.files();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (certificate, listen, sentence) in [
+        (
+            "/nowhere",
+            "127.0.0.1:0",
+            "podgraft: --tls-cert /nowhere: cannot be read: No such file or directory (os error 2)\n",
+        ),
+        (
+            certificate,
+            &address,
+            &format!("podgraft: --listen {address}: cannot listen there: Address already in use (os error 98)\n"),
+        ),
+    ] {
+        let flags = ["serve", "--config=.", "--tls-cert", certificate, "--tls-key", key, "--listen", listen];
+        let output = Command::new(env!("CARGO_BIN_EXE_podgraft"))
+            .args(flags)
+            .args(["--admin-listen=127.0.0.1:0", "--log-level=off"])
+            .output()
+            .unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(2), sentence));
+    }
+    let usage = Command::new(env!("CARGO_BIN_EXE_podgraft")).args(["serve", "--tls-cert=a", "--tls-key=b"]).output();
+    assert_eq!(usage.unwrap().status.code(), Some(2), "neither --config nor --namespace");
+}
