@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Error as _, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use crate::json::{Json, Member};
+use crate::json::{self, Json, Member};
 use crate::schema::{List, Object, POD, Type};
 
 /// One RFC 6902 operation.
@@ -260,7 +261,7 @@ fn default_key(key: &str) -> &'static str {
 fn scalar_text(value: Json<'_>) -> String {
     match value {
         Json::Str(text) => text.to_owned(),
-        other => serde_json::to_string(&other).unwrap_or_default(),
+        other => other.to_string(),
     }
 }
 
@@ -316,17 +317,22 @@ fn applied<'a>(at: Json<'a>, path: &[Step<'a>], operation: &Operation<'a>, arena
 /// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
 pub fn pointer(path: &[Step<'_>]) -> String {
     let mut text = String::with_capacity(64);
+    write_pointer(path, &mut text, |part, out| out.push_str(part));
+    text
+}
+
+/// Appends a pointer whose parts `write` writes.
+fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut String)) {
     for step in path {
-        text.push('/');
+        out.push('/');
         match step {
-            Step::Member(key) if key.contains(['~', '/']) => text.push_str(&key.replace('~', "~0").replace('/', "~1")),
-            Step::Member(key) => text.push_str(key),
+            Step::Member(key) if key.contains(['~', '/']) => write(&key.replace('~', "~0").replace('/', "~1"), out),
+            Step::Member(key) => write(key, out),
             Step::Element(index, _) => {
-                let _ = write!(text, "{index}");
+                let _ = write!(out, "{index}");
             }
         }
     }
-    text
 }
 
 /// The path as people read it, with keys instead of places: `spec.containers[main].env[HOME].value`.
@@ -354,20 +360,41 @@ pub fn readable(path: &[Step<'_>]) -> String {
     text
 }
 
+/// The operations as JSON text.
+pub fn text(operations: &[Operation<'_>]) -> String {
+    let mut text = String::with_capacity(operations.len() * 160 + 2);
+    text.push('[');
+    for (index, operation) in operations.iter().enumerate() {
+        json::separate(index, &mut text);
+        operation.write(&mut text);
+    }
+    text.push(']');
+    text
+}
+
+impl Operation<'_> {
+    fn write(&self, out: &mut String) {
+        out.push_str(match self.action {
+            Action::Add => r#"{"op":"add","path":""#,
+            Action::Replace => r#"{"op":"replace","path":""#,
+            Action::Remove => r#"{"op":"remove","path":""#,
+        });
+        write_pointer(self.path, out, json::write_inner);
+        out.push('"');
+        if self.action != Action::Remove {
+            out.push_str(",\"value\":");
+            self.value.write(out);
+        }
+        out.push('}');
+    }
+}
+
+/// By its text, for what is off the path of a request: only `serde_json`'s serialisers understand that.
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        let name = match self.action {
-            Action::Add => "add",
-            Action::Replace => "replace",
-            Action::Remove => "remove",
-        };
-        map.serialize_entry("op", name)?;
-        map.serialize_entry("path", &pointer(self.path))?;
-        if self.action != Action::Remove {
-            map.serialize_entry("value", &self.value)?;
-        }
-        map.end()
+        let mut text = String::new();
+        self.write(&mut text);
+        serde_json::from_str::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 

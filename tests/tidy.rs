@@ -17,6 +17,7 @@ const CORE: &[&str] = &[
     "config.rs",
     "guards.rs",
     "json.rs",
+    "json",
     "layers.rs",
     "merge",
     "merge.rs",
