@@ -14,7 +14,7 @@ mod write;
 use bumpalo::Bump;
 
 pub use read::Error;
-pub use write::{separate, write_inner, write_text};
+pub use write::{separate, write_count, write_inner, write_text};
 
 /// One member of an object.
 pub type Member<'a> = (&'a str, Json<'a>);

@@ -278,40 +278,55 @@ fn below(kind: Type, field: Option<Type>) -> Type {
 /// # Errors
 /// Names the operation whose path does not exist.
 pub fn apply<'a>(document: Json<'a>, operations: &[Operation<'a>], arena: &'a Bump) -> Result<Json<'a>, String> {
-    operations.iter().try_fold(document, |document, operation| {
-        applied(document, operation.path, operation, arena)
-            .ok_or_else(|| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
-    })
+    applied(document, operations, 0, arena)
+        .map_err(|operation| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
 }
 
-fn applied<'a>(at: Json<'a>, path: &[Step<'a>], operation: &Operation<'a>, arena: &'a Bump) -> Option<Json<'a>> {
-    let Some((step, rest)) = path.split_first() else {
-        return (operation.action == Action::Replace).then_some(operation.value);
-    };
-    match (step, at) {
-        (Step::Member(key), Json::Object(_)) => match (rest.is_empty(), operation.action) {
-            (true, Action::Add) => Some(at.with(key, operation.value, arena)),
-            (true, Action::Remove) => at.get(key).map(|_| at.without(key, arena)),
-            _ => Some(at.with(key, applied(at.get(key)?, rest, operation, arena)?, arena)),
-        },
-        (Step::Element(index, _), Json::Array(items)) => match (rest.is_empty(), operation.action) {
-            (true, Action::Add) if *index <= items.len() => {
-                let (front, back) = items.split_at(*index);
-                Some(Json::array(front.iter().copied().chain([operation.value]).chain(back.iter().copied()), arena))
-            }
-            (true, Action::Remove) if *index < items.len() => {
-                let (front, back) = items.split_at(*index);
-                Some(Json::array(front.iter().chain(&back[1..]).copied(), arena))
-            }
-            _ => {
-                let changed = applied(*items.get(*index)?, rest, operation, arena)?;
-                let copy = arena.alloc_slice_copy(items);
-                copy[*index] = changed;
-                Some(Json::Array(copy))
-            }
-        },
-        _ => None,
+/// Applies operations that all lead to or through `at`, which lies `depth` steps down. Those that follow each other
+/// into the same member or element go there together: so each object and list is copied once, not once an operation.
+fn applied<'a, 'o>(
+    at: Json<'a>,
+    operations: &'o [Operation<'a>],
+    depth: usize,
+    arena: &'a Bump,
+) -> Result<Json<'a>, &'o Operation<'a>> {
+    let mut members = ArenaVec::new_in(arena);
+    members.extend_from_slice_copy(at.members());
+    let mut items = ArenaVec::new_in(arena);
+    items.extend_from_slice_copy(at.items());
+    let mut rest = operations;
+    while let [first, ..] = rest {
+        let Some(step) = first.path.get(depth) else { return Err(first) };
+        let goes_on =
+            |operation: &&Operation<'a>| operation.path.len() > depth + 1 && operation.path.get(depth) == Some(step);
+        let (together, later) = rest.split_at(rest.iter().take_while(goes_on).count().max(1));
+        rest = later;
+        let below = |value: Json<'a>| match first.path.len() - depth {
+            1 => Ok(first.value),
+            _ => applied(value, together, depth + 1, arena),
+        };
+        let act = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
+        match (at, step) {
+            (Json::Object(_), Step::Member(key)) => match (members.iter().rposition(|(name, _)| name == key), act) {
+                (None, Action::Add) => members.push((key, first.value)),
+                (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
+                (Some(place), _) => members[place].1 = below(members[place].1)?,
+                (None, _) => return Err(first),
+            },
+            (Json::Array(_), Step::Element(index, _)) => match act {
+                Action::Add if *index <= items.len() => items.insert(*index, first.value),
+                Action::Remove if *index < items.len() => drop(items.remove(*index)),
+                Action::Replace if *index < items.len() => items[*index] = below(items[*index])?,
+                _ => return Err(first),
+            },
+            _ => return Err(first),
+        }
     }
+    Ok(match at {
+        Json::Object(_) => Json::Object(members.into_bump_slice()),
+        Json::Array(_) => Json::Array(items.into_bump_slice()),
+        other => other,
+    })
 }
 
 /// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
@@ -326,11 +341,11 @@ fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut 
     for step in path {
         out.push('/');
         match step {
-            Step::Member(key) if key.contains(['~', '/']) => write(&key.replace('~', "~0").replace('/', "~1"), out),
-            Step::Member(key) => write(key, out),
-            Step::Element(index, _) => {
-                let _ = write!(out, "{index}");
+            Step::Member(key) if key.bytes().any(|byte| matches!(byte, b'~' | b'/')) => {
+                write(&key.replace('~', "~0").replace('/', "~1"), out)
             }
+            Step::Member(key) => write(key, out),
+            Step::Element(index, _) => json::write_count(*index as u64, out),
         }
     }
 }

@@ -19,7 +19,10 @@ static SHAPE: Shape = Shape::But(&[(
 const POD: &[(&str, Shape)] = &[
     (
         "metadata",
-        Shape::But(&[("managedFields", Shape::Skip), ("annotations", Shape::But(&[(LAST_APPLIED, Shape::Skip)]))]),
+        Shape::But(&[
+            ("managedFields", Shape::Each(&Shape::But(&[("fieldsV1", Shape::Skip)]))),
+            ("annotations", Shape::But(&[(LAST_APPLIED, Shape::Skip)])),
+        ]),
     ),
     ("spec", Shape::But(&[("containers", Shape::Each(&CONTAINER)), ("initContainers", Shape::Each(&CONTAINER))])),
     ("status", Shape::Skip),

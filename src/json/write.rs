@@ -15,7 +15,7 @@ impl Json<'_> {
             Json::Bool(true) => out.push_str("true"),
             Json::Bool(false) => out.push_str("false"),
             Json::Int(value) => out.push_str(&value.to_string()),
-            Json::Uint(value) => out.push_str(&value.to_string()),
+            Json::Uint(value) => write_count(*value, out),
             Json::Float(value) => out.push_str(&serde_json::to_string(value).unwrap_or_default()),
             Json::Str(text) => write_text(text, out),
             Json::Raw(text) => out.push_str(text),
@@ -39,6 +39,14 @@ impl Json<'_> {
             }
         }
     }
+}
+
+/// Appends a number; most have one digit or two, too few to set up formatting for.
+pub fn write_count(number: u64, out: &mut String) {
+    if number >= 10 {
+        write_count(number / 10, out);
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
 }
 
 /// Appends the comma that stands before every element but the first.
