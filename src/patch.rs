@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -379,22 +380,32 @@ pub fn readable(path: &[Step<'_>]) -> String {
 pub fn text(operations: &[Operation<'_>]) -> String {
     let mut text = String::with_capacity(operations.len() * 160 + 2);
     text.push('[');
+    // What follows each other lies side by side nearly always: where the pointer to what holds it stands already.
+    let mut parent: (&[Step<'_>], Range<usize>) = (&[], 0..0);
     for (index, operation) in operations.iter().enumerate() {
         json::separate(index, &mut text);
-        operation.write(&mut text);
+        operation.write(&mut parent, &mut text);
     }
     text.push(']');
     text
 }
 
-impl Operation<'_> {
-    fn write(&self, out: &mut String) {
+impl<'a> Operation<'a> {
+    fn write(&self, parent: &mut (&'a [Step<'a>], Range<usize>), out: &mut String) {
         out.push_str(match self.action {
             Action::Add => r#"{"op":"add","path":""#,
             Action::Replace => r#"{"op":"replace","path":""#,
             Action::Remove => r#"{"op":"remove","path":""#,
         });
-        write_pointer(self.path, out, json::write_inner);
+        let (above, last) = self.path.split_at(self.path.len().saturating_sub(1));
+        if above == parent.0 {
+            out.extend_from_within(parent.1.clone());
+        } else {
+            let begin = out.len();
+            write_pointer(above, out, json::write_inner);
+            *parent = (above, begin..out.len());
+        }
+        write_pointer(last, out, json::write_inner);
         out.push('"');
         if self.action != Action::Remove {
             out.push_str(",\"value\":");
@@ -408,7 +419,7 @@ impl Operation<'_> {
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = String::new();
-        self.write(&mut text);
+        self.write(&mut (&[], 0..0), &mut text);
         serde_json::from_str::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
