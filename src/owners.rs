@@ -69,13 +69,11 @@ fn text_holds(set: &str, path: &[Step<'_>]) -> bool {
             Step::Element(_, Some(key)) => text_member(at, |name| may_be(name, key) && is_element(&plain(name), key)),
             Step::Element(_, None) => None,
         };
-        match below {
-            Some(below) => at = below,
-            None => {
-                let is_leaf = at.strip_prefix('{').is_none_or(|members| members.trim_start().starts_with('}'));
-                return depth > 0 && is_leaf;
-            }
-        }
+        let Some(below) = below else {
+            let is_leaf = at.strip_prefix('{').is_none_or(|members| members.trim_start().starts_with('}'));
+            return depth > 0 && is_leaf;
+        };
+        at = below;
     }
     true
 }
@@ -188,16 +186,17 @@ mod tests {
         ]));
     }
 
+    static SHAPE: Shape = Shape::But(&[(
+        "metadata",
+        Shape::But(&[("managedFields", Shape::Each(&Shape::But(&[("fieldsV1", Shape::Skip)])))]),
+    )]);
+
     #[test]
     fn text_and_tree_answer_alike() {
         let text = r#"{"metadata":{"managedFields":[{"manager":"f:spec","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:a/b":{ }}}}},
             {"fieldsV1":{"f:spec":{"f:containers":{"k:{\"name\":\"a \\\"q\\\"\"}":{"f:image":{}},"k:{\"name\":\"main\"}":{
                 ".":{},"f:args":{},"f:x\"y":{},"f:env":{"k:{\"name\":\"HOME\"}":{"f:value":{}}},"f:n":1,
                 "f:ports":{"k:{\"containerPort\":53,\"protocol\":\"UDP\"}":{"f:name":{}}}}}}}}]}}"#;
-        static SHAPE: Shape = Shape::But(&[(
-            "metadata",
-            Shape::But(&[("managedFields", Shape::Each(&Shape::But(&[("fieldsV1", Shape::Skip)])))]),
-        )]);
         let arena = Bump::new();
         let pod = Json::parse(text, &SHAPE, &arena).unwrap();
         let (m, e) = (Step::Member, |key| Step::Element(0, Some(key)));
@@ -221,7 +220,9 @@ mod tests {
         for (path, wrote) in cases {
             let owners = Owners::of(pod, &arena);
             assert_eq!(owners.wrote(&path), wrote, "{path:?} in the text");
-            (0..FEW).for_each(|_| drop(owners.wrote(&path)));
+            for _ in 0..FEW {
+                owners.wrote(&path);
+            }
             assert!(owners.opened.get().is_some());
             assert_eq!(owners.wrote(&path), wrote, "{path:?} in the tree");
         }

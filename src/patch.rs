@@ -343,7 +343,7 @@ fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut 
         out.push('/');
         match step {
             Step::Member(key) if key.bytes().any(|byte| matches!(byte, b'~' | b'/')) => {
-                write(&key.replace('~', "~0").replace('/', "~1"), out)
+                write(&key.replace('~', "~0").replace('/', "~1"), out);
             }
             Step::Member(key) => write(key, out),
             Step::Element(index, _) => json::write_count(*index as u64, out),

@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
             [] => "it ends too early",
             _ => "syntax error",
         };
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + usize::from(!rest.is_empty());
         Error { what, line, column }
     }

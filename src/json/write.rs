@@ -66,7 +66,7 @@ pub fn write_text(text: &str, out: &mut String) {
 /// Appends what stands between a string's quotes.
 pub fn write_inner(text: &str, out: &mut String) {
     // without leaving early, so that it is done for many bytes at once
-    let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    let is_special = |byte: u8| matches!(byte, 0..b' ' | b'"' | b'\\');
     if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
         out.push_str(text);
         return;
