@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Error as _, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use crate::json::{Json, Member};
+use crate::json::{self, Json, Member};
 use crate::schema::{List, Object, POD, Type};
 
 /// One RFC 6902 operation.
@@ -260,7 +262,7 @@ fn default_key(key: &str) -> &'static str {
 fn scalar_text(value: Json<'_>) -> String {
     match value {
         Json::Str(text) => text.to_owned(),
-        other => serde_json::to_string(&other).unwrap_or_default(),
+        other => other.to_string(),
     }
 }
 
@@ -277,56 +279,76 @@ fn below(kind: Type, field: Option<Type>) -> Type {
 /// # Errors
 /// Names the operation whose path does not exist.
 pub fn apply<'a>(document: Json<'a>, operations: &[Operation<'a>], arena: &'a Bump) -> Result<Json<'a>, String> {
-    operations.iter().try_fold(document, |document, operation| {
-        applied(document, operation.path, operation, arena)
-            .ok_or_else(|| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
-    })
+    applied(document, operations, 0, arena)
+        .map_err(|operation| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
 }
 
-fn applied<'a>(at: Json<'a>, path: &[Step<'a>], operation: &Operation<'a>, arena: &'a Bump) -> Option<Json<'a>> {
-    let Some((step, rest)) = path.split_first() else {
-        return (operation.action == Action::Replace).then_some(operation.value);
-    };
-    match (step, at) {
-        (Step::Member(key), Json::Object(_)) => match (rest.is_empty(), operation.action) {
-            (true, Action::Add) => Some(at.with(key, operation.value, arena)),
-            (true, Action::Remove) => at.get(key).map(|_| at.without(key, arena)),
-            _ => Some(at.with(key, applied(at.get(key)?, rest, operation, arena)?, arena)),
-        },
-        (Step::Element(index, _), Json::Array(items)) => match (rest.is_empty(), operation.action) {
-            (true, Action::Add) if *index <= items.len() => {
-                let (front, back) = items.split_at(*index);
-                Some(Json::array(front.iter().copied().chain([operation.value]).chain(back.iter().copied()), arena))
-            }
-            (true, Action::Remove) if *index < items.len() => {
-                let (front, back) = items.split_at(*index);
-                Some(Json::array(front.iter().chain(&back[1..]).copied(), arena))
-            }
-            _ => {
-                let changed = applied(*items.get(*index)?, rest, operation, arena)?;
-                let copy = arena.alloc_slice_copy(items);
-                copy[*index] = changed;
-                Some(Json::Array(copy))
-            }
-        },
-        _ => None,
+/// Applies operations that all lead to or through `at`, which lies `depth` steps down. Those that follow each other
+/// into the same member or element go there together: so each object and list is copied once, not once an operation.
+fn applied<'a, 'o>(
+    at: Json<'a>,
+    operations: &'o [Operation<'a>],
+    depth: usize,
+    arena: &'a Bump,
+) -> Result<Json<'a>, &'o Operation<'a>> {
+    let mut members = ArenaVec::new_in(arena);
+    members.extend_from_slice_copy(at.members());
+    let mut items = ArenaVec::new_in(arena);
+    items.extend_from_slice_copy(at.items());
+    let mut rest = operations;
+    while let [first, ..] = rest {
+        let Some(step) = first.path.get(depth) else { return Err(first) };
+        let goes_on =
+            |operation: &&Operation<'a>| operation.path.len() > depth + 1 && operation.path.get(depth) == Some(step);
+        let (together, later) = rest.split_at(rest.iter().take_while(goes_on).count().max(1));
+        rest = later;
+        let below = |value: Json<'a>| match first.path.len() - depth {
+            1 => Ok(first.value),
+            _ => applied(value, together, depth + 1, arena),
+        };
+        let act = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
+        match (at, step) {
+            (Json::Object(_), Step::Member(key)) => match (members.iter().rposition(|(name, _)| name == key), act) {
+                (None, Action::Add) => members.push((key, first.value)),
+                (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
+                (Some(place), _) => members[place].1 = below(members[place].1)?,
+                (None, _) => return Err(first),
+            },
+            (Json::Array(_), Step::Element(index, _)) => match act {
+                Action::Add if *index <= items.len() => items.insert(*index, first.value),
+                Action::Remove if *index < items.len() => drop(items.remove(*index)),
+                Action::Replace if *index < items.len() => items[*index] = below(items[*index])?,
+                _ => return Err(first),
+            },
+            _ => return Err(first),
+        }
     }
+    Ok(match at {
+        Json::Object(_) => Json::Object(members.into_bump_slice()),
+        Json::Array(_) => Json::Array(items.into_bump_slice()),
+        other => other,
+    })
 }
 
 /// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
 pub fn pointer(path: &[Step<'_>]) -> String {
     let mut text = String::with_capacity(64);
+    write_pointer(path, &mut text, |part, out| out.push_str(part));
+    text
+}
+
+/// Appends a pointer whose parts `write` writes.
+fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut String)) {
     for step in path {
-        text.push('/');
+        out.push('/');
         match step {
-            Step::Member(key) if key.contains(['~', '/']) => text.push_str(&key.replace('~', "~0").replace('/', "~1")),
-            Step::Member(key) => text.push_str(key),
-            Step::Element(index, _) => {
-                let _ = write!(text, "{index}");
+            Step::Member(key) if key.bytes().any(|byte| matches!(byte, b'~' | b'/')) => {
+                write(&key.replace('~', "~0").replace('/', "~1"), out);
             }
+            Step::Member(key) => write(key, out),
+            Step::Element(index, _) => json::write_count(*index as u64, out),
         }
     }
-    text
 }
 
 /// The path as people read it, with keys instead of places: `spec.containers[main].env[HOME].value`.
@@ -354,20 +376,51 @@ pub fn readable(path: &[Step<'_>]) -> String {
     text
 }
 
+/// The operations as JSON text.
+pub fn text(operations: &[Operation<'_>]) -> String {
+    let mut text = String::with_capacity(operations.len() * 160 + 2);
+    text.push('[');
+    // What follows each other lies side by side nearly always: where the pointer to what holds it stands already.
+    let mut parent: (&[Step<'_>], Range<usize>) = (&[], 0..0);
+    for (index, operation) in operations.iter().enumerate() {
+        json::separate(index, &mut text);
+        operation.write(&mut parent, &mut text);
+    }
+    text.push(']');
+    text
+}
+
+impl<'a> Operation<'a> {
+    fn write(&self, parent: &mut (&'a [Step<'a>], Range<usize>), out: &mut String) {
+        out.push_str(match self.action {
+            Action::Add => r#"{"op":"add","path":""#,
+            Action::Replace => r#"{"op":"replace","path":""#,
+            Action::Remove => r#"{"op":"remove","path":""#,
+        });
+        let (above, last) = self.path.split_at(self.path.len().saturating_sub(1));
+        if above == parent.0 {
+            out.extend_from_within(parent.1.clone());
+        } else {
+            let begin = out.len();
+            write_pointer(above, out, json::write_inner);
+            *parent = (above, begin..out.len());
+        }
+        write_pointer(last, out, json::write_inner);
+        out.push('"');
+        if self.action != Action::Remove {
+            out.push_str(",\"value\":");
+            self.value.write(out);
+        }
+        out.push('}');
+    }
+}
+
+/// By its text, for what is off the path of a request: only `serde_json`'s serialisers understand that.
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        let name = match self.action {
-            Action::Add => "add",
-            Action::Replace => "replace",
-            Action::Remove => "remove",
-        };
-        map.serialize_entry("op", name)?;
-        map.serialize_entry("path", &pointer(self.path))?;
-        if self.action != Action::Remove {
-            map.serialize_entry("value", &self.value)?;
-        }
-        map.end()
+        let mut text = String::new();
+        self.write(&mut (&[], 0..0), &mut text);
+        serde_json::from_str::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 

@@ -75,7 +75,7 @@ fn collect<'a>(value: Json<'a>, arena: &'a Bump, found: &mut BTreeSet<&'a str>) 
         Json::Object(members) => members.iter().for_each(|(_, member)| collect(*member, arena, found)),
         // Account numbers and pins are numbers.
         Json::Int(_) | Json::Uint(_) | Json::Float(_) => {
-            pieces(arena.alloc_str(&serde_json::to_string(&value).unwrap_or_default()), found);
+            pieces(arena.alloc_str(&value.to_string()), found);
         }
         _ => {}
     }

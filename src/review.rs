@@ -1,11 +1,14 @@
 //! AdmissionReview: the request as podgraft reads it, and the reply as bytes.
 
-use base64::Engine as _;
-use bumpalo::Bump;
-use serde::Serialize;
+use std::sync::LazyLock;
 
-use crate::json::{Json, Shape};
-use crate::patch::Operation;
+use base64::Engine as _;
+use base64::engine::general_purpose::PAD;
+use base64::engine::simd::Simd;
+use bumpalo::Bump;
+
+use crate::json::{self, Json, Shape};
+use crate::patch::{self, Operation};
 
 /// What stays raw when a review is parsed: a third to a half of its bytes, which most requests never open.
 static SHAPE: Shape = Shape::But(&[(
@@ -16,7 +19,10 @@ static SHAPE: Shape = Shape::But(&[(
 const POD: &[(&str, Shape)] = &[
     (
         "metadata",
-        Shape::But(&[("managedFields", Shape::Skip), ("annotations", Shape::But(&[(LAST_APPLIED, Shape::Skip)]))]),
+        Shape::But(&[
+            ("managedFields", Shape::Each(&Shape::But(&[("fieldsV1", Shape::Skip)]))),
+            ("annotations", Shape::But(&[(LAST_APPLIED, Shape::Skip)])),
+        ]),
     ),
     ("spec", Shape::But(&[("containers", Shape::Each(&CONTAINER)), ("initContainers", Shape::Each(&CONTAINER))])),
     ("status", Shape::Skip),
@@ -64,9 +70,8 @@ impl<'a> Review<'a> {
         if text.trim().is_empty() {
             return Err("the body is empty; an AdmissionReview is expected".to_owned());
         }
-        let (root, largest) = Json::parse_measured(text, &SHAPE, arena).map_err(|error| {
-            format!("the body is not JSON: {} at line {} column {}", category(&error), error.line(), error.column())
-        })?;
+        let (root, largest) =
+            Json::parse_measured(text, &SHAPE, arena).map_err(|error| format!("the body is not JSON: {error}"))?;
         Self::of(root, largest)
     }
 
@@ -125,17 +130,6 @@ pub fn cut(text: &str, length: usize) -> &str {
     &text[..text.floor_char_boundary(length)]
 }
 
-/// A parse error without the text that it stands in.
-fn category(error: &serde_json::Error) -> &'static str {
-    use serde_json::error::Category;
-    match error.classify() {
-        Category::Eof => "it ends too early",
-        Category::Syntax => "syntax error",
-        Category::Data => "it nests too deeply",
-        Category::Io => "it cannot be read",
-    }
-}
-
 /// The uid in a body that may be anything; empty when there is none.
 pub fn uid_of(body: &[u8]) -> String {
     let arena = Bump::new();
@@ -144,69 +138,68 @@ pub fn uid_of(body: &[u8]) -> String {
 
 // === replies ===
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Reply<'r> {
-    kind: &'static str,
-    api_version: &'static str,
-    response: Response<'r>,
-}
-
-#[derive(Serialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Response<'r> {
-    uid: &'r str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status<'r>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audit_annotations: Option<Audit<'r>>,
-}
-
-#[derive(Serialize)]
-struct Status<'r> {
-    code: u16,
-    reason: &'r str,
-    message: &'r str,
-}
-
-/// What the audit log says of a pod: the same in every round, as the API server demands.
-#[derive(Serialize)]
-struct Audit<'r> {
-    applied: &'r str,
-    config: &'r str,
-}
-
-fn reply(response: Response<'_>) -> Vec<u8> {
-    let reply = Reply { kind: "AdmissionReview", api_version: "admission.k8s.io/v1", response };
-    serde_json::to_vec(&reply).unwrap_or_default()
-}
-
 /// Allowed as it is.
 pub fn allowed(uid: &str) -> Vec<u8> {
-    reply(Response { uid, allowed: true, ..Response::default() })
+    reply(uid, true, 0).end()
 }
 
-/// Allowed with changes; `applied` and `config` go to the audit log.
+/// Allowed with changes; `applied` and `config` go to the audit log, and are the same in every round, as the API
+/// server demands.
 pub fn patched(uid: &str, operations: &[Operation<'_>], applied: &str, config: &str) -> Vec<u8> {
-    let mut text = Vec::with_capacity(operations.len() * 128);
-    let _ = serde_json::to_writer(&mut text, operations); // a Vec takes everything
-    let audit_annotations = Some(Audit { applied, config });
-    let body = reply(Response { uid, allowed: true, audit_annotations, ..Response::default() });
-    // Base64 needs no escapes: it is put into the response as it is, where serde would look at every byte.
-    let mut body = String::from_utf8(body).unwrap_or_default();
-    body.truncate(body.len().saturating_sub("}}".len()));
-    body.reserve(text.len() * 4 / 3 + 64);
-    body.push_str(r#","patchType":"JSONPatch","patch":""#);
-    base64::engine::general_purpose::STANDARD.encode_string(text, &mut body);
-    body.push_str("\"}}");
-    body.into_bytes()
+    let patch = patch::text(operations);
+    let length = base64::encoded_len(patch.len(), true).unwrap_or_default();
+    let mut reply = reply(uid, true, applied.len() + length);
+    reply.text(r#","auditAnnotations":{"applied":"#, applied);
+    reply.text(r#","config":"#, config);
+    reply.0.push_str(r#"},"patchType":"JSONPatch","patch":""#);
+    let mut body = reply.0.into_bytes();
+    let begin = body.len();
+    body.resize(begin + length, 0);
+    let _ = BASE64.encode_slice(patch, &mut body[begin..]); // it fits: `length` is what it takes
+    body.extend_from_slice(b"\"}}");
+    body
 }
 
 /// Refused.
 pub fn denied(uid: &str, code: u16, reason: &str, message: &str) -> Vec<u8> {
-    reply(Response { uid, allowed: false, status: Some(Status { code, reason, message }), ..Response::default() })
+    let mut reply = reply(uid, false, message.len());
+    reply.0.push_str(r#","status":{"code":"#);
+    reply.0.push_str(&code.to_string());
+    reply.text(r#","reason":"#, reason);
+    reply.text(r#","message":"#, message);
+    reply.0.push('}');
+    reply.end()
 }
+
+/// Written by hand: it is the same few members each time, and serde would look at every byte of the patch.
+struct Reply(String);
+
+/// What all replies begin with, and room for `more`.
+fn reply(uid: &str, allowed: bool, more: usize) -> Reply {
+    let mut reply = Reply(String::with_capacity(more + 320));
+    reply.text(r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":"#, uid);
+    reply.0.push_str(if allowed { r#","allowed":true"# } else { r#","allowed":false"# });
+    reply
+}
+
+impl Reply {
+    /// Appends a member's name, as it is, and a text.
+    fn text(&mut self, name: &str, text: &str) {
+        self.0.push_str(name);
+        json::write_text(text, &mut self.0);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.push_str("}}");
+        self.0.into_bytes()
+    }
+}
+
+/// The widest instructions that the machine has.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static BASE64: Scalar = STANDARD;
 
 #[cfg(test)]
 mod tests {

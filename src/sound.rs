@@ -12,7 +12,7 @@ pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> 
     let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
     let volumes = list(now, "volumes");
     let moved = !same(was.get("volumes"), now.get("volumes"));
-    for volume in volumes.iter().filter(|volume| moved && !list(was, "volumes").iter().any(|own| own.same(volume))) {
+    for volume in added(volumes, list(was, "volumes")) {
         check_volume(volume)?;
     }
     for kind in ["containers", "initContainers"] {
@@ -67,8 +67,8 @@ fn check_mounts(
     for mount in list(*container, "volumeMounts") {
         let name = mount.get("name");
         let is_there = |volumes: &[Json<'_>]| volumes.iter().any(|volume| volume.get("name") == name);
-        let was_missing = own.is_some_and(|own| list(*own, "volumeMounts").contains(mount)) && !is_there(had);
-        if !is_there(volumes) && !was_missing {
+        let was_missing = || own.is_some_and(|own| list(*own, "volumeMounts").contains(mount)) && !is_there(had);
+        if !is_there(volumes) && !was_missing() {
             let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
             return Err((at, format!("mounts the volume {:?}, which the pod does not have", text(mount, "name"))));
         }
@@ -150,7 +150,7 @@ pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
 
 fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Result<(), (String, String)> {
     let had = own.map_or(&[][..], |own| list(*own, "env"));
-    for entry in list(*container, "env").iter().filter(|entry| !had.iter().any(|own| own.same(entry))) {
+    for entry in added(list(*container, "env"), had) {
         let name = text(entry, "name");
         let at = format!("{path}.env[{name}]");
         if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control() || c == ' ') {
@@ -188,6 +188,14 @@ fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
         (Some(a), Some(b)) => a.same(&b),
         _ => false,
     }
+}
+
+/// The elements that are not the very ones that were there. What layers add stands before the pod's own, which then end
+/// both lists and need no comparing with each other.
+fn added<'a>(now: &'a [Json<'a>], was: &'a [Json<'a>]) -> impl Iterator<Item = &'a Json<'a>> {
+    let shared = now.iter().rev().zip(was.iter().rev()).take_while(|(a, b)| a.same(b)).count();
+    let (now, was) = (&now[..now.len() - shared], &was[..was.len() - shared]);
+    now.iter().filter(|item| !was.iter().any(|own| own.same(item)))
 }
 
 fn list<'a>(object: Json<'a>, key: &str) -> &'a [Json<'a>] {

@@ -18,6 +18,7 @@ const CORE: &[&str] = &[
     "guards",
     "guards.rs",
     "json.rs",
+    "json",
     "layers.rs",
     "merge",
     "merge.rs",

@@ -69,7 +69,7 @@ impl<'a> Work<'_, 'a> {
 
     fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
         let view = template::view(self.steps.last(), self.task, self.arena);
-        let template = serde_json::to_string(&view).unwrap_or_default();
+        let template = view.to_string();
         let request = self.request(module, known);
         let call = Call {
             request: &request,

@@ -1,0 +1,189 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+static COLD: Shape = Shape::But(&[("cold", Shape::Skip), ("list", Shape::Each(&Shape::But(&[("args", Shape::Skip)])))]);
+
+#[test]
+fn strings_without_escapes_are_borrowed_and_cold_parts_stay_raw() {
+    let text = r#"{"a":"plain","b":"q\"uote","cold":{"x":[1, 2]},"list":[{"args":["-c"],"name":"n"}],"n":[-1,2,1.5,null,true]}"#;
+    let arena = Bump::new();
+    let value = Json::parse(text, &COLD, &arena).unwrap();
+    let plain = value.get("a").unwrap().as_str().unwrap();
+    assert!(text.as_bytes().as_ptr_range().contains(&plain.as_ptr()), "borrowed from the text");
+    assert_eq!(value.get("b").unwrap().as_str(), Some("q\"uote"));
+    assert!(matches!(value.get("cold"), Some(Json::Raw(raw)) if raw == r#"{"x":[1, 2]}"#));
+    assert!(matches!(value.at(&["list"]).unwrap().items()[0].get("args"), Some(Json::Raw(_))));
+    assert_eq!(value.to_value(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+}
+
+#[test]
+fn raw_text_equals_the_value_it_spells() {
+    let arena = Bump::new();
+    let raw = Json::parse(r#"{"cold":{"b":2,"a":[1]}}"#, &COLD, &arena).unwrap().get("cold").unwrap();
+    let open = Json::parse(r#"{"a":[1],"b":2}"#, &Shape::All, &arena).unwrap();
+    assert!(matches!(raw, Json::Raw(_)));
+    assert_eq!(raw, open);
+    assert_ne!(raw, Json::parse(r#"{"a":[1],"b":3}"#, &Shape::All, &arena).unwrap());
+    assert_eq!(raw.open(&arena).get("b"), Some(Json::Uint(2)));
+}
+
+#[test]
+fn changing_a_member_shares_the_rest() {
+    let arena = Bump::new();
+    let pod = Json::parse(r#"{"spec":{"volumes":[1]},"metadata":{"name":"x"}}"#, &Shape::All, &arena).unwrap();
+    let changed = pod.with("metadata", Json::Null, &arena);
+    assert!(pod.get("spec").unwrap().same(&changed.get("spec").unwrap()));
+    assert!(!pod.same(&changed));
+    assert!(pod.same(&pod.without("absent", &arena)));
+    assert_eq!(changed.without("metadata", &arena).members().len(), 1);
+}
+
+#[test]
+fn nesting_without_end_is_an_error_and_not_an_overflow() {
+    let text = "[".repeat(100_000);
+    assert!(Json::parse(&text, &Shape::All, &Bump::new()).is_err());
+    let skipped = format!("{{\"cold\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    // Skipped text is scanned, not built; opening it later fails softly.
+    let arena = Bump::new();
+    if let Ok(value) = Json::parse(&skipped, &COLD, &arena) {
+        assert!(matches!(value.get("cold").unwrap().open(&arena), Json::Raw(_)));
+    }
+}
+
+#[test]
+fn trailing_text_is_refused() {
+    assert!(Json::parse("{} x", &Shape::All, &Bump::new()).is_err());
+}
+
+/// What `serde_json` sees in a text, beside what the reader sees with everything open and with parts raw.
+fn both(text: &str) -> [Option<serde_json::Value>; 3] {
+    let arena = Bump::new();
+    let ours = |shape| Json::parse(text, shape, &arena).ok().map(|value| rounded(value.to_value()));
+    [serde_json::from_str(text).ok().map(rounded), ours(&Shape::All), ours(&COLD)]
+}
+
+/// Each time that `serde_json` reads a float, the last digit may become another.
+fn rounded(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) if number.is_f64() => json!(format!("{:.12e}", number.as_f64().unwrap())),
+        Value::Array(items) => items.into_iter().map(rounded).collect(),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(key, value)| (key, rounded(value))).collect())
+        }
+        other => other,
+    }
+}
+
+fn documents() -> impl Strategy<Value = serde_json::Value> {
+    let text = prop_oneof!["[a-z]{0,20}", "[ -~]{0,12}", "\\PC{0,9}", "[\"\\\\\\x00-\\x1f/é\u{1F600}]{0,9}"];
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|flag| json!(flag)),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<u64>().prop_map(|number| json!(number)),
+        any::<i32>().prop_map(|number| json!(f64::from(number) / 64.0)),
+        text.prop_map(|text| json!(text)),
+    ];
+    leaf.prop_recursive(5, 40, 6, |inner| {
+        let key = prop_oneof!["[a-z]{1,9}", Just("cold".to_owned()), Just("list".to_owned()), "[\"\\\\é\\n]{1,3}"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array),
+            prop::collection::btree_map(key, inner, 0..5).prop_map(|members| json!(members)),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn the_reader_sees_what_serde_json_sees(document in documents(), pretty: bool) {
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let [theirs, open, raw] = both(&text);
+        prop_assert!(theirs.is_some());
+        prop_assert_eq!(&theirs, &open);
+        prop_assert_eq!(&theirs, &raw, "with raw parts");
+    }
+
+    #[test]
+    fn the_writer_writes_what_serde_json_writes(document in documents()) {
+        prop_assert_eq!(Json::lift(&document, &Bump::new()).to_string(), serde_json::to_string(&document).unwrap());
+    }
+
+    /// One byte more, less or other: both refuse it, or both see the same.
+    #[test]
+    fn the_reader_refuses_what_serde_json_refuses(
+        document in documents(),
+        place: prop::sample::Index,
+        way in 0..3,
+        byte in prop::sample::select(&b"\"\\{}[],:0129.-+eEtfnu \n\t\x01x"[..]),
+    ) {
+        let mut bytes = serde_json::to_vec(&document).unwrap();
+        let at = place.index(bytes.len());
+        match way {
+            0 => bytes.insert(at, byte),
+            1 => bytes[at] = byte,
+            _ => drop(bytes.remove(at)),
+        }
+        let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
+        let [theirs, open, raw] = both(&text);
+        prop_assert_eq!(&theirs, &open, "{}", &text);
+        // half of a surrogate pair is seen by whoever opens a raw part
+        if theirs.is_some() || !text.contains("\\u") {
+            prop_assert_eq!(&theirs, &raw, "{}", text);
+        }
+    }
+}
+
+#[test]
+fn numbers_and_escapes_at_their_edges() {
+    let texts = [
+        "0",
+        "-0",
+        "00",
+        "01",
+        "-",
+        "-1",
+        "1.",
+        "1.5",
+        ".5",
+        "1e5",
+        "1e",
+        "1e400",
+        "18446744073709551615",
+        "1-2",
+        "18446744073709551616",
+        "-9223372036854775808",
+        "999999999999999999",
+        "1000000000000000000",
+        "+1",
+        "",
+        r#""\u00e9\ud83d\ude00""#,
+        r#""\ud83d""#,
+        r#""\u12""#,
+        r#""\x""#,
+        r#""\é""#,
+        r#""\"#,
+        "\"\\\"",
+        "\"a",
+        "\"\u{1}\"",
+        r#""\b\f\n\r\t\/\\\"""#,
+        "tru",
+        "truex",
+        "nul",
+        "[1,]",
+        "{,}",
+        "{\"a\"}",
+        "{\"a\":1,}",
+        "[}",
+        "\u{feff}1",
+        "1 ",
+    ];
+    for text in texts {
+        let [theirs, open, _] = both(text);
+        assert_eq!(theirs, open, "{text}");
+    }
+}
