@@ -33,7 +33,8 @@ Examples:
       --tls-cert certs/tls.crt --tls-key certs/tls.key
 
   For an API server whose AdmissionConfiguration gives it a certificate for webhooks:
-    podgraft serve ... --client-ca /clients/ca.crt --client-name kube-apiserver
+    podgraft serve --namespace podgraft --tls-cert /tls/tls.crt --tls-key /tls/tls.key \\
+      --client-ca /clients/ca.crt --client-name kube-apiserver
 
 SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then
 every request under way is answered. A second one ends at once.

@@ -24,7 +24,7 @@ modules:
   not-json: {wasm: not-json.wasm}
   echo: {wasm: echo.wasm}
   loop: {wasm: loop.wasm}
-  condition: {wasm: echo.wasm, when: \"task_config.token + 1 == 2\"}
+  condition: {wasm: echo.wasm, when: \"has(task_config.token) && task_config.token + 1 == 2\"}
 queues:
   plain: {templateOverrides: {env: [{name: GIVEN, value: CANARY}]}}
   log: {modules: [log]}
