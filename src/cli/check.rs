@@ -65,7 +65,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let compile = |name: &str, bytes: &[u8]| {
         let code = engine.compile(name, bytes);
         let (name, digest) = (name.to_owned(), sha256_hex(bytes));
-        compiled.borrow_mut().push(Compiled { name, digest, bytes: bytes.len(), is_sound: code.is_ok() });
+        let imports = engine.inspect(bytes).map(|inspection| inspection.imports).unwrap_or_default();
+        let imports = imports.into_iter().map(|(import, _)| import).collect();
+        compiled.borrow_mut().push(Compiled { name, digest, bytes: bytes.len(), imports, is_sound: code.is_ok() });
         code
     };
     let Configuration { config, policies } = &args.configuration;

@@ -43,8 +43,8 @@ fn a_sound_configuration_is_summed_up() {
   base             every task pod  1 layer                     patched
   queue/GPU Queue  any namespace   1 layer, modules nfs-mount  patched
 
-  MODULE     DIGEST        SIZE    USED BY
-  nfs-mount  {digest}  {size} KiB  queue/GPU Queue
+  MODULE     DIGEST        SIZE    IMPORTS                       USED BY
+  nfs-mount  {digest}  {size} KiB  podgraft:template/host@0.1.0  queue/GPU Queue
 
   MANIFEST                     OUTCOME
   tests/cases/readme/pod.yaml  patched
@@ -110,6 +110,24 @@ fn notices_count_only_when_strict() {
 }
 
 #[test]
+fn the_agents_own_keys_are_told_and_a_security_boolean_that_is_only_a_default() {
+    let config = "createQueues: true\nbasePodTemplate:\n  podSecurityContext: {runAsNonRoot: true}\n";
+    let folder = folder(&[("podgraft.yaml", &format!("{HEAD}{config}"))]);
+    let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --strict"), "");
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            1,
+            "\
+2 notices
+  podgraft.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it
+  podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its own; with `conflict: Override` the layer wins
+"
+        )
+    );
+}
+
+#[test]
 fn a_module_that_never_comes_to_rest_is_named() {
     let config = format!("{HEAD}queues: {{gpu: {{modules: [again]}}}}\nmodules: {{again: {{wasm: again.wasm}}}}\n");
     let folder = folder(&[("podgraft.yaml", &config)]);
@@ -132,8 +150,8 @@ fn a_module_that_does_not_compile_and_one_that_nobody_uses_are_told_so() {
     assert_eq!((ran.code, ran.stderr.as_str()), (1, told));
     let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
     assert_eq!(rows.len(), 2, "{}", ran.stdout);
-    assert!(rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nobody: it does not compile"), "{}", rows[0]);
-    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  nobody"), "{}", rows[1]);
+    assert!(rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nothing  nobody: it does not compile"), "{}", rows[0]);
+    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  nothing  nobody"), "{}", rows[1]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) struct Compiled {
     /// SHA-256, 64 hex digits
     pub(super) digest: String,
     pub(super) bytes: usize,
+    /// as `podgraft:template/host@0.1.0`
+    pub(super) imports: Vec<String>,
     /// whether it is a template module; why not is among the problems
     pub(super) is_sound: bool,
 }

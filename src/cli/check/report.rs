@@ -62,6 +62,7 @@ struct ModuleRow {
     name: String,
     digest: String,
     bytes: usize,
+    imports: Vec<String>,
     compiles: bool,
     used_by: Vec<String>,
 }
@@ -121,7 +122,7 @@ impl Report {
         let mut report = Self {
             digest: snapshot.digest.clone(),
             problems: built.problems.iter().map(Finding::from).collect(),
-            notices: notices::of_layers(snapshot),
+            notices: built.notices.iter().map(Finding::from).chain(notices::of_layers(snapshot)).collect(),
             units: rows(snapshot, &tried),
             modules: Vec::new(),
             pods: Vec::new(),
@@ -137,8 +138,8 @@ impl Report {
     fn module(&self, compiled: Compiled) -> ModuleRow {
         let users = self.units.iter().filter(|row| row.modules.contains(&compiled.name));
         let used_by = users.map(|row| row.unit.clone()).collect();
-        let Compiled { name, digest, bytes, is_sound } = compiled;
-        ModuleRow { name, digest, bytes, compiles: is_sound, used_by }
+        let Compiled { name, digest, bytes, imports, is_sound } = compiled;
+        ModuleRow { name, digest, bytes, imports, compiles: is_sound, used_by }
     }
 
     fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
@@ -182,9 +183,10 @@ impl Report {
                 (true, users) => users.join(", "),
             };
             let digest = row.digest.chars().take(12).collect();
-            [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), used_by]
+            let imports = if row.imports.is_empty() { "nothing".to_owned() } else { row.imports.join(", ") };
+            [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), imports, used_by]
         });
-        section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "USED BY"]), modules);
+        section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "IMPORTS", "USED BY"]), modules);
         let pods = self.pods.iter().map(|row| [row.manifest.clone(), row.outcome.to_owned()]);
         section(&mut text, words(&["MANIFEST", "OUTCOME"]), pods);
         for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.refused.as_ref()?))) {
