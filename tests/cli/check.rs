@@ -150,7 +150,11 @@ fn a_module_that_does_not_compile_and_one_that_nobody_uses_are_told_so() {
     assert_eq!((ran.code, ran.stderr.as_str()), (1, told));
     let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
     assert_eq!(rows.len(), 2, "{}", ran.stdout);
-    assert!(rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nothing  nobody: it does not compile"), "{}", rows[0]);
+    assert!(
+        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nothing  nobody: it does not compile"),
+        "{}",
+        rows[0]
+    );
     assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  nothing  nobody"), "{}", rows[1]);
 }
 
