@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Number;
 
 use crate::json::Json;
+use crate::schema::is_quantity;
 
 /// Billionths: the finest that Kubernetes knows.
 const NANO: i128 = 1_000_000_000;
@@ -14,7 +15,7 @@ const NANO: i128 = 1_000_000_000;
 pub fn of_number(number: &Number) -> Option<String> {
     let text = number.to_string();
     let Some((whole, fraction)) = text.split_once('.') else {
-        return crate::schema::is_quantity(&text).then_some(text);
+        return is_quantity(&text).then_some(text);
     };
     if fraction.contains('e') {
         return None;
@@ -39,9 +40,13 @@ pub fn compare(a: Json<'_>, b: Json<'_>) -> Option<Ordering> {
     Some(nanos(&text(a)?)?.cmp(&nanos(&text(b)?)?))
 }
 
-/// Whether a quantity of bytes has a fraction of one, to thousandths as the API server counts.
+/// Whether a quantity has a fraction of one, to thousandths as the API server counts.
 pub fn is_fractional(value: Json<'_>) -> bool {
-    let nanos = text(value).and_then(|text| nanos(&text)).unwrap_or_default();
+    text(value).and_then(|text| nanos(&text)).is_some_and(has_fraction)
+}
+
+/// The same of what [`nanos`] gives.
+pub fn has_fraction(nanos: i128) -> bool {
     // Rounded up to thousandths, then looked at.
     !nanos.unsigned_abs().div_ceil(1_000_000).is_multiple_of(1000)
 }
@@ -55,7 +60,12 @@ pub fn text(value: Json<'_>) -> Option<String> {
     }
 }
 
-fn nanos(text: &str) -> Option<i128> {
+/// A quantity in billionths of its unit, rounded up as the API server does it, so that `0.5` and `500m` are the same;
+/// `None` for what is no quantity, or beyond what can be told.
+pub fn nanos(text: &str) -> Option<i128> {
+    if !is_quantity(text) {
+        return None;
+    }
     let (sign, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -136,6 +146,27 @@ mod tests {
     fn fractions_of_a_byte_are_seen() {
         for (text, fractional) in [("1Gi", false), ("1.5Gi", false), ("100m", true), ("1.0001", true), ("1n", true)] {
             assert_eq!(is_fractional(Json::Str(text)), fractional, "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_say() {
+        let same = [
+            ("0.5", "500m"),
+            ("1Gi", "1024Mi"),
+            ("2", "2000m"),
+            ("1e3", "1k"),
+            ("+1.50", "1500m"),
+            ("0", "00Gi"),
+            ("-.5", "-500m"),
+        ];
+        for (a, b) in same {
+            assert!(nanos(a).is_some() && nanos(a) == nanos(b), "{a} {b}");
+        }
+        assert_ne!(nanos("1G"), nanos("1Gi"));
+        assert_eq!(nanos("8Ei"), Some((8 << 60) * 1_000_000_000));
+        for text in ["", "x", "1e99", "Gi", "1kM", "1ki"] {
+            assert_eq!(nanos(text), None, "{text}");
         }
     }
 }

@@ -9,6 +9,8 @@
 mod containers;
 mod volumes;
 
+pub use self::volumes::deprecated_source;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::json::Json;
@@ -103,7 +105,7 @@ impl<'a> Search<'a> {
                 && self.container(name).is_some_and(|it| it.at(&["securityContext", "appArmorProfile"]).is_none())
                 && !self.is_pods_profile(value.as_str().unwrap_or_default())
             {
-                self.warn(path(), "deprecated since v1.30; use the \"appArmorProfile\" field instead");
+                self.warn(path(), NO_APPARMOR);
             }
         }
     }
@@ -247,6 +249,7 @@ impl<'a> Search<'a> {
 const BYTES: &[&str] = &["memory", "ephemeral-storage"];
 
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
+const NO_APPARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const NO_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
 const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
@@ -272,10 +275,22 @@ const DEPRECATED_LABELS: &[(&str, &str)] = &[
     ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
     ("app.kubernetes.io/created-by", "deprecated since v1.9"),
     ("scheduler.alpha.kubernetes.io/preferAvoidPods", "deprecated since v1.22; use Taints and Tolerations instead"),
-    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
+    ("node-role.kubernetes.io/master", "deprecated; use \"node-role.kubernetes.io/control-plane\" instead"),
 ];
 
-fn deprecated_label(key: &str) -> Option<&'static str> {
+/// What the API server says of an annotation in whose place there is a field now. Of those of seccomp and `AppArmor` it
+/// says so only where the field is not set too.
+pub fn deprecated_annotation(key: &str) -> Option<&'static str> {
+    let plain = || DEPRECATED_ANNOTATIONS.iter().find(|(name, _)| *name == key).map(|(_, message)| *message);
+    match key {
+        _ if key == SECCOMP || key.starts_with(CONTAINER_SECCOMP) => Some(NO_SECCOMP),
+        _ if key.starts_with(APPARMOR) => Some(NO_APPARMOR),
+        _ => plain(),
+    }
+}
+
+/// What the API server says of a node label that has another name now.
+pub fn deprecated_label(key: &str) -> Option<&'static str> {
     DEPRECATED_LABELS.iter().find(|(name, _)| *name == key).map(|(_, message)| *message)
 }
 

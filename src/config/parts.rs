@@ -7,6 +7,7 @@ use super::rules::WARNS;
 use super::scalars::{is_label_text, is_qualified_name};
 use super::spell;
 use super::typed::PATCH;
+use crate::warnings;
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {
@@ -24,30 +25,6 @@ pub(crate) enum MapKind {
     Annotations,
 }
 
-/// Node labels of old, and what they are called now.
-const OLD_NODE_LABELS: &[(&str, &str)] = &[
-    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
-    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
-    ("beta.kubernetes.io/os", "kubernetes.io/os"),
-    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
-    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
-];
-
-/// Beginnings of annotations that became fields, and the fields.
-const OLD_ANNOTATIONS: &[(&str, &str)] = &[
-    ("container.apparmor.security.beta.kubernetes.io/", "securityContext.appArmorProfile"),
-    ("container.seccomp.security.alpha.kubernetes.io/", "securityContext.seccompProfile"),
-    ("scheduler.alpha.kubernetes.io/critical-pod", "priorityClassName"),
-    ("seccomp.security.alpha.kubernetes.io/pod", "securityContext.seccompProfile"),
-    ("security.alpha.kubernetes.io/sysctls", "securityContext.sysctls"),
-    ("security.alpha.kubernetes.io/unsafe-sysctls", "securityContext.sysctls"),
-];
-
-/// What a node label that is deprecated is called now.
-pub(crate) fn newer_node_label(key: &str) -> Option<&'static str> {
-    OLD_NODE_LABELS.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
-}
-
 /// Checks keys and values; that a value is no string is said elsewhere.
 pub(crate) fn check_map(cursor: &Cursor<'_>, kind: MapKind) {
     for (key, value) in cursor.entries() {
@@ -57,15 +34,13 @@ pub(crate) fn check_map(cursor: &Cursor<'_>, kind: MapKind) {
         if !is_qualified_name(&key.text) {
             value.report.add(key.at, &value.path, "is not a key that Kubernetes takes (`name` or `prefix/name`)");
         }
-        let newer = match kind {
-            MapKind::NodeLabels => newer_node_label(&key.text),
-            MapKind::Annotations => {
-                OLD_ANNOTATIONS.iter().find(|(old, _)| key.text.starts_with(old)).map(|(_, field)| *field)
-            }
+        let said = match kind {
+            MapKind::NodeLabels => warnings::deprecated_label(&key.text),
+            MapKind::Annotations => warnings::deprecated_annotation(&key.text),
             MapKind::Labels => None,
         };
-        if let Some(newer) = newer {
-            value.report.add(key.at, &value.path, format!("is deprecated, write {newer}: {WARNS}"));
+        if let Some(said) = said {
+            value.report.add(key.at, &value.path, format!("is {said}: {WARNS}"));
         }
         let Some(text) = value.silent_text().filter(|_| !value.is_open()) else { continue };
         if kind != MapKind::Annotations && !is_label_text(text) {

@@ -6,6 +6,7 @@ use super::rules::WARNS;
 use super::scalars::is_qualified_name;
 use super::spell;
 use super::typed::PATCH;
+use crate::quantity::{self, has_fraction};
 
 /// What every node has.
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -24,8 +25,8 @@ pub(crate) fn check_names(cursor: &Cursor<'_>) {
             ));
             continue;
         }
-        let Some(value) = value_of(&amount) else { continue };
-        let whole = (value - value.round()).abs() < f64::EPSILON;
+        let Some(value) = nanos_of(&amount) else { continue };
+        let whole = !has_fraction(value);
         if !whole && name.contains('/') {
             amount.error("must be a whole number: a part of a device cannot be had");
         } else if !whole && name != "cpu" {
@@ -39,12 +40,10 @@ pub(crate) fn check_requests(cursor: &Cursor<'_>) {
     let (Some(requests), Some(limits)) = (cursor.get("requests"), cursor.get("limits")) else { return };
     for (name, request) in requests.set_entries() {
         let Some(limit) = limits.get(name) else { continue };
-        let (Some(asked), Some(allowed)) = (value_of(&request), value_of(&limit)) else { continue };
-        let more = asked > allowed * (1.0 + f64::EPSILON);
-        let less = asked < allowed * (1.0 - f64::EPSILON);
-        if more {
+        let (Some(asked), Some(allowed)) = (nanos_of(&request), nanos_of(&limit)) else { continue };
+        if asked > allowed {
             request.error("is more than the limit");
-        } else if less && (name.contains('/') || name.starts_with("hugepages-")) {
+        } else if asked < allowed && (name.contains('/') || name.starts_with("hugepages-")) {
             request.error(format!("must be what the limit is: {name} cannot be overcommitted"));
         }
     }
@@ -52,62 +51,20 @@ pub(crate) fn check_requests(cursor: &Cursor<'_>) {
 
 /// A claim's `storage`.
 pub(crate) fn check_storage(cursor: &Cursor<'_>) {
-    let Some(value) = value_of(cursor) else { return };
-    if value == 0.0 {
+    let Some(value) = nanos_of(cursor) else { return };
+    if value == 0 {
         cursor.error("must be more than nothing");
-    } else if (value - value.round()).abs() >= f64::EPSILON {
+    } else if has_fraction(value) {
         cursor.error(format!("is a fraction of a byte (m is a thousandth, M a million): {WARNS}"));
     }
 }
 
-/// A quantity's amount; what is no quantity, or a negative one, is told elsewhere.
-fn value_of(cursor: &Cursor<'_>) -> Option<f64> {
+/// A quantity's billionths; what is no quantity, or a negative one, is told elsewhere.
+fn nanos_of(cursor: &Cursor<'_>) -> Option<i128> {
     let found = match &cursor.node.tree {
-        Tree::Number(number) => number.as_f64(),
-        Tree::Text(text) if crate::schema::is_quantity(text) => amount(text),
+        Tree::Number(number) => quantity::nanos(&quantity::of_number(number)?),
+        Tree::Text(text) => quantity::nanos(text),
         _ => None,
     };
-    found.filter(|amount| *amount >= 0.0)
-}
-
-/// Near enough to compare: quantities have at most 15 digits that count.
-fn amount(text: &str) -> Option<f64> {
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let number: f64 = number.parse().ok()?;
-    let factor = match suffix {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        _ => 10f64.powi(suffix.get(1..)?.parse().ok()?),
-    };
-    // a division is exact where a product is not: 1500m is 1.5
-    Some(if factor < 1.0 { number / (1.0 / factor).round() } else { number * factor })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::amount;
-
-    #[test]
-    fn amounts_compare() {
-        for (text, value) in
-            [("1500m", 1.5), ("2", 2.0), ("1Ki", 1024.0), ("1e3", 1000.0), (".5", 0.5), ("2E", 2e18), ("100m", 0.1)]
-        {
-            assert_eq!(amount(text), Some(value), "{text}");
-        }
-    }
+    found.filter(|amount| *amount >= 0)
 }

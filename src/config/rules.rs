@@ -7,6 +7,7 @@ use super::parts::{self, MapKind};
 use super::resources;
 use super::scalars;
 use super::typed::Context;
+use crate::warnings;
 
 /// The grammar of a field, or of each element of its list.
 #[derive(Debug, Clone, Copy)]
@@ -192,10 +193,6 @@ pub(crate) const NOT_A_LAYERS: &[(&str, &str)] = &[
     ("serviceAccount", "it is the old name of serviceAccountName"),
 ];
 
-/// Volume sources that the API server warns of, whatever they hold.
-const OLD_SOURCES: &[&str] =
-    &["cephfs", "flocker", "gitRepo", "glusterfs", "photonPersistentDisk", "quobyte", "rbd", "scaleIO", "storageos"];
-
 /// Said of what earns a warning of the API server.
 pub(crate) const WARNS: &str = "the API server warns of it, and the ClearML agent fails a task at any warning";
 
@@ -245,8 +242,8 @@ fn check_text(cursor: &Cursor<'_>, text: &str, rule: Rule) {
             if !scalars::is_qualified_name(text) {
                 cursor.error("is not a key that Kubernetes takes (`name` or `prefix/name`)");
             }
-            if let (Rule::NodeKey, Some(now)) = (rule, parts::newer_node_label(text)) {
-                cursor.error(format!("is deprecated, write {now}: {WARNS}"));
+            if let (Rule::NodeKey, Some(said)) = (rule, warnings::deprecated_label(text)) {
+                cursor.error(format!("is {said}: {WARNS}"));
             }
         }
         Rule::EnvName => {
@@ -338,8 +335,11 @@ fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
         [(key, source)] if claimed => {
             source.error(format!("`claims` gives this volume its source: leave {key} out"));
         }
-        [(key, source)] if OLD_SOURCES.contains(key) => source.error(format!("{key} is deprecated: {WARNS}")),
-        [_] => {}
+        [(key, source)] => {
+            if let Some(said) = warnings::deprecated_source(key) {
+                source.error(format!("is {said}: {WARNS}"));
+            }
+        }
         [(first, _), (second, cursor), ..] => {
             cursor.error(format!("a volume has one source, this one has {first} and {second}"));
         }

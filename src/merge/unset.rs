@@ -3,7 +3,8 @@
 use super::{Merger, Slot};
 use crate::json::Json;
 use crate::patch::Step;
-use crate::schema::{Object, Type, billionths};
+use crate::quantity::nanos;
+use crate::schema::{Object, Type};
 
 impl<'a> Merger<'a, '_> {
     /// Whether the submitted value `was` at the current path is somebody's choice: neither empty nor a zero quantity,
@@ -37,7 +38,7 @@ pub(super) fn agree(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
         return true;
     }
     match (kind, present, value) {
-        (Type::Quantity, Json::Str(a), Json::Str(b)) => billionths(a).is_some() && billionths(a) == billionths(b),
+        (Type::Quantity, Json::Str(a), Json::Str(b)) => nanos(a).is_some() && nanos(a) == nanos(b),
         (Type::Object(object), Json::Object(own), Json::Object(layers)) => {
             let same = |key: &str, value: Json<'_>, other: Json<'_>, parent: Json<'_>| match other.get(key) {
                 Some(other) => agree(value, other, object.field(key).map_or(Type::Any, |field| field.kind)),
@@ -84,7 +85,7 @@ fn is_worked_out(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
 
 fn is_zero(value: Json<'_>) -> bool {
     match value {
-        Json::Str(text) => billionths(text) == Some(0),
+        Json::Str(text) => nanos(text) == Some(0),
         Json::Float(number) => number == 0.0,
         _ => matches!(value, Json::Uint(0) | Json::Int(0)),
     }

@@ -15,6 +15,11 @@ const PLUGINS: &[(&str, &str)] = &[
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
+/// What the API server says of a volume's source that no cluster has any more.
+pub fn deprecated_source(kind: &str) -> Option<&'static str> {
+    PLUGINS.iter().find(|(plugin, _)| *plugin == kind).map(|(_, message)| *message)
+}
+
 impl<'a> Search<'a> {
     pub(super) fn volumes(&mut self) {
         let was = self.before.at(&["spec", "volumes"]).map_or(&[][..], |list| list.items());

@@ -144,11 +144,14 @@ fn resources_are_real_and_requests_below_limits() {
 
 #[test]
 fn what_the_api_server_warns_of_is_refused() {
-    let old = |new: &str| format!("is deprecated, write {new}: {WARNS}");
-    let (zone, arch, seccomp) =
-        (old("topology.kubernetes.io/zone"), old("kubernetes.io/arch"), old("securityContext.seccompProfile"));
+    let old = |said: &str, new: &str| format!("is {said}; use {new} instead: {WARNS}");
+    let zone = old("deprecated since v1.17", "\"topology.kubernetes.io/zone\"");
+    let arch = old("deprecated since v1.14", "\"kubernetes.io/arch\"");
+    let seccomp = old("non-functional in v1.27+", "the \"seccompProfile\" field");
+    let apparmor = old("deprecated since v1.30", "the \"appArmorProfile\" field");
+    let master = format!("is deprecated; use \"node-role.kubernetes.io/control-plane\" instead: {WARNS}");
     let about = format!("without a labelSelector it is about no pod; {WARNS}");
-    let git = format!("gitRepo is deprecated: {WARNS}");
+    let git = format!("is deprecated in v1.11, and disabled by default in v1.33+: {WARNS}");
     flat(&[
         ("nodeSelector: {beta.kubernetes.io/arch: amd64}", &[(22, "nodeSelector['beta.kubernetes.io/arch']", &arch)]),
         (
@@ -162,6 +165,14 @@ fn what_the_api_server_warns_of_is_refused() {
         (
             "annotations: {seccomp.security.alpha.kubernetes.io/pod: runtime/default}",
             &[(21, "annotations['seccomp.security.alpha.kubernetes.io/pod']", &seccomp)],
+        ),
+        (
+            "annotations: {container.apparmor.security.beta.kubernetes.io/main: unconfined}",
+            &[(21, "annotations['container.apparmor.security.beta.kubernetes.io/main']", &apparmor)],
+        ),
+        (
+            "nodeSelector: {node-role.kubernetes.io/master: ''}",
+            &[(22, "nodeSelector['node-role.kubernetes.io/master']", &master)],
         ),
         (
             "topologySpreadConstraints: [{maxSkew: 1, topologyKey: k, whenUnsatisfiable: DoNotSchedule}]",
