@@ -149,11 +149,13 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// A union's parts belong together: when one goes, the element is replaced.
+    /// A union's parts belong together: when one goes, or a field within one, the element is replaced.
     fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: List) {
-        let loses_a_part =
-            matches!(list, List::KeyedWhole(_)) && before.members().iter().any(|(key, _)| after.get(key).is_none());
-        if loses_a_part { self.emit(Action::Replace, after) } else { self.value(before, after, kind) }
+        if matches!(list, List::KeyedWhole(_)) && loses_a_part(before, after) {
+            self.emit(Action::Replace, after)
+        } else {
+            self.value(before, after, kind)
+        }
     }
 
     /// What tells the elements of a list apart.
@@ -194,6 +196,13 @@ impl<'a> Name<'a> {
 /// Beyond this many elements, sorting is cheaper than comparing each with each: a pod with 2,000 env entries would
 /// take two million comparisons.
 const MANY: usize = 32;
+
+/// Whether an object has something, at any depth, that another has not.
+fn loses_a_part(before: Json<'_>, after: Json<'_>) -> bool {
+    let is_gone = |now: Option<Json<'_>>, was: Json<'_>| now.is_none_or(|now| loses_a_part(was, now));
+    let objects = matches!((before, after), (Json::Object(_), Json::Object(_)));
+    objects && !before.same(&after) && before.members().iter().any(|(key, was)| is_gone(after.get(key), *was))
+}
 
 fn number_repeats(names: &mut [Name<'_>]) {
     if names.len() > MANY && names.iter().all(|name| matches!(name.what, What::Key(_))) {
@@ -473,6 +482,11 @@ mod tests {
         let from = json!({"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}});
         assert_eq!(
             operations(&env(json!({"name": "X", "value": "1"})), &env(from.clone())),
+            [json!({"op": "replace", "path": "/spec/containers/0/env/1", "value": from})]
+        );
+        let key = json!({"name": "X", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
+        assert_eq!(
+            operations(&env(key), &env(from.clone())),
             [json!({"op": "replace", "path": "/spec/containers/0/env/1", "value": from})]
         );
     }
