@@ -22,6 +22,8 @@ mod place;
 mod unkeyed;
 mod unset;
 
+pub use self::unkeyed::demands;
+
 /// Merges fragments into one pod.
 pub struct Merger<'a, 'o> {
     arena: &'a Bump,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use bumpalo::Bump;
 
 use crate::json::{Json, Member};
+use crate::merge::demands;
 use crate::patch::key_text;
 use crate::review::LAST_APPLIED;
 use crate::schema::{List, POD, Type};
@@ -133,9 +134,22 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
             (List::Set | List::Concat, _) => {
                 Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
             }
+            (List::AndTerms, _) if !is_laid_as(a, b) => {
+                Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
+            }
             _ => Some(after),
         },
         _ => Some(after),
+    }
+}
+
+/// Whether laying the node selector terms `after` over `before` gives `after`: what is laid is demanded beside what
+/// was, so that only terms which demand more come out as they are. Of others nothing may be left.
+fn is_laid_as(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
+    match (before, after) {
+        ([], _) => true,
+        ([was], [now]) => !was.is_empty() && demands(now, was),
+        _ => false,
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a> Merger<'a, '_> {
             if rule.conflict == Conflict::Deny {
                 self.demand_toleration(present, own, item)?;
             }
-            if present != item && !(own && rule.conflict == Conflict::Keep) {
+            if lasts_other(&present, &item) && !(own && rule.conflict == Conflict::Keep) {
                 result[index] = item;
                 (changed, replaced) = (true, true);
             }
@@ -74,7 +74,7 @@ impl<'a> Merger<'a, '_> {
             if rule.conflict == Conflict::Deny {
                 self.demand_toleration(item, false, item)?;
             }
-            result.push(item);
+            result.insert(again(result, was.map_or(&[][..], |was| was.items()), item), item);
             changed = true;
         }
         if replaced {
@@ -88,7 +88,7 @@ impl<'a> Merger<'a, '_> {
     fn demand_toleration(&mut self, present: Json<'a>, own: bool, item: Json<'a>) -> Result<(), Trouble> {
         let parts = TOLERATION.map(|field| item.get(field).and_then(|value| value.as_str()).unwrap_or_default());
         self.path.push(Step::Element(0, Some(self.arena.alloc_str(&parts.join("/")))));
-        let differs = present != item;
+        let differs = lasts_other(&present, &item);
         if differs && (own || self.is_demanded()) {
             return Err(self.conflict());
         }
@@ -127,7 +127,12 @@ impl<'a> Merger<'a, '_> {
                 terms.push(term);
             }
         }
-        Ok(if changed { Json::Array(terms.into_bump_slice()) } else { base })
+        if !changed {
+            return Ok(base);
+        }
+        // One term may be several now, and another stands where it stood: no requirement is gone.
+        self.removed.push(readable(&self.path));
+        Ok(Json::Array(terms.into_bump_slice()))
     }
 
     /// The term that demands what both demand.
@@ -141,8 +146,15 @@ impl<'a> Merger<'a, '_> {
     }
 }
 
+/// Where a toleration goes: behind the others, and one of the pod's own that yielded back to where it stood.
+fn again(result: &[Json<'_>], was: &[Json<'_>], item: Json<'_>) -> usize {
+    let own = was.iter().position(|own| *own == item);
+    let later = own.and_then(|own| result.iter().position(|other| was[own + 1..].contains(other)));
+    later.unwrap_or(result.len())
+}
+
 /// Whether a node selector term has all expressions of another already.
-fn demands(term: &Json<'_>, wanted: &Json<'_>) -> bool {
+pub fn demands(term: &Json<'_>, wanted: &Json<'_>) -> bool {
     wanted.members().iter().all(|(key, expressions)| {
         let present = term.get(key).unwrap_or(Json::Array(&[]));
         expressions.items().iter().all(|expression| present.items().contains(expression))
@@ -159,6 +171,12 @@ fn tolerates_same(a: &Json<'_>, b: &Json<'_>) -> bool {
         if name == "operator" && text.is_empty() { "Equal".to_owned() } else { text }
     };
     TOLERATION.iter().all(|name| field(a, name) == field(b, name))
+}
+
+/// Of two that tolerate the same, whether for how long differs. (That one spells `Equal` and the other does not, says
+/// nothing.)
+fn lasts_other(a: &Json<'_>, b: &Json<'_>) -> bool {
+    a.get("tolerationSeconds") != b.get("tolerationSeconds")
 }
 
 /// What the `DefaultTolerationSeconds` plugin adds to every pod; it must not shorten what a layer asks for.

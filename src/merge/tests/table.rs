@@ -257,6 +257,27 @@ fn tolerations_are_a_set() {
 }
 
 #[test]
+fn a_layers_toleration_that_looks_like_a_plugins_stays_where_it_was() {
+    let seconds = json!({"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let tolerations = |list: Value| json!({"spec": {"tolerations": list}});
+    let every = tolerations(json!([{"operator": "Exists"}]));
+    let others = tolerations(json!([seconds, {"key": "a", "operator": "Exists"}]));
+    let stack = [(OVERRIDE, every), (OVERRIDE, others)];
+    let once = lay(&json!({"spec": {}}), &stack).unwrap();
+    assert_eq!(lay(&once, &stack), Ok(once));
+}
+
+#[test]
+fn an_operator_that_is_not_written_is_equal_under_every_rule() {
+    let pod = json!({"spec": {"tolerations": [{"key": "a", "operator": "Equal", "value": "b"}]}});
+    let layer = json!({"spec": {"tolerations": [{"key": "a", "value": "b"}]}});
+    for rule in [KEEP, OVERRIDE, DENY] {
+        assert_eq!(lay(&pod, &[(rule, layer.clone())]), Ok(pod.clone()));
+        assert_eq!(lay(&layer, &[(rule, pod.clone())]), Ok(layer.clone()));
+    }
+}
+
+#[test]
 fn a_plugins_300_seconds_yield_to_a_layer_that_tolerates_every_taint() {
     let default =
         |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
