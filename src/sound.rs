@@ -33,7 +33,32 @@ pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> 
             }
         }
     }
-    check_labels(original, pod)
+    check_names(was, now)?;
+    check_labels(original, pod)?;
+    check_annotations(original, pod)
+}
+
+/// Init containers and containers share one set of names, and one of the pod's own that ends before the task starts may
+/// not become one that runs beside it, because a layer's sidecar has the same name.
+fn check_names(was: Json<'_>, now: Json<'_>) -> Result<(), (String, String)> {
+    if same(was.get("initContainers"), now.get("initContainers")) && same(was.get("containers"), now.get("containers"))
+    {
+        return Ok(());
+    }
+    let has = |spec: Json<'_>, kind: &str, name: &str| list(spec, kind).iter().any(|other| text(other, "name") == name);
+    for init in list(now, "initContainers") {
+        let name = text(init, "name");
+        let own = list(was, "initContainers").iter().find(|own| text(own, "name") == name);
+        if own.is_some_and(|own| own.get("restartPolicy").is_none()) && init.get("restartPolicy").is_some() {
+            let path = format!("spec.initContainers[{name}].restartPolicy");
+            return Err((path, "would make a sidecar of the pod's own init container of that name".to_owned()));
+        }
+        if has(now, "containers", name) && !(own.is_some() && has(was, "containers", name)) {
+            let kind = if own.is_some() { "containers" } else { "initContainers" };
+            return Err((format!("spec.{kind}[{name}]"), "has the name of another container of the pod".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 fn check_volume(volume: &Json<'_>) -> Result<(), (String, String)> {
@@ -107,7 +132,7 @@ fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) 
 }
 
 /// Devices and huge pages: what nobody can have more of than there is.
-fn is_extended(resource: &str) -> bool {
+pub fn is_extended(resource: &str) -> bool {
     let own = resource.split_once('/').is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io"));
     own || resource.starts_with("hugepages-")
 }
@@ -176,6 +201,47 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String
         }
     }
     Ok(())
+}
+
+/// Bytes of all annotations of a pod together, keys included, that the API server takes.
+pub const MOST_ANNOTATIONS: usize = 256 << 10;
+
+fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
+    let annotations = |pod: Json<'a>| pod.at(&["metadata", "annotations"]);
+    let (was, now) = (annotations(original), annotations(pod));
+    let had = was.as_ref().map_or(&[][..], Json::members);
+    let has = now.as_ref().map_or(&[][..], Json::members);
+    let sum = |size: fn(Json<'_>) -> usize| has.iter().map(|(key, value)| key.len() + size(*value)).sum();
+    // The copy of the manifest that kubectl leaves is opened only where the sum could be too large.
+    let at_most: usize = sum(written);
+    if same(was, now) || at_most <= MOST_ANNOTATIONS {
+        return Ok(());
+    }
+    let bytes: usize = sum(opened);
+    let added = has.iter().filter(|member| !had.contains(member));
+    let largest = added.max_by_key(|(_, value)| written(*value));
+    match largest.filter(|_| bytes > MOST_ANNOTATIONS) {
+        Some((key, _)) => {
+            let message = format!("brings the pod to {bytes} bytes of annotations, and it may have {MOST_ANNOTATIONS}");
+            Err((format!("metadata.annotations.{key}"), message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Bytes of a text, or of its spelling, which is never shorter.
+fn written(value: Json<'_>) -> usize {
+    match value {
+        Json::Str(text) | Json::Raw(text) => text.len(),
+        _ => 0,
+    }
+}
+
+fn opened(value: Json<'_>) -> usize {
+    match value {
+        Json::Raw(text) => serde_json::from_str::<String>(text).map_or(text.len(), |text| text.len()),
+        other => written(other),
+    }
 }
 
 fn labels(pod: Json<'_>) -> &[Member<'_>] {

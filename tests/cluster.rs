@@ -64,6 +64,8 @@ const SIDE_BY_SIDE: &[Test] = tests![
     dependents::a_stack_of_layers_earns_no_warning,
     dependents::a_layer_that_would_earn_a_warning_is_refused_by_name,
     dependents::a_queue_label_that_no_label_can_be_is_repaired,
+    dependents::other_sources_and_alternatives_are_stored_as_laid,
+    dependents::a_sidecar_named_as_a_container_is_refused_by_name,
     pods::a_jobs_pod_gets_the_layers_and_no_identity,
     pods::every_way_to_create_a_pod_gives_the_same,
     pods::pods_that_are_nobodys_task_are_never_sent,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::claims::{self, Claim};
-use super::cursor::Fields;
+use super::cursor::{Cursor, Fields};
 use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use super::modules::Modules;
-use super::node::Position;
+use super::node::{Position, Tree};
 use super::parts::MountRef;
 use super::template::{self, Given, Piece, Place, Template};
 use super::typed::PATCH;
@@ -146,6 +146,9 @@ fn lay<'a>(
         place_claim(claim, &mut entries, alone);
     }
     let modules = fields.take("modules").map(|cursor| owner.modules.find_all(&cursor)).unwrap_or_default();
+    if rule.conflict == Some(Conflict::Deny) {
+        refuse_directives(&fields.cursor);
+    }
     let mut mounts = Vec::new();
     let mut layers = Vec::new();
     for entry in entries {
@@ -154,9 +157,6 @@ fn lay<'a>(
             continue;
         }
         let conflict = rule.conflict.unwrap_or(entry.conflict);
-        if conflict == Conflict::Deny && has_directive(&entry.template.fragment) {
-            fields.cursor.error("says conflict: Deny, which takes nothing away, and has a `$patch`");
-        }
         layers.push(Layer {
             source: owner.source.clone(),
             file: Arc::clone(&fields.cursor.report.file),
@@ -171,11 +171,20 @@ fn lay<'a>(
     Laid { graft: Graft { layers, modules }, mounts, replaced, pieces: Vec::new() }
 }
 
-fn has_directive(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.contains_key(PATCH) || map.values().any(has_directive),
-        Value::Array(list) => list.iter().any(has_directive),
-        _ => false,
+/// Layers that deny add or agree.
+fn refuse_directives(cursor: &Cursor<'_>) {
+    match &cursor.node.tree {
+        Tree::Map(entries) => {
+            for (key, node) in entries {
+                let entry = cursor.child(&key.text, node);
+                if key.text == PATCH {
+                    entry.report.add(key.at, &entry.path, "takes something away, which conflict: Deny does not");
+                }
+                refuse_directives(&entry);
+            }
+        }
+        Tree::List(_) => cursor.items().iter().for_each(refuse_directives),
+        _ => {}
     }
 }
 
@@ -224,7 +233,7 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     let set = |place, field: &str| match place {
         Place::Metadata => fragment.get("metadata").is_some_and(|part| part.get(field).is_some()),
         Place::Spec => fragment.get("spec").is_some_and(|part| part.get(field).is_some()),
-        Place::Primary => primary.is_some_and(|part| part.get(field).is_some()),
+        Place::Primary => primary.and_then(|part| part.get(field)).is_some_and(|value| !template::is_empty(value)),
     };
     let keys = FLAT.iter().filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS, SIDECARS].contains(&key.name));
     let is_set = |kind: Kind| match kind {

@@ -13,6 +13,7 @@ use super::spell;
 use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
+pub(crate) use crate::sound::MOST_ANNOTATIONS;
 
 /// What the task's own container is, the task system says.
 const OWNED: [&str; 3] = ["image", "command", "args"];
@@ -25,9 +26,6 @@ const NOT_IN_INIT: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", 
 
 /// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
 const READ_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
-
-/// Bytes of all annotations of a pod together, keys included, that the API server takes.
-pub(crate) const MOST_ANNOTATIONS: usize = 256 << 10;
 
 /// The part of a fragment that a flat key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +253,7 @@ fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Ma
 }
 
 /// Nothing was said: `volumes: []` under Helm is a value that is not there.
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty(),

@@ -120,7 +120,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             _ if matches!(node.tree, Tree::Null) => None,
             Some(field) => typed_field(&entry, object, field, context),
             None if key.text == PATCH => directive(&entry, key.at, context),
-            None if context.unknown => Some(entry.plain()),
+            None if context.unknown => Some(without_nulls(entry.plain())),
             None => {
                 let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
                 cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
@@ -138,6 +138,19 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
         rules::check_object(cursor, object.name, context);
     }
     Some(map)
+}
+
+/// What no schema knows, as [`typed`] gives the rest.
+fn without_nulls(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(|member| *member = without_nulls(member.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_nulls(item.take())),
+        _ => {}
+    }
+    value
 }
 
 /// `$patch: …`.

@@ -969,3 +969,187 @@ fn a_directive_in_a_layer_does_not_reach_what_is_the_tasks() {
     let answer = answered_to(&pod(), &snapshot(fragment, vec![]));
     assert_eq!(answer.reason, Some("Protected"));
 }
+
+/// What becomes of a pod under the queue's layer.
+fn under(pod: &Value, fragment: Value) -> Value {
+    applied(pod, &answered_to(pod, &snapshot(fragment, vec![])))
+}
+
+/// A snapshot whose task config says `word`, and a layer that uses it.
+fn with_word(word: &str, fragment: Value) -> Snapshot {
+    let mut snapshot = snapshot(fragment, vec![]);
+    let config = Arc::new(json!({"word": word}));
+    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
+    snapshot
+}
+
+#[test]
+fn a_claim_name_that_a_placeholder_made_wrong_is_refused_by_name() {
+    let layer = json!({"spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-${task_config.word}"}}]}});
+    let claim = |word: &str| with_word(word, layer.clone());
+    assert_eq!(answered_to(&pod(), &claim("a.b")).outcome, Outcome::Patched);
+    for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
+        let said = denial(&pod(), &claim(word));
+        assert!(
+            said.starts_with("422 InvalidResult queue/GPU: spec.volumes[data] has a claimName that is no name"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_sub_path_that_a_placeholder_leads_out_of_the_volume_is_refused_by_name() {
+    let layer = json!({"spec": {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "containers": [{"name": "primary", "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "${task_config.word}"}]}]}});
+    let mount = |word: &str| with_word(word, layer.clone());
+    assert_eq!(answered_to(&pod(), &mount("users/alice")).outcome, Outcome::Patched);
+    for word in ["../alice", "/etc", "a/../../b", ".."] {
+        let said = denial(&pod(), &mount(word));
+        assert!(
+            said.starts_with("422 InvalidResult queue/GPU: ") && said.ends_with("has a subPath that leaves the volume"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn annotations_beyond_what_a_pod_may_have_are_refused_by_name() {
+    let layer = json!({"metadata": {"annotations": {"large": "x".repeat(200_000), "small": "y"}}});
+    let with = |bytes: usize| {
+        let mut pod = pod();
+        pod["metadata"]["annotations"] = json!({"own": "z".repeat(bytes)});
+        pod
+    };
+    assert_eq!(answered_to(&with(60_000), &snapshot(layer.clone(), vec![])).outcome, Outcome::Patched);
+    let said = denial(&with(65_000), &snapshot(layer.clone(), vec![]));
+    assert!(
+        said.starts_with("422 InvalidResult queue/GPU: metadata.annotations.large brings the pod to 2650")
+            && said.ends_with("and it may have 262144"),
+        "{said}"
+    );
+    // kubectl's copy counts as what it says, not as it is spelled
+    let mut copied = with(0);
+    copied["metadata"]["annotations"][crate::review::LAST_APPLIED] = json!("\"".repeat(40_000));
+    assert_eq!(answered_to(&copied, &snapshot(layer, vec![])).outcome, Outcome::Patched);
+}
+
+#[test]
+fn a_sidecar_with_the_name_of_one_of_the_pods_containers_is_refused_by_name() {
+    let mut pod = pod();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "proxy", "image": "own"}));
+    let sidecar = |name: &str| json!({"spec": {"initContainers": [{"name": name, "image": "layers", "restartPolicy": "Always"}]}});
+    let name = format!("clearml-id-{ID}");
+    for name in ["proxy", &name] {
+        assert_eq!(
+            denial(&pod, &snapshot(sidecar(name), vec![])),
+            format!(
+                "422 InvalidResult queue/GPU: spec.initContainers[{name}] has the name of another container of the pod"
+            )
+        );
+    }
+}
+
+#[test]
+fn an_init_container_of_the_pod_does_not_become_a_layers_sidecar() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{"name": "fetch", "image": "own"}]);
+    let sidecar = json!({"name": "fetch", "image": "layers"});
+    assert_eq!(
+        denial(&pod, &snapshot(json!({"spec": {"containers": [sidecar]}}), vec![])),
+        "422 InvalidResult queue/GPU: spec.initContainers[fetch].restartPolicy would make a sidecar of the pod's own init container of that name"
+    );
+    let layer = json!({"spec": {"initContainers": [sidecar]}});
+    assert_eq!(under(&pod, layer)["spec"]["initContainers"][0]["image"], "layers", "laid over, it stays what it is");
+}
+
+#[test]
+fn a_device_without_its_limit_is_not_asked_for() {
+    let layer = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"$patch": "replace", "cpu": "2"}}}]}});
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": "1", "memory": "1Gi"}, "requests": {"nvidia.com/gpu": "1", "memory": "1Gi"}});
+    let resources = &under(&pod, layer)["spec"]["containers"][0]["resources"];
+    assert_eq!(*resources, json!({"limits": {"cpu": "2"}, "requests": {"memory": "1Gi"}}));
+}
+
+#[test]
+fn other_node_affinity_in_a_template_given_back_is_what_the_pod_gets() {
+    let required = |zones: &[&[&str]]| {
+        let terms = zones.iter().map(|zones| {
+            json!({"matchExpressions": zones.iter().map(|zone| json!({"key": "zone", "operator": "In", "values": [zone]})).collect::<Vec<_>>()})
+        });
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms.collect::<Vec<_>>()}}})
+    };
+    let given = |before: &Value, after: &Value, may_remove: bool| {
+        let (mut pod, after) = (pod(), after.clone());
+        pod["spec"]["affinity"] = before.clone();
+        let mut hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            template["spec"]["affinity"] = after.clone();
+            Ok(Returned::Template(template.to_string()))
+        });
+        hook.may_remove = may_remove;
+        let answer = answered_to(&pod, &snapshot(json!({}), vec![hook]));
+        match answer.outcome {
+            Outcome::Denied => Err(answer.message.unwrap()),
+            _ => Ok(applied(&pod, &answer)["spec"]["affinity"].clone()),
+        }
+    };
+    let one = required(&[&["a"]]);
+    for after in [required(&[&["b"]]), required(&[&["a"], &["b"]]), required(&[])] {
+        assert_eq!(given(&one, &after, true), Ok(after.clone()));
+        let said = given(&one, &after, false).unwrap_err();
+        assert!(said.contains("nodeSelectorTerms, and mayRemove is not set"), "{said}");
+    }
+    let two = required(&[&["a"], &["b"]]);
+    assert_eq!(given(&two, &required(&[&["b"]]), true), Ok(required(&[&["b"]])));
+    let more = required(&[&["a", "b"]]);
+    assert_eq!(given(&one, &more, false), Ok(more), "demanding more takes nothing away");
+}
+
+#[test]
+fn alternatives_are_demanded_beside_those_of_the_pod_wherever_they_stand() {
+    let term = |key: &str| json!({"matchExpressions": [{"key": key, "operator": "Exists"}]});
+    let affinity = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let mut pod = pod();
+    pod["spec"]["affinity"] = affinity(json!([term("own"), term("a")]));
+    let layer = json!({"spec": {"affinity": affinity(json!([term("a"), term("b")]))}});
+    let once = under(&pod, layer.clone());
+    let both = |other: &str| json!({"matchExpressions": [{"key": "own", "operator": "Exists"}, {"key": other, "operator": "Exists"}]});
+    assert_eq!(once["spec"]["affinity"], affinity(json!([both("a"), both("b"), term("a")])));
+    assert_eq!(under(&once, layer), once, "the second time");
+}
+
+#[test]
+fn another_source_of_a_volume_or_a_variable_takes_the_place_of_the_old_one() {
+    let mut pod = pod();
+    let from = |source: Value| json!({"name": "A", "valueFrom": source});
+    pod["spec"]["containers"][0]["env"]
+        .as_array_mut()
+        .unwrap()
+        .push(from(json!({"configMapKeyRef": {"name": "c", "key": "k"}})));
+    let volume = |name: &str, source: Value| {
+        let mut volume = source;
+        volume["name"] = json!(name);
+        volume
+    };
+    pod["spec"]["volumes"] = json!([
+        volume("scratch", json!({"emptyDir": {"medium": "Memory"}})),
+        volume("data", json!({"persistentVolumeClaim": {"claimName": "old", "readOnly": true}})),
+        volume("files", json!({"configMap": {"name": "old", "items": [{"key": "k", "path": "p"}]}})),
+    ]);
+    let volumes = json!([
+        volume("scratch", json!({"emptyDir": {}})),
+        volume("data", json!({"persistentVolumeClaim": {"claimName": "new"}})),
+        volume("files", json!({"configMap": {"name": "new"}})),
+    ]);
+    let entry = from(json!({"fieldRef": {"fieldPath": "metadata.name"}}));
+    let layer = json!({"spec": {"volumes": volumes, "containers": [{"name": "primary", "env": [entry]}]}});
+    let mut snapshot = snapshot(layer, vec![]);
+    let mut queue = queue_of(&snapshot);
+    queue.graft.layers[0].explicit = true;
+    snapshot.queues.by_name.insert("gpu".to_owned(), unit(Source::Queue("GPU".to_owned()), queue));
+    let result = applied(&pod, &answered_to(&pod, &snapshot));
+    assert_eq!(result["spec"]["volumes"], volumes);
+    assert_eq!(result["spec"]["containers"][0]["env"][3], entry);
+}

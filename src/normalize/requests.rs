@@ -3,6 +3,7 @@
 use super::{Normalizer, entry_of};
 use crate::json::Json;
 use crate::patch::{Step, readable};
+use crate::sound::is_extended;
 
 impl<'a> Normalizer<'_, 'a> {
     /// Takes away the requests that the API server copied from limits which are others now.
@@ -30,12 +31,17 @@ impl<'a> Normalizer<'_, 'a> {
             let wrote = || self.owners.wrote(&steps(list, name, resource));
             old != Some(*limit) && has.is_some() && has == had && (copied || !wrote())
         });
+        // Of what cannot be overcommitted a request without its limit is none: it goes with the limit.
+        let gone = limits(was).members().iter().filter(|(resource, old)| {
+            let (had, has) = (request(was, resource), request(now, resource));
+            is_extended(resource) && limits(now).get(resource).is_none() && has == Some(*old) && has == had
+        });
         // What a layer wrote itself stays, whatever it equals.
         let asked = |resource: &str| {
             let asks = |entry: Json<'a>| entry.at(&["resources", "requests", resource]).is_some();
             self.laid.iter().any(|(_, fragment)| entry_of(*fragment, list, name, self.task.primary).any(asks))
         };
-        changed.map(|(resource, _)| *resource).filter(|resource| !asked(resource)).collect()
+        changed.chain(gone).map(|(resource, _)| *resource).filter(|resource| !asked(resource)).collect()
     }
 }
 

@@ -394,7 +394,9 @@ fn directives_take_away_what_can_be_taken_away() {
         ),
         (
             "queues: {q: {conflict: Deny, templateOverrides: {env: [{name: A, $patch: delete}]}}}",
-            &["c.yaml:3:13: queues.q: says conflict: Deny, which takes nothing away, and has a `$patch`"],
+            &[
+                "c.yaml:3:66: queues.q.templateOverrides.env[0].$patch: takes something away, which conflict: Deny does not",
+            ],
         ),
         (
             "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {$patch: replace, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",

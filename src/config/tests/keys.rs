@@ -219,3 +219,25 @@ fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
     assert_eq!((serving, built.snapshot.queues.by_name.len()), (999, 1000));
     assert!(queue(&built, "q500").error.as_ref().unwrap().contains("envs"));
 }
+
+#[test]
+fn an_empty_value_of_the_primary_container_replaces_nothing_of_the_base() {
+    let base = "basePodTemplate: {env: [{name: A, value: a}], resources: {limits: {cpu: 1}}}\n";
+    let queue = "queues: {q: {merge: Replace, podTemplate: {spec: {containers: [{name: primary, env: [], resources: {}, workingDir: /w}]}}}}\n";
+    let built = sound(&format!("{base}{queue}"));
+    let left = &queue_base(&built)["spec"]["containers"][0];
+    assert_eq!((&left["env"][0]["name"], &left["resources"]["limits"]["cpu"]), (&json!("A"), &json!("1")));
+}
+
+/// What is left of the base under the queue `q`.
+fn queue_base(built: &Built) -> Value {
+    queue(built, "q").good.as_ref().unwrap().base.as_ref().unwrap().fragment.clone()
+}
+
+#[test]
+fn null_is_absent_in_what_no_schema_knows_too() {
+    let built = sound(
+        "queues: {q: {templateOverrides: {allowUnknownFields: true, podSecurityContext: {newField: null, other: {deep: null, kept: 1}}}}}\n",
+    );
+    assert_eq!(fragments(&built, "q")[0]["spec"]["securityContext"], json!({"other": {"kept": 1}}));
+}

@@ -117,3 +117,42 @@ pub(crate) fn a_queue_label_that_no_label_can_be_is_repaired(world: &World) -> O
     same("the queue's label", &labels["clearml-agent-queue-name"], &json!("gr-e-xl"))?;
     same("the queue's layer", &labels["size"], &json!("xl"))
 }
+
+pub(crate) fn other_sources_and_alternatives_are_stored_as_laid(world: &World) -> Outcome {
+    let term = |keys: &[&str]| {
+        let expressions = keys.iter().map(|key| json!({"key": key, "operator": "Exists"}));
+        json!({"matchExpressions": expressions.collect::<Vec<_>>()})
+    };
+    let required = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let queue = json!({"conflict": "Override", "templateOverrides": {
+        "volumes": [{"name": "scratch", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "new"}}],
+        "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "affinity": required(json!([term(&["a"]), term(&["b"])])),
+    }});
+    let place = world.place("unions", &format!("queues: {{unions: {queue}}}"))?;
+    place.until_says("unions", "queue/unions")?;
+    let mut pod = task_pod("one", "unions");
+    pod["spec"]["volumes"] = json!([
+        {"name": "scratch", "emptyDir": {"medium": "Memory"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "old", "readOnly": true}},
+    ]);
+    pod["spec"]["affinity"] = required(json!([term(&["own"]), term(&["a"])]));
+    pod["spec"]["containers"][1]["env"] =
+        json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": true}}}]);
+    let stored = place.create(&pod)?;
+    same("the scratch volume", &named(&stored["spec"]["volumes"], "scratch")["emptyDir"], &json!({}))?;
+    let claim = &named(&stored["spec"]["volumes"], "data")["persistentVolumeClaim"];
+    same("the claim", claim, &json!({"claimName": "new"}))?;
+    let variable = named(&primary(&stored)["env"], "A");
+    same("the variable", &variable["valueFrom"]["fieldRef"]["fieldPath"], &json!("metadata.name"))?;
+    let terms = json!([term(&["own", "a"]), term(&["own", "b"]), term(&["a"])]);
+    same("the alternatives", &stored["spec"]["affinity"], &required(terms))
+}
+
+pub(crate) fn a_sidecar_named_as_a_container_is_refused_by_name(world: &World) -> Outcome {
+    let layer = "queues: {names: {templateOverrides: {sidecars: [{name: one, image: proxy}]}}}";
+    let place = world.place("names", layer)?;
+    place.until_says("names", "queue/names")?;
+    let said = place.refusal(&task_pod("one", "names"))?;
+    says(&said, "queue/names: spec.initContainers[one] has the name of another container of the pod")
+}
