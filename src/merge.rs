@@ -34,6 +34,8 @@ pub struct Merger<'a, 'o> {
     removed: Vec<String>,
     /// what `Deny` layers gave where the pod said nothing: a second of them may not say otherwise
     demanded: Vec<Vec<Step<'a>>>,
+    /// env that layers gave which say `Override` in so many words: one that keeps the task's env keeps that too
+    forced: Vec<Vec<Step<'a>>>,
 }
 
 /// How one fragment is laid.
@@ -110,7 +112,16 @@ impl Slot {
 impl<'a, 'o> Merger<'a, 'o> {
     /// A merger for the submitted pod `original`, whose primary container is called `primary`.
     pub fn new(original: Json<'a>, owners: &'o Owners<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
-        Self { arena, original, owners, primary, path: Vec::new(), removed: Vec::new(), demanded: Vec::new() }
+        Self {
+            arena,
+            original,
+            owners,
+            primary,
+            path: Vec::new(),
+            removed: Vec::new(),
+            demanded: Vec::new(),
+            forced: Vec::new(),
+        }
     }
 
     /// Lays `fragment` over `current`, which is the submitted pod or what other fragments made of it. Fragments

@@ -2,13 +2,18 @@
 //!
 //! The API server would refuse it too, but after the webhook, without naming it or the layer.
 
+mod fields;
+
 use std::cmp::Ordering;
 
 use crate::json::{Json, Member};
 use crate::quantity;
 
+/// The readable path of what is wrong, and what.
+type Outcome = Result<(), (String, String)>;
+
 /// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
-pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> {
+pub fn check<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
     let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
     let volumes = list(now, "volumes");
     let moved = !same(was.get("volumes"), now.get("volumes"));
@@ -30,17 +35,21 @@ pub fn check(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> 
             if !untouched {
                 check_env(container, own, &path)?;
                 check_requests(container, own, &path)?;
+                fields::check_container(container, own, &path)?;
             }
         }
     }
     check_names(was, now)?;
+    if !now.same(&was) {
+        fields::check_spec(was, now)?;
+    }
     check_labels(original, pod)?;
     check_annotations(original, pod)
 }
 
 /// Init containers and containers share one set of names, and one of the pod's own that ends before the task starts may
 /// not become one that runs beside it, because a layer's sidecar has the same name.
-fn check_names(was: Json<'_>, now: Json<'_>) -> Result<(), (String, String)> {
+fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
     if same(was.get("initContainers"), now.get("initContainers")) && same(was.get("containers"), now.get("containers"))
     {
         return Ok(());
@@ -61,14 +70,14 @@ fn check_names(was: Json<'_>, now: Json<'_>) -> Result<(), (String, String)> {
     Ok(())
 }
 
-fn check_volume(volume: &Json<'_>) -> Result<(), (String, String)> {
+fn check_volume(volume: &Json<'_>) -> Outcome {
     let name = text(volume, "name");
     let path = format!("spec.volumes[{name}]");
     if !is_dns_label(name) {
         return Err((path, "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
     }
     let claim = volume.at(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
-    if claim.is_some_and(|name| name.len() > 253 || !name.split('.').all(is_dns_label)) {
+    if claim.is_some_and(|name| !is_object_name(name)) {
         return Err((
             path,
             "has a claimName that is no name of an object (lower-case letters, digits, - and .)".to_owned(),
@@ -88,7 +97,7 @@ fn check_mounts(
     volumes: &[Json<'_>],
     had: &[Json<'_>],
     path: &str,
-) -> Result<(), (String, String)> {
+) -> Outcome {
     for mount in list(*container, "volumeMounts") {
         let name = mount.get("name");
         let is_there = |volumes: &[Json<'_>]| volumes.iter().any(|volume| volume.get("name") == name);
@@ -108,7 +117,7 @@ fn check_mounts(
 }
 
 /// A request above its limit; of resources that cannot be overcommitted, any that is not its limit.
-fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Result<(), (String, String)> {
+fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Outcome {
     let resources = |container: &Json<'a>, kind: &str, name: &str| container.at(&["resources", kind, name]);
     for (name, request) in container.at(&["resources", "requests"]).iter().flat_map(Json::members) {
         let limit = resources(container, "limits", name);
@@ -173,7 +182,7 @@ pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Result<(), (String, String)> {
+fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Outcome {
     let had = own.map_or(&[][..], |own| list(*own, "env"));
     for entry in added(list(*container, "env"), had) {
         let name = text(entry, "name");
@@ -188,7 +197,7 @@ fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Result
     Ok(())
 }
 
-fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String)> {
+fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
     if same(original.at(&["metadata", "labels"]), pod.at(&["metadata", "labels"])) {
         return Ok(());
     }
@@ -206,7 +215,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Result<(), (String, String
 /// Bytes of all annotations of a pod together, keys included, that the API server takes.
 pub const MOST_ANNOTATIONS: usize = 256 << 10;
 
-fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
+fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
     let annotations = |pod: Json<'a>| pod.at(&["metadata", "annotations"]);
     let (was, now) = (annotations(original), annotations(pod));
     let had = was.as_ref().map_or(&[][..], Json::members);
@@ -279,6 +288,11 @@ pub fn is_dns_label(text: &str) -> bool {
         && text.bytes().all(|byte| fine(byte) || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// What names an API object: DNS labels with dots, at most 253.
+pub fn is_object_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
 /// The value of a label: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at the ends; it may be empty.

@@ -6,8 +6,8 @@ use super::cursor::Cursor;
 use super::node::Tree;
 use crate::quantity;
 use crate::schema::is_quantity;
-use crate::sound::is_dns_label;
 pub(crate) use crate::sound::is_label_text;
+use crate::sound::{is_dns_label, is_object_name};
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
@@ -121,7 +121,7 @@ fn kebab(text: &str) -> String {
 /// A name of an API object: DNS labels with dots.
 pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
-    if text.len() <= 253 && text.split('.').all(is_dns_label) {
+    if is_object_name(text) {
         return Some(text);
     }
     cursor.error("is not the name of an object (lower-case letters, digits, - and .)");

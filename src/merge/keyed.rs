@@ -98,7 +98,16 @@ impl<'a> Merger<'a, '_> {
     ) -> Result<bool, Trouble> {
         let Some(field) = slot.field else { return Ok(false) };
         let own = was.and_then(|was| self.find(was.items(), key, field.list).map(|own| was.items()[own]));
-        let Some(index) = self.find(result, key, field.list) else {
+        let found = self.find(result, key, field.list);
+        if field.name == "env" && rule.conflict == Conflict::Override {
+            if !rule.keeps_env {
+                self.forced.push(self.path.clone());
+            } else if found.is_some() && self.forced.contains(&self.path) {
+                // When the pod comes again it is on the pod, and stays.
+                return Ok(false);
+            }
+        }
+        let Some(index) = found else {
             let item = self.plain(item)?;
             if rule.conflict == Conflict::Deny {
                 // Another layer may have taken away one of the pod's own.

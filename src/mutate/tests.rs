@@ -1153,3 +1153,65 @@ fn another_source_of_a_volume_or_a_variable_takes_the_place_of_the_old_one() {
     assert_eq!(result["spec"]["volumes"], volumes);
     assert_eq!(result["spec"]["containers"][0]["env"][3], entry);
 }
+
+#[test]
+fn two_of_what_rules_each_other_out_are_refused_by_name() {
+    let mut pod = pod();
+    let profile = json!({"type": "Localhost", "localhostProfile": "p"});
+    let main = &mut pod["spec"]["containers"][0];
+    main["livenessProbe"] = json!({"exec": {"command": ["true"]}});
+    main["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 1}}});
+    main["securityContext"] = json!({"seccompProfile": profile});
+    main["volumeMounts"][0]["subPath"] = json!("own");
+    pod["spec"]["securityContext"] = json!({"appArmorProfile": profile});
+    let main = format!("spec.containers[clearml-id-{ID}]");
+    let replace = "`$patch: replace` beside the new one takes the old one away";
+    let profiled = format!("has a localhostProfile, which only the type Localhost takes: {replace}");
+    let primary = |part: Value| {
+        let mut container = part;
+        container["name"] = json!("primary");
+        json!({"spec": {"containers": [container]}})
+    };
+    let unconfined = |kind: &str| json!({"securityContext": {kind: {"type": "Unconfined"}}});
+    for (layer, path, what) in [
+        (
+            primary(json!({"livenessProbe": {"httpGet": {"port": 80}}})),
+            format!("{main}.livenessProbe"),
+            format!("has two handlers, exec and httpGet: {replace}"),
+        ),
+        (
+            primary(json!({"lifecycle": {"preStop": {"exec": {"command": ["a"]}}}})),
+            format!("{main}.lifecycle.preStop"),
+            format!("has two handlers, exec and sleep: {replace}"),
+        ),
+        (primary(unconfined("seccompProfile")), format!("{main}.securityContext.seccompProfile"), profiled.clone()),
+        (json!({"spec": unconfined("appArmorProfile")}), "spec.securityContext.appArmorProfile".to_owned(), profiled),
+        (
+            primary(
+                json!({"volumeMounts": [{"name": "kube-api-access-x", "mountPath": "/var/run/secrets", "subPathExpr": "b"}]}),
+            ),
+            format!("{main}.volumeMounts[/var/run/secrets]"),
+            "has both subPath and subPathExpr".to_owned(),
+        ),
+    ] {
+        assert_eq!(denial(&pod, &snapshot(layer, vec![])), format!("422 InvalidResult queue/GPU: {path} {what}"));
+    }
+    let replaced = json!({"livenessProbe": {"$patch": "replace", "httpGet": {"port": 80}}});
+    let result = under(&pod, primary(replaced));
+    assert_eq!(result["spec"]["containers"][0]["livenessProbe"], json!({"httpGet": {"port": 80}}));
+}
+
+#[test]
+fn names_that_a_placeholder_made_wrong_are_refused_by_name() {
+    for (field, path) in [
+        ("serviceAccountName", "spec.serviceAccountName is no name of an object"),
+        ("priorityClassName", "spec.priorityClassName is no name of an object"),
+        ("runtimeClassName", "spec.runtimeClassName is no name of an object"),
+    ] {
+        let said = denial(&pod(), &with_word("Data Science", json!({"spec": {field: "${task_config.word}"}})));
+        assert!(said.starts_with(&format!("422 InvalidResult queue/GPU: {path}")), "{said}");
+    }
+    let layer = json!({"spec": {"nodeSelector": {"team": "${task_config.word}"}}});
+    let said = denial(&pod(), &with_word("Data Science", layer));
+    assert!(said.contains("queue/GPU: spec.nodeSelector.team has a value that no label can have"), "{said}");
+}

@@ -66,6 +66,17 @@ fn kept(own: &Value, layer: &Value, pointer: &str) -> Value {
 }
 
 #[test]
+fn env_of_a_layer_that_says_override_is_not_a_later_layers_that_does_not() {
+    let env = |value: &str| primary(&json!({"env": [{"name": "A", "value": value}]}));
+    let stack = [(OVERRIDE, env("said")), (Rule { keeps_env: true, ..OVERRIDE }, env("not said"))];
+    for pod in [main_with(&json!({})), main_with(&json!({"env": [{"name": "A", "value": "own"}]}))] {
+        let once = lay(&pod, &stack).unwrap();
+        assert_eq!(once["spec"]["containers"][0]["env"], json!([{"name": "A", "value": "said"}]));
+        assert_eq!(lay(&once, &stack), Ok(once), "the second time");
+    }
+}
+
+#[test]
 fn a_schema_default_is_unset() {
     let cases = [
         (json!({"dnsPolicy": "ClusterFirst"}), json!({"dnsPolicy": "None"}), "/dnsPolicy"),

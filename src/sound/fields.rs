@@ -1,0 +1,69 @@
+//! Fields of which one rules out another, and names that a placeholder may have made wrong.
+//!
+//! Two layers, or a layer and the pod, may each say one of two: merging by field, as Kubernetes does, keeps both.
+
+use super::{Outcome, is_label_text, is_object_name, list, same, text};
+use crate::json::Json;
+
+const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
+const HANDLED: [&[&str]; 5] = [
+    &["livenessProbe"],
+    &["readinessProbe"],
+    &["startupProbe"],
+    &["lifecycle", "postStart"],
+    &["lifecycle", "preStop"],
+];
+const PROFILES: [&str; 2] = ["seccompProfile", "appArmorProfile"];
+const NAMES: [&str; 3] = ["serviceAccountName", "priorityClassName", "runtimeClassName"];
+const REPLACE: &str = "`$patch: replace` beside the new one takes the old one away";
+
+/// A container's handlers, mounts and profiles.
+pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Outcome {
+    for place in HANDLED {
+        let handled = container.at(place).filter(|now| !same(Some(*now), own.and_then(|own| own.at(place))));
+        let has = |name: &&&str| handled.is_some_and(|handled| handled.get(name).is_some());
+        if let [first, second, ..] = HANDLERS.iter().filter(has).collect::<Vec<_>>()[..] {
+            let message = format!("has two handlers, {first} and {second}: {REPLACE}");
+            return Err((format!("{path}.{}", place.join(".")), message));
+        }
+    }
+    let had = own.map_or(&[][..], |own| list(*own, "volumeMounts"));
+    let twice = |mount: &&Json<'_>| !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty();
+    if let Some(mount) = list(*container, "volumeMounts").iter().filter(twice).find(|mount| !had.contains(mount)) {
+        let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
+        return Err((at, "has both subPath and subPathExpr".to_owned()));
+    }
+    check_profiles(*container, own.copied().unwrap_or(Json::Null), path)
+}
+
+/// The pod's own fields.
+pub(super) fn check_spec<'a>(was: Json<'a>, now: Json<'a>) -> Outcome {
+    for field in NAMES {
+        let name = now.get(field).filter(|name| was.get(field) != Some(*name)).and_then(|name| name.as_str());
+        if name.is_some_and(|name| !name.is_empty() && !is_object_name(name)) {
+            return Err((
+                format!("spec.{field}"),
+                "is no name of an object (lower-case letters, digits, - and .)".into(),
+            ));
+        }
+    }
+    let selected = |spec: Json<'a>| spec.get("nodeSelector").map_or(&[][..], |selector| selector.members());
+    let odd = |value: &Json<'_>| !value.as_str().is_some_and(is_label_text);
+    let mut added = selected(now).iter().filter(|member| !selected(was).contains(member));
+    if let Some((key, _)) = added.find(|(_, value)| odd(value)) {
+        return Err((format!("spec.nodeSelector.{key}"), "has a value that no label can have".to_owned()));
+    }
+    check_profiles(now, was, "spec")
+}
+
+fn check_profiles<'a>(now: Json<'a>, was: Json<'a>, path: &str) -> Outcome {
+    for profile in PROFILES {
+        let at = ["securityContext", profile];
+        let Some(found) = now.at(&at).filter(|found| !same(Some(*found), was.at(&at))) else { continue };
+        if !text(&found, "localhostProfile").is_empty() && text(&found, "type") != "Localhost" {
+            let message = format!("has a localhostProfile, which only the type Localhost takes: {REPLACE}");
+            return Err((format!("{path}.{}", at.join(".")), message));
+        }
+    }
+    Ok(())
+}
