@@ -152,9 +152,9 @@ impl<'a> Differ<'a> {
     /// A union's parts belong together: when one goes, or a field within one, the element is replaced.
     fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: List) {
         if matches!(list, List::KeyedWhole(_)) && loses_a_part(before, after) {
-            self.emit(Action::Replace, after)
+            self.emit(Action::Replace, after);
         } else {
-            self.value(before, after, kind)
+            self.value(before, after, kind);
         }
     }
 

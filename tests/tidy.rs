@@ -42,6 +42,7 @@ const CORE: &[&str] = &[
     "sidecars.rs",
     "snapshot.rs",
     "sound.rs",
+    "sound",
     "task.rs",
     "task",
     "template.rs",

@@ -147,7 +147,8 @@ impl<'a> Merger<'a, '_> {
         if has_part(plain) {
             return self.leaf(under, plain, slot.element(), rule);
         }
-        let gone = item.members().iter().filter(|(key, part)| *part == Json::Null && now.get(key).is_some());
+        let is_taken = |part: &Json<'a>| *part == Json::Null || is_directed(part);
+        let gone = item.members().iter().filter(|(key, part)| is_taken(part) && now.get(key).is_some());
         let gone: Vec<&str> = gone.map(|(key, _)| *key).collect();
         if gone.is_empty() || !self.goes(under, slot.element(), rule)? {
             return Ok(now);

@@ -133,6 +133,16 @@ fn null_takes_away_the_part_of_a_union_that_it_names() {
 }
 
 #[test]
+fn delete_takes_away_the_part_of_a_union_that_it_stands_in() {
+    let taking =
+        [(Rule { may_remove: true, ..OVERRIDE }, volumes(json!([{"name": "v", "emptyDir": {"$patch": "delete"}}])))];
+    let pod = volumes(json!([{"name": "v", "emptyDir": {"medium": "Memory"}}]));
+    assert_eq!(lay(&pod, &taking), Ok(volumes(json!([{"name": "v"}]))));
+    let forbidden = [(OVERRIDE, taking[0].1.clone())];
+    assert!(matches!(lay(&pod, &forbidden), Err(Trouble::Removal(_))));
+}
+
+#[test]
 fn a_list_without_keys_can_only_be_replaced() {
     let tolerations = |list: Value| json!({"spec": {"tolerations": list}});
     let pod = tolerations(json!([{"key": "a"}]));
