@@ -4,6 +4,16 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+/// A line on stdout. A closed pipe is an error that ends the program quietly, where `println!` panics.
+macro_rules! say {
+    ($($text:tt)*) => { std::io::Write::write_fmt(&mut anstream::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
+}
+
+/// A line on stderr, beside the result: that nobody reads it changes nothing.
+macro_rules! tell {
+    ($($text:tt)*) => { _ = std::io::Write::write_fmt(&mut anstream::stderr(), format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod certs;
 mod check;
 mod completion;
@@ -13,6 +23,7 @@ mod input;
 pub mod load;
 mod module;
 mod render;
+mod schema;
 mod serve;
 mod table;
 pub mod test;
@@ -42,6 +53,7 @@ enum Verb {
     Test(test::Args),
     Explain(explain::Args),
     Module(module::Args),
+    Schema(schema::Args),
     Completion(completion::Args),
     Certs(certs::Args),
 }
@@ -55,6 +67,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Verb::Test(args) => test::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Module(args) => module::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Completion(args) => completion::run(&args, Cli::command()),
         Verb::Certs(args) => certs::run(args),
     }

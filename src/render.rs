@@ -93,7 +93,7 @@ pub enum Fault {
     #[error("exceeded its time budget of {} ms", .0.as_millis())]
     Time(Duration),
     /// it wanted more memory than its budget
-    #[error("exceeded its memory budget of {} MiB", .0 >> 20)]
+    #[error("exceeded its memory budget of {}", amount(*.0))]
     Memory(u64),
     /// it recursed too deeply
     #[error("exhausted its stack")]
@@ -110,4 +110,9 @@ pub enum Fault {
     /// all instances are taken, or no time is left
     #[error("found no room to run")]
     Busy,
+}
+
+/// Of memory, in the unit that it was hardly given in otherwise: less than a MiB is not none.
+fn amount(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes.div_ceil(1024)) }
 }

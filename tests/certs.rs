@@ -224,7 +224,10 @@ fn what_cannot_be_looked_at_is_exit_code_2() {
         (&["check"], "--dir <DIR>"),
         (&["check", "--dir", "nowhere"], "podgraft: nowhere is no folder\n"),
         (&["check", "--secret", "podgraft-tls"], "must be as in podgraft/podgraft-tls"),
-        (&["check", "--secret", "a/b"], "podgraft: no way to the API server: a KUBECONFIG is needed"),
+        (
+            &["check", "--secret", "a/b"],
+            "podgraft: no way to the API server: KUBECONFIG, or ~/.kube/config, cannot be used: No such file or directory (os error 2)\n",
+        ),
         (&["make", "--dir", "set", "--days", "0"], "0 is not in 1..=3600"),
     ];
     for (arguments, expected) in cases {

@@ -8,8 +8,12 @@ mod check;
 mod completion;
 #[path = "cli/explain.rs"]
 mod explain;
+#[path = "cli/pipes.rs"]
+mod pipes;
 #[path = "cli/render.rs"]
 mod render;
+#[path = "cli/schema.rs"]
+mod schema;
 #[path = "cli/serve.rs"]
 mod serve;
 #[path = "cli/test.rs"]

@@ -213,6 +213,39 @@ fn a_module_that_refuses_is_exit_code_1() {
 }
 
 #[test]
+fn run_and_bench_take_a_budget_and_refuse_what_is_none() {
+    let task = ["-f", POD, "--task-config", NFS, "--params", MOUNT];
+    let with = |verb, extra: &[&str]| module(&[&[verb, "policies/inject-nfs.wasm"], &task[..], extra].concat());
+    let cut = with("run", &["--budget-memory", "64Ki"]);
+    assert_eq!(cut.code, 1, "{}{}", cut.stdout, cut.stderr);
+    assert!(
+        cut.stderr.contains("memory budget of 64 KiB") && cut.stderr.contains("module inject-nfs"),
+        "{}",
+        cut.stderr
+    );
+    let wide = with("bench", &["--calls", "5", "--budget-memory", "128Mi", "--budget-time", "1s"]);
+    assert!(wide.code == 0 && wide.stdout.contains(" of 128 MiB\n"), "{}{}", wide.stdout, wide.stderr);
+    let wrong = with("run", &["--budget-time", "200"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("budget.time: is not a duration above zero, like 200ms"), "{}", wrong.stderr);
+}
+
+#[test]
+fn the_readmes_module_is_the_one_that_new_writes() {
+    let readme = fs::read_to_string(root().join("policies/README.md")).unwrap();
+    let shown: Vec<_> = readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let written = fs::read_to_string(root().join("policies/sdk/new/src/lib.rs")).unwrap();
+    assert!(shown.len() == 1 && written.contains(shown[0]), "{shown:?}");
+}
+
+#[test]
+fn build_names_the_folder_that_is_not_there() {
+    let ran = module(&["build", "nowhere"]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stderr, "podgraft: nowhere cannot be read: No such file or directory (os error 2)\n");
+}
+
+#[test]
 fn bench_tells_rate_times_memory_and_the_share_of_an_empty_call() {
     let ran = module(&["bench", "policies/inject-nfs.wasm", "-f", POD, "--calls", "20"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));

@@ -86,14 +86,14 @@ fn show(report: &Report) -> anyhow::Result<()> {
     write!(anstream::stdout(), "{}", report.summary())?;
     for (findings, noun) in [(&report.problems, "problem"), (&report.notices, "notice")] {
         if !findings.is_empty() {
-            anstream::eprintln!("{}", counted(findings.len(), noun));
+            tell!("{}", counted(findings.len(), noun));
         }
         for finding in findings {
-            anstream::eprintln!("  {finding}");
+            tell!("  {finding}");
         }
     }
     if report.problems.is_empty() && report.notices.is_empty() {
-        anstream::eprintln!("nothing to complain about");
+        tell!("nothing to complain about");
     }
     Ok(())
 }

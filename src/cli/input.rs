@@ -76,7 +76,7 @@ fn read_one(file: &Path, sending: &Sending, snapshot: &Snapshot) -> anyhow::Resu
         let label = format!("{name}:{} (document {})", document.line, index + 1);
         match body(document, "", sending, snapshot) {
             Ok(body) => found.push(Given { label, body }),
-            Err(why) if is_neither(document) => anstream::eprintln!("{label}: {why}; left out"),
+            Err(why) if is_neither(document) => tell!("{label}: {why}; left out"),
             Err(why) => bail!("{label}: {why}"),
         }
     }

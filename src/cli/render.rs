@@ -78,19 +78,19 @@ fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snaps
     let mutation = match answered.result {
         Ok(Some(mutation)) => {
             if let Some(note) = &mutation.note {
-                anstream::eprintln!("{who}{note}");
+                tell!("{who}{note}");
             }
             if mutation.operations.is_empty() {
-                anstream::eprintln!("{who}nothing to change");
+                tell!("{who}nothing to change");
             }
             mutation
         }
         Ok(None) => {
-            anstream::eprintln!("{who}not a task pod of this configuration: left as it is");
+            tell!("{who}not a task pod of this configuration: left as it is");
             Mutation::untouched(answered.review.object)
         }
         Err(rejection) => {
-            anstream::eprintln!("{who}{}", refusal(&rejection));
+            tell!("{who}{}", refusal(&rejection));
             return Ok(false);
         }
     };
@@ -106,7 +106,7 @@ pub(super) fn refusal(rejection: &Rejection) -> String {
 /// What modules logged, on stderr.
 pub(super) fn say_logs(runs: &[ModuleRun]) {
     for (run, log) in runs.iter().flat_map(|run| run.logs.iter().map(move |log| (run, log))) {
-        anstream::eprintln!("module {}: {}", run.name, log.message);
+        tell!("module {}: {}", run.name, log.message);
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::keys::{Keys, Stage};
 use super::node::{Key, Node, Tree};
 use super::report::Report;
+use super::scalars::dns_label;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
 use crate::placeholder;
@@ -119,6 +120,11 @@ impl<'a> Cursor<'a> {
     /// A list of strings.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.list().iter().filter_map(Cursor::name).map(str::to_owned).collect()
+    }
+
+    /// The names of namespaces.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        self.list().iter().filter_map(dns_label).map(str::to_owned).collect()
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {

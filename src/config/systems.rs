@@ -24,7 +24,7 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     let kind = fields.take("type").and_then(|cursor| cursor.word(&kinds, &later));
     let mut system = System { name: name.to_owned(), ..stock(kind.unwrap_or(SystemKind::Generic)) };
     if let Some(namespaces) = fields.take("namespaces") {
-        system.namespaces = namespaces.texts();
+        system.namespaces = namespaces.namespaces();
     }
     if let Some(prefix) = fields.take("podNamePrefix") {
         if kind == Some(SystemKind::Generic) {
@@ -83,7 +83,7 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
     let (mut namespaces, mut queue, mut user) = (Vec::new(), None, None);
     if let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(&keys::VAULT_MATCH)) {
         if let Some(cursor) = fields.take("namespaces") {
-            namespaces = cursor.texts();
+            namespaces = cursor.namespaces();
             refuse_empty(&cursor);
         }
         // an id is its own canonical name

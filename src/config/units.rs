@@ -203,7 +203,7 @@ fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {
     let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(keys)) else { return found };
     if let Some(cursor) = fields.take("namespaces") {
         refuse_empty(&cursor);
-        found.namespaces = cursor.texts();
+        found.namespaces = cursor.namespaces();
     }
     if let Some(cursor) = fields.take("podLabels") {
         refuse_empty(&cursor);

@@ -60,6 +60,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "a second `:` stands in this line, or the line is indented too far; put a text with `: ` in it in quotes",
     ),
     ("quoted scalar, found unknown escape", "a text in \" \" has a \\ that means nothing there; put it in ' ' instead"),
+    ("unclosed quote", "a quote (' or \") is opened here and not closed"),
     ("quoted scalar", "a quote (' or \") is opened and not closed before this"),
     ("illegal placement of ':'", BRACKET),
     ("flow mapping", BRACKET),

@@ -69,7 +69,8 @@ impl Folder {
         let mut part = Part::default();
         for (path, ..) in &signature.0 {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let bytes = fs::read(path)?;
+            let unread = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+            let bytes = fs::read(path).map_err(|error| if self.path == *path { error } else { unread(error) })?;
             if is_wasm(&name) {
                 part.wasm.push(Wasm { name, origin: self.path.display().to_string(), bytes: bytes.into() });
             } else {

@@ -82,6 +82,15 @@ fn everything_that_is_wrong_is_told_at_once_with_its_place_and_what_would_be_rig
 }
 
 #[test]
+fn a_file_of_the_folder_that_cannot_be_read_is_named() {
+    let folder = folder(&[("config/good.yaml", HEAD)]);
+    std::os::unix::fs::symlink("/proc/self/mem", folder.path().join("config/odd.yaml")).unwrap();
+    let ran = podgraft_in(folder.path(), &["check", "--config", "config"], "");
+    let told = "podgraft: cannot read config: odd.yaml: Input/output error (os error 5)\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, told));
+}
+
+#[test]
 fn notices_count_only_when_strict() {
     let config = format!(
         "{HEAD}basePodTemplate:\n  tolerations: [{{key: gpu, operator: Exists}}]\nqueues:\n  gpu: {{templateOverrides: {{nodeSelector: {{accelerator: a100}}}}}}\n"

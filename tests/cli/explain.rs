@@ -133,6 +133,23 @@ fn a_pod_that_is_no_tasks_says_which_label_would_make_it_one() {
 }
 
 #[test]
+fn what_was_to_be_laid_on_a_rejected_pod_is_told_in_order() {
+    let vault = CONFIG.to_owned() + "taskConfig: [{config: {nfs: {server: {}}}}]\n";
+    let ran = explain(&vault, POD, &[]);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    let order = "
+Was to be laid, in this order (modules where their condition holds)
+  1  base             podgraft.yaml:4   Keep
+  2  queue/GPU Queue  podgraft.yaml:17  Override
+  3  module/nfs
+";
+    assert!(ran.stdout.contains("rejected (422, ModuleFailed)") && ran.stdout.contains(order), "{}", ran.stdout);
+    let json = explain(&vault, POD, &["-o", "json"]).stdout;
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&told["outcome"], told["order"].as_array().map(Vec::len)), (&"rejected".into(), Some(3)));
+}
+
+#[test]
 fn a_rejected_pod_is_exit_code_1_with_the_reason() {
     let config = format!("{CONFIG}unknownQueue: Deny\n");
     let ran = explain(&config, &POD.replace("gpu-queue", "cpu"), &[]);

@@ -35,9 +35,11 @@ fn the_readmes_commands_print_what_it_shows() {
 }
 
 #[test]
-fn the_readmes_configuration_is_the_one_that_it_names() {
+fn the_readmes_configurations_are_those_of_cases() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(&fs::read_to_string(root().join(CONFIG)).unwrap()));
+    for config in [CONFIG, "tests/cases/readme-keys/config.yaml"] {
+        assert!(readme.contains(&fs::read_to_string(root().join(config)).unwrap()), "{config}");
+    }
 }
 
 #[test]

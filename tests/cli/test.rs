@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{folder, podgraft_in, words};
+use super::{folder, podgraft_in, policies, words};
 
 const CONFIG: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues:\n  gpu: {templateOverrides: {nodeSelector: {accelerator: a100}}}\nunknownQueue: Deny\n";
 const POD: &str =
@@ -204,4 +204,10 @@ FAILED  typo
 4 cases: 0 passed, 4 failed
 "
     );
+}
+
+#[test]
+fn a_case_that_one_stands_in_has_its_folders_name() {
+    let ran = podgraft_in(&super::root().join("tests/cases/readme"), &["test", ".", "--policies", &policies()], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      readme\n1 case: 1 passed\n"), "{}", ran.stderr);
 }

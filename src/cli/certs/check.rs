@@ -134,14 +134,14 @@ fn print(output: Output, findings: &[Finding], host: &str, set: &Set) -> anyhow:
     let until = until.and_then(|chain| parsed(&chain).first().map(|leaf| day(leaf.validity().not_after.timestamp())));
     if output == Output::Json {
         let report = json!({"sound": findings.is_empty(), "host": host, "until": until, "findings": findings});
-        anstream::println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
     for finding in findings {
-        anstream::println!("{}: {} ({:?})\n  {}", finding.place, finding.message, finding.reason, finding.remedy);
+        say!("{}: {} ({:?})\n  {}", finding.place, finding.message, finding.reason, finding.remedy);
     }
     if findings.is_empty() {
-        anstream::println!("nothing is wrong: {host} until {}", until.unwrap_or_default());
+        say!("nothing is wrong: {host} until {}", until.unwrap_or_default());
     }
     Ok(())
 }

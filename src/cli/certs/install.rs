@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -109,7 +109,11 @@ impl Cluster {
     pub(super) fn connect() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(kube::Client::try_default());
-        let client = client.context("no way to the API server: a KUBECONFIG is needed, or ~/.kube/config")?;
+        // what lies between says the same twice over, in words of the client library
+        let client = client.map_err(|error| {
+            let why = anyhow::Error::from(error).root_cause().to_string();
+            anyhow!("no way to the API server: KUBECONFIG, or ~/.kube/config, cannot be used: {why}")
+        })?;
         Ok(Self { client, runtime })
     }
 
@@ -213,9 +217,8 @@ fn why(error: &kube::Error) -> String {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the end of functions that may fail")]
 fn said(args: &Args, what: &str, done: &str) -> anyhow::Result<()> {
-    anstream::println!("{what}: {done}{}", if args.dry_run { " (dry run)" } else { "" });
+    say!("{what}: {done}{}", if args.dry_run { " (dry run)" } else { "" });
     Ok(())
 }
 

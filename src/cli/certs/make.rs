@@ -88,8 +88,7 @@ fn make(args: &Args, now: i64) -> anyhow::Result<()> {
     let authorities = bundle([&authority.certificate].into_iter().chain(lasting));
     let set = Set { authorities: Some(authorities), chain: Some(chain), key: Some(key), key_is_open: false };
     store(args, set, authority.key.as_deref(), now)?;
-    report(args, &authority, overlap, until);
-    Ok(())
+    report(args, &authority, overlap, until)
 }
 
 /// Writes what was made, if it is sound: an authority of somebody's own may be anything.
@@ -108,18 +107,19 @@ fn store(args: &Args, set: Set, ca_key: Option<&str>, now: i64) -> anyhow::Resul
     Ok(())
 }
 
-fn report(args: &Args, authority: &Authority, overlap: bool, until: i64) {
+fn report(args: &Args, authority: &Authority, overlap: bool, until: i64) -> anyhow::Result<()> {
     let (dir, host) = (args.dir.display(), args.service.host());
-    anstream::println!("made a certificate for {host} in {dir}, good until {}", day(until));
+    say!("made a certificate for {host} in {dir}, good until {}", day(until));
     let end = ends(&authority.certificate).map(day).unwrap_or_default();
     match (&authority.key, overlap) {
         (Some(_), true) => {
-            anstream::println!("made a new authority, good until {end}; ca.crt also holds the one before");
+            say!("made a new authority, good until {end}; ca.crt also holds the one before");
         }
-        (Some(_), false) => anstream::println!("made an authority, good until {end}; keep {CA_KEY} offline"),
-        (None, _) => anstream::println!("signed by the authority that there was, good until {end}"),
+        (Some(_), false) => say!("made an authority, good until {end}; keep {CA_KEY} offline"),
+        (None, _) => say!("signed by the authority that there was, good until {end}"),
     }
-    anstream::println!("next: podgraft certs install --dir {dir}");
+    say!("next: podgraft certs install --dir {dir}");
+    Ok(())
 }
 
 /// Keys never get into a repository, where one `git add` makes them everybody's.

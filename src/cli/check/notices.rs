@@ -24,6 +24,10 @@ const SECURITY: &[&str] = &[
     "runAsNonRoot",
 ];
 
+/// Fields that charts render as `null` where nothing is chosen. The API server drops that, so that a layer gives one; to
+/// kubectl it is a value, which its second patch would write over the layer's.
+const CLEARED: &[&str] = &["spec.priorityClassName", "spec.runtimeClassName"];
+
 /// Paths that are named in one sentence; the rest is counted.
 const NAMED: usize = 3;
 
@@ -55,6 +59,13 @@ fn of_layer(layer: &Layer) -> Vec<Finding> {
         findings.push(finding(
             "adds a toleration: a second `kubectl apply` of a manifest that sets any toleration fails (422)".to_owned(),
         ));
+    }
+    let cleared: Vec<&str> = CLEARED.iter().copied().filter(|path| paths.contains(path)).collect();
+    if layer.conflict != Conflict::Override && !cleared.is_empty() {
+        findings.push(finding(format!(
+            "gives {}: a second `kubectl apply` of a manifest that sets it to null, as charts do, fails (422); leave the key out there",
+            shortened(&cleared)
+        )));
     }
     let is_security = |path: &&str| SECURITY.iter().any(|key| path.ends_with(&format!(".{key}")));
     let security: Vec<&str> = paths.iter().copied().filter(is_security).collect();
@@ -131,6 +142,15 @@ mod tests {
             spec.containers[primary].resources.limits.cpu, spec.containers[primary].resources.limits.memory and 2 more: \
             a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)";
         assert_eq!(told, [note]);
+    }
+
+    #[test]
+    fn a_class_where_a_manifest_may_say_null_is_told() {
+        let spec = || json!({"priorityClassName": "high", "runtimeClassName": "nvidia"});
+        let note = "x.yaml:7: queue/q: gives spec.priorityClassName, spec.runtimeClassName: a second `kubectl apply` of a \
+            manifest that sets it to null, as charts do, fails (422); leave the key out there";
+        assert_eq!(told(Conflict::Keep, &spec()), [note]);
+        assert_eq!(told(Conflict::Override, &spec()).len(), 1, "it says that of every field");
     }
 
     #[test]

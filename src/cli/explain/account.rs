@@ -31,7 +31,7 @@ pub(super) struct Explanation {
     pub(super) rejection: Option<Refusal>,
     /// what the pod is to podgraft; none is no task's pod
     pub(super) task: Option<Identity>,
-    /// who was laid, in this order
+    /// who was laid, in this order; for a pod that is rejected, who was to be
     pub(super) order: Vec<Step>,
     /// what podgraft put there or took away, by path
     pub(super) fields: Vec<Field>,
@@ -135,6 +135,7 @@ impl Explanation {
                 explanation.outcome = "rejected";
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
                 explanation.rejection = Some(Refusal { code, reason, message: rejection.message.clone() });
+                explanation.order = task.as_ref().map_or_else(Vec::new, |task| planned(task, &pod, snapshot));
             }
             Err(Stop::Slow(module)) => return Err(format!("module {module} did not run")),
         }
@@ -206,6 +207,13 @@ fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
         format!("who is none of systems.{}.submitters ({})", system.name, system.submitters.join(", "))
     };
     format!("{name}, {why}: task id and user are not believed, and nothing applies that needs them")
+}
+
+/// Who was to be laid on a pod that was rejected on the way; the conditions of modules are not asked.
+fn planned(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<Step> {
+    let Ok(Some(plan)) = Plan::of(task, pod, snapshot) else { return Vec::new() };
+    let modules = plan.modules.into_iter().map(By::Module);
+    plan.layers.into_iter().map(By::Layer).chain(modules).map(step).collect()
 }
 
 fn place(layer: &Layer) -> Place {

@@ -17,7 +17,11 @@ pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
     let order = explanation.order.iter().enumerate().map(|(index, step)| {
         [(index + 1).to_string(), step.source.clone(), at(step.at.as_ref()), step.conflict.clone().unwrap_or_default()]
     });
-    section(&mut text, "Order in which it was laid", &order.collect::<Vec<_>>());
+    let title = match explanation.rejection {
+        None => "Order in which it was laid",
+        Some(_) => "Was to be laid, in this order (modules where their condition holds)",
+    };
+    section(&mut text, title, &order.collect::<Vec<_>>());
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
     let fields = explanation.fields.iter().map(|field| {
         let sign = if field.removed { "-" } else { "+" };

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let arena = Bump::new();
     let answered = offline::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
     if let Err(rejection) = answered.result {
-        anstream::eprintln!("{}", refusal(&rejection));
+        tell!("{}", refusal(&rejection));
         return Ok(ExitCode::from(1));
     }
     let Some(seen) = call.trial.last() else {
@@ -59,13 +59,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let compiled = |name: &str, bytes: &[u8]| engine.compile(name, bytes).map_err(anyhow::Error::msg);
     let module = compiled(&call.name, &args.subject.bytes()?)?;
     let empty = compiled("empty", EMPTY)?;
-    let [own, baseline] = times(&[module, empty], &seen, args.calls.get())?;
-    write!(anstream::stdout().lock(), "{}", table(&own, &baseline, &seen))?;
+    let [own, baseline] = times(&[module, empty], &seen, call.budget, args.calls.get())?;
+    write!(anstream::stdout().lock(), "{}", table(&own, &baseline, &seen, call.budget))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The times of each, sorted: called in turn, so that whatever else the machine does meets both.
-fn times(modules: &[Arc<dyn Render>; 2], seen: &Seen, calls: u32) -> anyhow::Result<[Vec<Duration>; 2]> {
+fn times(
+    modules: &[Arc<dyn Render>; 2],
+    seen: &Seen,
+    budget: Budget,
+    calls: u32,
+) -> anyhow::Result<[Vec<Duration>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..WARM_UP + calls {
         for (module, times) in modules.iter().zip(&mut times) {
@@ -73,7 +78,7 @@ fn times(modules: &[Arc<dyn Render>; 2], seen: &Seen, calls: u32) -> anyhow::Res
                 request: &seen.request,
                 template: &seen.template,
                 task_config: &seen.task_config,
-                budget: Budget::default(),
+                budget,
                 pace: Pace::Patient(&|| Duration::MAX),
             });
             if let Err(fault) = rendered.result {
@@ -90,7 +95,7 @@ fn times(modules: &[Arc<dyn Render>; 2], seen: &Seen, calls: u32) -> anyhow::Res
     Ok(times)
 }
 
-fn table(own: &[Duration], baseline: &[Duration], seen: &Seen) -> String {
+fn table(own: &[Duration], baseline: &[Duration], seen: &Seen, budget: Budget) -> String {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let calls = u32::try_from(own.len()).unwrap_or(u32::MAX);
     let rate = f64::from(calls) / own.iter().sum::<Duration>().as_secs_f64();
@@ -103,7 +108,7 @@ fn table(own: &[Duration], baseline: &[Duration], seen: &Seen) -> String {
          baseline:  p50 {floor:.1} µs for a module that does nothing; this one takes {:.1} times that\n",
         micros(percentile(own, 99)),
         size(seen.memory),
-        size(Budget::default().memory),
+        size(budget.memory),
         p50 / floor,
     )
 }

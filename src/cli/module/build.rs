@@ -44,11 +44,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (core, default) = if args.source.is_dir() {
         let package = Package::of(&args.source)?;
         if !package.build(&args.source)? {
-            anstream::eprintln!("the module does not build: cargo says why above");
+            tell!("the module does not build: cargo says why above");
             return Ok(ExitCode::from(1));
         }
         (package.core, Some(args.source.join(format!("{}.wasm", package.name))))
     } else {
+        fs::metadata(&args.source).with_context(|| format!("{} cannot be read", args.source.display()))?;
         (args.source.clone(), None)
     };
     let Some(output) = args.output.clone().or(default) else {
@@ -57,16 +58,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bytes = match component(&read(&core)?) {
         Ok(bytes) => bytes,
         Err(why) => {
-            anstream::eprintln!("{} does not become a component: {why:#}", core.display());
+            tell!("{} does not become a component: {why:#}", core.display());
             return Ok(ExitCode::from(1));
         }
     };
     if let Err(why) = Engine::new()?.compile(&name_of(&output), &bytes) {
-        anstream::eprintln!("podgraft would refuse it: {why}");
+        tell!("podgraft would refuse it: {why}");
         return Ok(ExitCode::from(1));
     }
     fs::write(&output, &bytes).with_context(|| format!("{} cannot be written", output.display()))?;
-    anstream::println!("{}: {}, sha256 {}", output.display(), size(bytes.len() as u64), sha256_hex(&bytes));
+    say!("{}: {}, sha256 {}", output.display(), size(bytes.len() as u64), sha256_hex(&bytes));
     Ok(ExitCode::SUCCESS)
 }
 

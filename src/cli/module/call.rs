@@ -14,7 +14,7 @@ use crate::config::{Builder, File, Input, Wasm};
 use crate::module::{Engine, Trial};
 use crate::render::Render;
 use crate::review::Review;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Budget, Snapshot};
 use crate::task::{self, Pod, Task};
 
 /// The module and what it is given.
@@ -43,6 +43,12 @@ pub(super) struct Subject {
     /// Let the module take fields and elements away (`mayRemove`)
     #[arg(long)]
     may_remove: bool,
+    /// How long a call may take (`budget.time`) [default: 200ms]
+    #[arg(long, value_name = "DURATION")]
+    budget_time: Option<String>,
+    /// How much memory a call may use (`budget.memory`) [default: 64Mi]
+    #[arg(long, value_name = "QUANTITY")]
+    budget_memory: Option<String>,
 }
 
 /// All that a call needs.
@@ -55,6 +61,8 @@ pub(super) struct Prepared {
     pub(super) snapshot: Arc<Snapshot>,
     /// the review
     pub(super) body: Vec<u8>,
+    /// what one call may use
+    pub(super) budget: Budget,
 }
 
 impl Subject {
@@ -70,11 +78,14 @@ impl Subject {
         let trial = engine.on_trial(&name, &bytes).map_err(anyhow::Error::msg)?;
         let (queue, body) = self.review()?;
         let map = |flag: &str, given: &Option<String>| given.as_ref().map_or(Ok(json!({})), |text| map(flag, text));
+        let budget = [("time", &self.budget_time), ("memory", &self.budget_memory)];
+        let budget: Value = budget.into_iter().filter_map(|(key, given)| Some((key, given.as_deref()?))).collect();
         let config = json!({
             "modules": {&name: {
                 "wasm": "module.wasm",
                 "params": map("--params", &self.params)?,
                 "mayRemove": self.may_remove,
+                "budget": budget,
             }},
             "queues": {queue: {"modules": [&name]}},
             "taskConfig": [{"config": map("--task-config", &self.task_config)?}],
@@ -82,7 +93,10 @@ impl Subject {
         });
         let wasm = Wasm { name: "module.wasm".to_owned(), origin: "the command line".to_owned(), bytes: bytes.into() };
         let snapshot = configuration(config, vec![wasm], Some(&trial))?;
-        Ok(Prepared { name, trial, snapshot, body })
+        let graft = snapshot.queues.by_name.values().chain(snapshot.queues.by_id.values());
+        let module = graft.filter_map(|unit| unit.good.as_ref()).find_map(|queue| queue.graft.modules.first());
+        let budget = module.map_or_else(Budget::default, |module| module.budget);
+        Ok(Prepared { name, trial, snapshot, body, budget })
     }
 
     /// The pod's queue, and its review.

@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // what decides is the very call that loading a configuration makes
     if let Err(why) = engine.compile(&name_of(&args.file), &bytes) {
         out.flush()?;
-        anstream::eprintln!("podgraft would refuse it: {why}");
+        tell!("podgraft would refuse it: {why}");
         return Ok(ExitCode::from(1));
     }
     writeln!(out, "verdict:   podgraft takes it")?;

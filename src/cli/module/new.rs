@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (path, text) in SDK {
         write(&folder.join(path), text)?;
     }
-    anstream::println!("{0} is written; next: podgraft module build {0}", folder.display());
+    say!("{0} is written; next: podgraft module build {0}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -19,7 +19,7 @@ use crate::offline;
 /// Run a module over a pod, alone: what it logs, what it returns, what that does to the pod.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The module runs as in the webhook: the same arguments, budget (200 ms, 64 MiB), checks
+The module runs as in the webhook: the same arguments, budget (200 ms, 64 MiB, unless given), checks
 of what it returns, and `***` for env values, arguments and configuration in what it
 logs or refuses with. Layers are left out; `podgraft render` shows all together.
 
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(Some(mutation)) => mutation,
         Ok(None) => bail!("this is no creation of a task pod, so no module would run"),
         Err(rejection) => {
-            anstream::eprintln!("{}\nmodule {}: {used}", refusal(&rejection), call.name);
+            tell!("{}\nmodule {}: {used}", refusal(&rejection), call.name);
             return Ok(ExitCode::from(1));
         }
     };
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => print(&json!({*outcome: value(text)}))?,
         Output::Input => {}
     }
-    anstream::eprintln!("module {}: {}; {used}", call.name, described(outcome, text));
+    tell!("module {}: {}; {used}", call.name, described(outcome, text));
     Ok(ExitCode::SUCCESS)
 }
 

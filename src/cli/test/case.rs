@@ -72,7 +72,9 @@ pub fn find(root: &Path) -> anyhow::Result<Vec<Case>> {
 
 fn look_into(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result<()> {
     if [POD, REVIEW, EXPECTED, REJECTION].iter().any(|file| folder.join(file).is_file()) {
-        let own = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // `.` has a name, too
+        let whole = || folder.canonicalize().unwrap_or_default();
+        let own = || whole().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = if name.is_empty() { own() } else { name.to_owned() };
         found.push(Case { name, folder: folder.to_owned() });
         return Ok(());

@@ -236,13 +236,20 @@ fn modules_are_checked_against_their_files() {
         (
             "modules: {m: {wasm: ok.wasm, sha256: ABCDEF0123450000000000000000000000000000000000000000000000000000, params: []}}\nqueues: {q: {modules: [m, k]}}",
             &[
-                "c.yaml:3:38: modules.m.sha256: the file is 2689367b205c…, not abcdef012345…",
+                "c.yaml:3:38: modules.m.sha256: the file is another: its sha256 is 2689367b205c16ce32ed4200942b8b8b1e262dfc70d9bc9fbc77c49699a4f1df",
                 "c.yaml:3:112: modules.m.params: must be a mapping, not a list",
                 "c.yaml:4:24: queues.q.modules[0]: module `m` is broken: see modules.m",
                 "c.yaml:4:27: queues.q.modules[1]: module `k` is not defined",
             ],
         ),
         ("modules: {m: {wasm: bad.wasm}}", &["c.yaml:3:21: modules.m.wasm: is no component"]),
+        (
+            "queues: {q: {match: {namespaces: [Ml_Prod]}}}",
+            &[
+                "c.yaml:3:35: queues.q.match.namespaces[0]: `Ml_Prod` is not a DNS label (lower-case letters, digits and -, at most 63); for example `ml-prod`",
+            ],
+        ),
+        ("queues:\n  q: {id: \"x}", &["c.yaml:4:11: a quote (' or \") is opened here and not closed"]),
         (
             "modules: {m: {wasm: ok.wasm, sha256: 3f}}",
             &["c.yaml:3:38: modules.m.sha256: must be 64 hexadecimal digits"],

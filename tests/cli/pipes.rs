@@ -1,0 +1,49 @@
+//! Output into a pipe that nobody reads any more, as with `| head`.
+
+use std::process::{Command, Stdio};
+
+use super::{folder, root, words};
+
+/// The exit code and what stands on stderr, with a stdout that is closed at once.
+fn unread(line: &str, stderr_too: bool) -> (Option<i32>, String) {
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
+    command.args(words(line)).current_dir(root()).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped());
+    if stderr_too {
+        command.stderr(closed());
+    }
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+const READ: &str = "--config tests/cases/readme/config.yaml --policies policies";
+
+#[test]
+fn a_pipe_that_nobody_reads_ends_the_program_quietly() {
+    let folder = folder(&[]);
+    let made = folder.path().join("certs").display().to_string();
+    for line in [
+        format!("render -f tests/cases/readme/pod.yaml {READ}"),
+        format!("explain -f tests/cases/readme/pod.yaml {READ}"),
+        format!("check {READ}"),
+        format!("check {READ} -o json"),
+        "test tests/cases/readme --policies policies".to_owned(),
+        "module inspect policies/inject-nfs.wasm".to_owned(),
+        "completion bash".to_owned(),
+        "schema".to_owned(),
+        format!("certs make --dir {made}"),
+        format!("certs check --dir {made}"),
+    ] {
+        assert_eq!(unread(&line, false), (Some(141), String::new()), "{line}");
+    }
+}
+
+#[test]
+fn what_is_said_beside_the_result_may_be_unread() {
+    let line = "check --config tests/cases/readme/pod.yaml";
+    assert_eq!(unread(line, true).0, Some(1), "{line}");
+    let line = "render -f tests/cases/readme/pod.yaml --config tests/cases/readme/pod.yaml";
+    assert_eq!(unread(line, true).0, Some(2), "{line}");
+    let line = "module run policies/inject-nfs.wasm -f tests/cases/readme/pod.yaml";
+    assert_eq!(unread(line, true).0, Some(0), "{line}");
+}

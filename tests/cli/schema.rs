@@ -1,0 +1,13 @@
+//! `podgraft schema`.
+
+use std::fs;
+
+use super::{podgraft, root};
+
+#[test]
+fn the_schema_is_the_one_that_the_configurations_are_held_against() {
+    let ran = podgraft(&["schema"], "");
+    let committed = fs::read_to_string(root().join("deploy/graftconfig.schema.json")).unwrap();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout == committed, "deploy/graftconfig.schema.json is another");
+}
