@@ -130,7 +130,9 @@ impl Admission {
     ) -> Result<Answer, Panicked> {
         self.metrics.module_rerun(module);
         let (admission, review, world) = (Arc::clone(self), body.clone(), Arc::clone(&snapshot));
+        let waiting = self.metrics.waiting();
         let work = move || {
+            drop(waiting); // it waits no more; where the queue drops it, the guard goes with it
             let left = || deadline.saturating_duration_since(Instant::now());
             guarded(|arena| admission.reviewer.answer(&review, &world, Pace::Patient(&left), arena))
         };

@@ -33,6 +33,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     denials: Family<DenialLabels, Counter>,
     in_flight: Gauge,
+    waiting: Gauge,
     panics: Counter,
     module_durations: Family<ModuleLabel, Histogram, fn() -> Histogram>,
     module_faults: Family<ModuleLabel, Counter>,
@@ -141,6 +142,7 @@ impl Default for Metrics {
             requests: Family::default(),
             denials: Family::default(),
             in_flight: Gauge::default(),
+            waiting: Gauge::default(),
             panics: Counter::default(),
             module_durations: Family::new_with_constructor(|| Histogram::new(MODULE_BUCKETS)),
             module_faults: Family::default(),
@@ -177,6 +179,7 @@ impl Metrics {
         registry.register("requests", "Requests answered, by configured queue", self.requests.clone());
         registry.register("denials", "Pods refused, by reason and configured queue", self.denials.clone());
         registry.register("requests_in_flight", "Requests read and not yet answered", self.in_flight.clone());
+        registry.register("requests_waiting", "Requests that wait for a module thread", self.waiting.clone());
         registry.register("panics", "Requests answered with 500 because podgraft has a bug", self.panics.clone());
         registry.register("module_duration_seconds", "One call of a module", self.module_durations.clone());
         registry.register("module_faults", "Calls of a module that failed", self.module_faults.clone());
@@ -236,6 +239,11 @@ impl Metrics {
     /// A request was read; it counts as in flight until the guard goes.
     pub(crate) fn request(&self) -> InFlight {
         InFlight::new(&self.in_flight)
+    }
+
+    /// A request goes to the module threads; it counts as waiting until the guard goes.
+    pub(crate) fn waiting(&self) -> InFlight {
+        InFlight::new(&self.waiting)
     }
 
     /// A connection was accepted; it counts as open until the guard goes.

@@ -1,7 +1,15 @@
 //! What may come in, and how long it may be.
 
-use super::client::MIB;
-use super::fixture::{Fixture, run};
+use std::sync::Arc;
+
+use podgraft::admission::Mutate;
+use podgraft::admission::pool::Limits;
+use podgraft::config::{Builder, File, Input};
+use podgraft::mutate::Verdict;
+use podgraft::render::Pace;
+
+use super::client::{MIB, task_review};
+use super::fixture::{Fake, Fixture, Gate, done, run};
 
 #[test]
 fn a_review_of_seven_mebibytes_is_read_and_one_byte_more_is_not() {
@@ -48,5 +56,75 @@ fn what_is_no_review_gets_one_clear_sentence() {
             let reply = client.reply().await;
             assert_eq!((reply.status, reply.body.as_str()), (status, sentence), "{line} {headers}");
         }
+    });
+}
+
+/// As large as an API server lets an object be: most of it arguments, full of what JSON escapes, and as many
+/// annotations as there may be.
+#[test]
+fn a_review_of_three_mebibytes_gets_its_patch() {
+    let text = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {gpu: {templateOverrides: {env: [{name: A_NAME, value: a-value}]}}}\n";
+    let input = Input {
+        files: vec![File { name: "podgraft.yaml".to_owned(), text: text.to_owned() }],
+        wasm: Vec::new(),
+        namespace: String::new(),
+    };
+    let built = Builder::default().build(&input, &|_, _| Err("there are no modules".to_owned()));
+    assert!(built.problems.is_empty(), "{:?}", built.problems);
+    let snapshot = Arc::into_inner(built.snapshot).unwrap_or_default();
+
+    let mut review: serde_json::Value = serde_json::from_str(&task_review("gpu")).unwrap();
+    let pod = &mut review["request"]["object"];
+    pod["metadata"]["labels"]["clearml"] = "agent-0123456789abcdef0123456789abcdef".into();
+    for number in 0..250 {
+        pod["metadata"]["annotations"][format!("example.com/{number}")] = "\u{e9}\"\n".repeat(250).into();
+    }
+    pod["spec"]["containers"][0]["args"] = vec!["\\\"\u{1f600}\n".repeat(100); 3_300].into();
+    let review = review.to_string();
+    assert!((3 * MIB..4 * MIB).contains(&review.len()), "{}", review.len());
+
+    run(Fixture { reviewer: Arc::new(Mutate), snapshot, ..Fixture::new() }, async |server| {
+        let reply = server.connect().await.post(review.as_bytes()).await;
+        let answer: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!((reply.status, &answer["response"]["allowed"]), (200, &true.into()), "{answer}");
+        assert_eq!(answer["response"]["patchType"], "JSONPatch", "{answer}");
+        assert!(reply.body.len() < 4 << 10, "the patch holds what is new, and nothing of the pod");
+        let metrics = server.metrics().await;
+        assert!(metrics.contains("podgraft_requests_total{outcome=\"patched\",queue=\"gpu\"} 1\n"), "{metrics}");
+    });
+}
+
+#[test]
+fn a_review_for_which_there_is_no_memory_is_told_so_before_its_deadline() {
+    let gate = Arc::new(Gate::default());
+    let of_thread = Arc::clone(&gate);
+    let reviewer = Arc::new(Fake::new(move |_, pace| match pace {
+        Pace::Inline => Verdict::Slow("m".to_owned()),
+        Pace::Patient(_) => {
+            of_thread.pass();
+            done("read")
+        }
+    }));
+    // nine bodies of 7 MiB are 63 of the 64 MiB that all may take
+    let limits = Limits { threads: 9, threads_per_module: 9, queue: 9, queue_per_module: 9 };
+    run(Fixture { reviewer, limits, ..Fixture::new() }, async |server| {
+        let large = vec![b'x'; 7 * MIB];
+        let mut holders = Vec::new();
+        for number in 1..=9 {
+            let mut holder = server.connect().await;
+            holder.send_post(&large).await;
+            gate.wait_for(number).await;
+            holders.push(holder);
+        }
+        let mut late = server.connect().await;
+        late.send_post_to("/mutate?timeout=150ms", &large[..MIB + 1]).await;
+        let reply = late.reply().await;
+        assert_eq!((reply.status, reply.body.as_str()), (503, "podgraft has too many large reviews at once"));
+        assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"memory\"} 1\n"));
+        gate.open();
+        for holder in &mut holders {
+            assert_eq!(holder.reply().await.body, "read");
+        }
+        assert_eq!(server.connect().await.post(&large).await.body, "read", "the memory is free again");
     });
 }

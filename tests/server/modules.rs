@@ -62,7 +62,7 @@ fn one_module_cannot_take_all_threads_nor_the_whole_queue() {
         gate.wait_for(1).await;
         let mut waiting = server.connect().await;
         waiting.send_post(b"slow").await;
-        server.until_metrics_say("podgraft_requests_in_flight 2\n").await;
+        server.until_metrics_say("podgraft_requests_waiting 1\n").await;
         let refused = server.connect().await.post(b"slow").await;
         assert_eq!(
             (refused.status, refused.body.as_str()),
@@ -75,6 +75,7 @@ fn one_module_cannot_take_all_threads_nor_the_whole_queue() {
         assert_eq!(other.reply().await.body, "other");
         assert_eq!(running.reply().await.body, "slow");
         assert_eq!(waiting.reply().await.body, "slow");
+        assert!(server.metrics().await.contains("podgraft_requests_waiting 0\n"));
     });
 }
 

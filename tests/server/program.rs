@@ -27,6 +27,23 @@ fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
 }
 
 #[test]
+fn bodies_that_are_no_reviews_do_not_flood_the_log() {
+    let mut process = Process::start(&["--drain-grace=10ms"]);
+    let address = process.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = connect(address, &any_client()).await;
+        for _ in 0..200 {
+            assert_eq!(client.post(b"{}").await.status, 400);
+        }
+    });
+    process.signal("TERM");
+    let (_, log) = process.end();
+    let lines = log.lines().filter(|line| line.contains("malformed: ")).count();
+    assert!((1..100).contains(&lines), "{lines} lines");
+}
+
+#[test]
 fn a_second_signal_ends_at_once_with_1() {
     let mut process = Process::start(&["--drain-grace=1h"]);
     process.address();

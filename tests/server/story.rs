@@ -181,6 +181,7 @@ const SERIES: &[(&str, &str)] = &[
     ("podgraft_requests", "podgraft_requests_total{outcome=\"patched\",queue=\"plain\"}"),
     ("podgraft_denials", "podgraft_denials_total{reason=\"ConfigInvalid\",queue="),
     ("podgraft_requests_in_flight", ""), // modules::
+    ("podgraft_requests_waiting", ""),   // modules::
     ("podgraft_panics", ""),             // modules::
     ("podgraft_module_duration_seconds", "podgraft_module_duration_seconds_count{module=\"echo\"}"),
     ("podgraft_module_faults", "podgraft_module_faults_total{module=\"trap\"}"),
