@@ -17,10 +17,13 @@ pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &
     let (outcome, reason, queue) = (answer.outcome.as_str(), answer.reason, answer.queue.as_deref());
     match answer.message.as_deref().map(one_line) {
         // whoever reaches the port can send these
-        Some(message) if answer.outcome == Outcome::Malformed => match seldom.may("malformed") {
-            Some(more) => warn!(status = answer.status, us, generation, more, "{outcome}: {message}"),
-            None => debug!(status = answer.status, us, generation, "{outcome}: {message}"),
-        },
+        Some(message) if answer.outcome == Outcome::Malformed => {
+            if let Some(more) = seldom.may("malformed") {
+                warn!(status = answer.status, us, generation, more, "{outcome}: {message}");
+            } else {
+                debug!(status = answer.status, us, generation, "{outcome}: {message}");
+            }
+        }
         Some(message) if reason.is_some_and(|reason| is_ours_to_mend(reason) && seldom.may(reason).is_some()) => {
             warn!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
         }

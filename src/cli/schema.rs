@@ -7,7 +7,7 @@ use crate::config;
 /// Print the JSON schema of a configuration, for editors that complete and check it while it is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   podgraft schema > graftconfig.schema.json
 
 and as the first line of a configuration beside it:

@@ -10,7 +10,7 @@ const ALL: &str = include_str!("../../../src/config/tests/all-keys.yaml");
 /// Without the file's head, and as a queue of this name.
 fn sections(queue: &str) -> String {
     let (_, sections) = ALL.split_once("kind: GraftConfig\n").unwrap_or_default();
-    sections.replace("\n  all:\n", &format!("\n  {queue}:\n"))
+    sections.replace("\n  all:\n", &format!("\n  {queue}:\n")).replace("[the-namespace]", "[NAMESPACE]")
 }
 
 pub(crate) fn every_flat_key_comes_back(world: &World) -> Outcome {
