@@ -16,6 +16,7 @@ use crate::patch::{Step, readable};
 use crate::schema::{Field, List, POD, Type};
 use crate::snapshot::Conflict;
 
+pub mod beforehand;
 mod directive;
 mod keyed;
 mod place;
@@ -32,6 +33,16 @@ pub struct Merger<'a, 'o> {
     removed: Vec<String>,
     /// what `Deny` layers gave where the pod said nothing: a second of them may not say otherwise
     demanded: Vec<Vec<Step<'a>>>,
+    met: Met,
+}
+
+/// What became of values that met others.
+#[derive(Debug, Clone, Copy, Default)]
+struct Met {
+    /// of the last fragment: one stayed, as it said the same
+    agreed: bool,
+    /// of any: one gave way, or stayed although it is written otherwise
+    replaced: bool,
 }
 
 /// How one fragment is laid.
@@ -108,7 +119,16 @@ impl Slot {
 impl<'a, 'o> Merger<'a, 'o> {
     /// A merger for the submitted pod `original`, whose primary container is called `primary`.
     pub fn new(original: Json<'a>, owners: &'o Owners<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
-        Self { arena, original, owners, primary, path: Vec::new(), removed: Vec::new(), demanded: Vec::new() }
+        Self {
+            arena,
+            original,
+            owners,
+            primary,
+            path: Vec::new(),
+            removed: Vec::new(),
+            demanded: Vec::new(),
+            met: Met::default(),
+        }
     }
 
     /// Lays `fragment` over `current`, which is the submitted pod or what other fragments made of it. Fragments
@@ -118,6 +138,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// The fragment is not one for this pod; see [`Trouble`].
     pub fn lay(&mut self, current: Json<'a>, fragment: Json<'a>, rule: Rule) -> Outcome<'a> {
         self.path.clear();
+        self.met.agreed = false;
         let under = Under { now: Some(current), was: Some(self.original) };
         self.object(under, fragment.members(), Type::Object(&POD), rule)
     }
@@ -125,6 +146,11 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// The readable paths that fragments took away, with permission.
     pub fn removed(&self) -> &[String] {
         &self.removed
+    }
+
+    /// Whether the last fragment has met a value that says the same, so that it stayed.
+    pub fn has_agreed(&self) -> bool {
+        self.met.agreed
     }
 
     fn object(&mut self, under: Under<'a>, fragment: &'a [Member<'a>], kind: Type, rule: Rule) -> Outcome<'a> {
@@ -194,8 +220,10 @@ impl<'a, 'o> Merger<'a, 'o> {
         let Some(now) = under.now else { return Ok(value) };
         // What the API server would make of it is the same: no operation.
         if unset::agree(now, value, slot.kind) {
+            self.met = Met { agreed: true, replaced: self.met.replaced || now != value };
             return Ok(now);
         }
+        self.met.replaced = true;
         let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
         Ok(if keeps { now } else { value })
     }
