@@ -6,6 +6,7 @@
 //! A `serde_json::Value` tree of the same pod costs about four times as much to build, and a typed `Pod` loses the
 //! fields that it does not know.
 
+mod frozen;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod write;
 
 use bumpalo::Bump;
 
+pub use frozen::Frozen;
 pub use read::Error;
 pub use write::{separate, write_count, write_inner, write_text};
 

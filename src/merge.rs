@@ -16,6 +16,7 @@ use crate::patch::{Step, readable};
 use crate::schema::{Field, List, POD, Type};
 use crate::snapshot::Conflict;
 
+pub mod beforehand;
 mod directive;
 mod keyed;
 mod place;
@@ -36,6 +37,16 @@ pub struct Merger<'a, 'o> {
     demanded: Vec<Vec<Step<'a>>>,
     /// env that layers gave which say `Override` in so many words: one that keeps the task's env keeps that too
     forced: Vec<Vec<Step<'a>>>,
+    met: Met,
+}
+
+/// What became of values that met others.
+#[derive(Debug, Clone, Copy, Default)]
+struct Met {
+    /// of the last fragment: one stayed, as it said the same
+    agreed: bool,
+    /// of any: one gave way, or stayed although it is written otherwise
+    replaced: bool,
 }
 
 /// How one fragment is laid.
@@ -121,6 +132,7 @@ impl<'a, 'o> Merger<'a, 'o> {
             removed: Vec::new(),
             demanded: Vec::new(),
             forced: Vec::new(),
+            met: Met::default(),
         }
     }
 
@@ -131,6 +143,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// The fragment is not one for this pod; see [`Trouble`].
     pub fn lay(&mut self, current: Json<'a>, fragment: Json<'a>, rule: Rule) -> Outcome<'a> {
         self.path.clear();
+        self.met.agreed = false;
         let under = Under { now: Some(current), was: Some(self.original) };
         self.object(under, fragment.members(), Type::Object(&POD), rule)
     }
@@ -138,6 +151,11 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// The readable paths that fragments took away, with permission.
     pub fn removed(&self) -> &[String] {
         &self.removed
+    }
+
+    /// Whether the last fragment has met a value that says the same, so that it stayed.
+    pub fn has_agreed(&self) -> bool {
+        self.met.agreed
     }
 
     fn object(&mut self, under: Under<'a>, fragment: &'a [Member<'a>], kind: Type, rule: Rule) -> Outcome<'a> {
@@ -207,8 +225,10 @@ impl<'a, 'o> Merger<'a, 'o> {
         let Some(now) = under.now else { return Ok(value) };
         // What the API server would make of it is the same: no operation.
         if unset::agree(now, value, slot.kind) {
+            self.met = Met { agreed: true, replaced: self.met.replaced || now != value };
             return Ok(now);
         }
+        self.met.replaced = true;
         let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
         Ok(if keeps { now } else { value })
     }

@@ -1,6 +1,7 @@
 //! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
 
 mod answer;
+mod layers;
 mod modules;
 mod placeholders;
 mod rejection;
@@ -16,14 +17,14 @@ pub use self::rejection::{Reason, Rejection};
 use crate::guards;
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::merge::{Merger, Rule, Trouble};
+use crate::merge::Merger;
+use crate::merge::beforehand::Merged;
 use crate::normalize::normalize;
 use crate::owners::Owners;
 use crate::patch::{self, Operation, diff};
 use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::{Review, cut};
-use crate::sidecars;
 use crate::snapshot::{Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
@@ -88,15 +89,6 @@ pub enum By<'a> {
     Module(&'a Module),
 }
 
-impl By<'_> {
-    fn source(self) -> Source {
-        match self {
-            By::Layer(layer) => layer.source.clone(),
-            By::Module(module) => Source::Module(module.name.clone()),
-        }
-    }
-}
-
 /// Why there is no mutation.
 #[derive(Debug)]
 pub enum Stop {
@@ -112,11 +104,30 @@ impl From<Rejection> for Stop {
     }
 }
 
+/// How a plan's layers are laid. The pod is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Laying {
+    /// one by one: `steps` and `laid` tell them apart
+    OneByOne,
+    /// merged beforehand: what `steps` and `laid` say of the first of a few may be another's
+    AtOnce,
+}
+
 /// Takes a review's pod through layers and modules. `None` is a pod that is left alone.
 pub fn mutate<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
     pace: Pace<'_>,
+    runs: &mut Vec<ModuleRun>,
+    arena: &'a Bump,
+) -> Result<Option<Mutation<'a>>, Stop> {
+    mutated(review, snapshot, (pace, Laying::OneByOne), runs, arena)
+}
+
+fn mutated<'a>(
+    review: &Review<'a>,
+    snapshot: &'a Snapshot,
+    (pace, laying): (Pace<'_>, Laying),
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, Stop> {
@@ -155,7 +166,9 @@ pub fn mutate<'a>(
         steps: Steps { submitted: pod.object, steps: Vec::new() },
         laid: Vec::new(),
         idle: Vec::new(),
-        applied: Vec::new(),
+        applied: String::new(),
+        merged: (laying == Laying::AtOnce).then(|| snapshot.plans.of(&plan.layers)).flatten(),
+        layer_steps: 0,
         operations: &[],
         known: &known,
     };
@@ -191,7 +204,11 @@ struct Work<'w, 'a> {
     steps: Steps<'a>,
     laid: Vec<(By<'a>, Json<'a>)>,
     idle: Vec<(&'a Module, Option<String>)>,
-    applied: Vec<String>,
+    applied: String,
+    /// what the layers were merged into; none where they are laid one by one
+    merged: Option<&'a Merged>,
+    /// as many of the steps are the layers'
+    layer_steps: usize,
     operations: &'a [Operation<'a>],
     known: &'w OnceCell<Known>,
 }
@@ -203,42 +220,13 @@ impl<'a> Work<'_, 'a> {
         self.finish().map_err(Stop::Rejected)
     }
 
-    fn lay_layers(&mut self) -> Result<(), Rejection> {
-        for layer in &self.plan.layers {
-            let rule = Rule {
-                conflict: layer.conflict,
-                keeps_env: self.task.owner_sets_env() && !layer.explicit,
-                // A layer takes away what it names with `$patch`: it is written out.
-                may_remove: true,
-                alias: true,
-            };
-            let fragment =
-                if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
-            let fragment = sidecars::place(fragment, self.pod.object, self.arena);
-            self.lay(By::Layer(layer), fragment, rule).map_err(|trouble| in_layer(layer, &trouble))?;
-        }
-        Ok(())
-    }
-
-    fn lay(&mut self, by: By<'a>, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
-        let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
-        let source = by.source();
-        let name = source.to_string();
-        self.steps.push(source, pod);
-        self.laid.push((by, fragment));
-        if self.applied.last() != Some(&name) {
-            self.applied.push(name);
-        }
-        Ok(())
-    }
-
     fn finish(&mut self) -> Result<(), Rejection> {
         let (pod, mut removable) =
             normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.owners, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
         if !self.applied.is_empty() && !self.steps.steps.is_empty() {
-            let applied = self.arena.alloc_str(&self.applied.join(", "));
+            let applied = self.arena.alloc_str(&self.applied);
             let annotated = annotate(self.steps.last(), applied, self.arena);
             self.steps.push(Source::Normalize, annotated);
         }
@@ -259,7 +247,7 @@ impl<'a> Work<'_, 'a> {
         Mutation {
             operations: self.operations,
             steps: self.steps,
-            applied: self.applied.join(", "),
+            applied: self.applied,
             queue: self.plan.queue.map(|queue| queue.name.clone()),
             note,
             laid: self.laid,
@@ -293,7 +281,7 @@ impl<'a> Work<'_, 'a> {
     fn by(&self, path: &str) -> String {
         let mut at = path;
         loop {
-            if let Some(source) = self.steps.culprit(at, self.arena) {
+            if let Some(source) = self.culprit(at) {
                 return format!("{source}: ");
             }
             match at.rfind('.').filter(|_| !at.ends_with(']')) {
@@ -328,19 +316,6 @@ impl<'a> Work<'_, 'a> {
 }
 
 const NO_PRIMARY: &str = "has something for the primary container, and nobody can say which that is: set the annotation podgraft.io/primary-container";
-
-fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
-    let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
-    match trouble {
-        Trouble::NoPrimary => Rejection::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
-        Trouble::Conflict(path) => Rejection::new(
-            Reason::Conflict,
-            format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
-        ),
-        Trouble::Removal(path) => Rejection::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
-        Trouble::Directive(what) => Rejection::new(Reason::ConfigInvalid, format!("{at}: {what}")),
-    }
-}
 
 fn annotate<'a>(pod: Json<'a>, applied: &'a str, arena: &'a Bump) -> Json<'a> {
     let metadata = pod.get("metadata").unwrap_or(Json::Object(&[]));

@@ -1,10 +1,13 @@
 //! AdmissionReview: the request as podgraft reads it, and the reply as bytes.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::PAD;
-use base64::engine::simd::Simd;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use base64::engine::general_purpose::STANDARD as BASE64;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use base64::engine::{general_purpose::PAD, simd::Simd};
 use bumpalo::Bump;
 
 use crate::json::{self, Json, Shape};
@@ -198,8 +201,6 @@ impl Reply {
 /// The widest instructions that the machine has.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-static BASE64: Scalar = STANDARD;
 
 #[cfg(test)]
 mod tests {

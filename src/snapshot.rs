@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::when::When;
+use crate::merge::beforehand::Plans;
 use crate::render::Render;
 use crate::task::canonical_queue_name;
 
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub providers_info: Vec<Vault>,
     /// what happens to a task pod whose queue nobody configured
     pub unknown_queue: UnknownQueue,
+    /// the layers of pods that were here already, merged
+    pub plans: Plans,
 }
 
 /// A part of the configuration that is replaced as a whole or not at all.

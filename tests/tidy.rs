@@ -29,6 +29,7 @@ const CORE: &[&str] = &[
     "normalize",
     "offline.rs",
     "owners.rs",
+    "patch",
     "patch.rs",
     "placeholder",
     "placeholder.rs",

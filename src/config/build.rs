@@ -14,6 +14,7 @@ use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
 use super::units::{self, World};
+use crate::merge::beforehand::Plans;
 use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
 /// Makes snapshots and remembers what was good.
@@ -145,6 +146,7 @@ impl Pass<'_> {
         world.environments = &environments;
         let queues = self.queues(sections, &world);
         Snapshot {
+            plans: Plans::default(),
             task_config,
             providers_info,
             unknown_queue: self.unknown_queue(sections, previous.unknown_queue),

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{Mutation, Rejection, Stop, mutate};
+use super::{Laying, Mutation, Rejection, Stop, mutated};
 use crate::render::Pace;
 use crate::review::{self, Review};
 use crate::snapshot::Snapshot;
@@ -66,7 +66,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) ->
         Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
-    let result = match mutate(&review, snapshot, pace, &mut modules, arena) {
+    let result = match mutated(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena) {
         Err(Stop::Slow(module)) => return Verdict::Slow(module),
         Err(Stop::Rejected(rejection)) => Err(rejection),
         Ok(mutation) => Ok(mutation),

@@ -1,5 +1,6 @@
 //! The modules' part: what each is asked, and what is taken of its answer.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bumpalo::Bump;
@@ -17,7 +18,7 @@ use crate::patch::diff;
 use crate::redact::Redactor;
 use crate::render::{Call, Fault, Log, Outcome as Returned};
 use crate::schema::{self, POD, Type};
-use crate::snapshot::{Conflict, Module, OnError};
+use crate::snapshot::{Conflict, Module, OnError, Source};
 use crate::task::{Pod, Task};
 use crate::template;
 
@@ -141,25 +142,26 @@ impl<'a> Work<'_, 'a> {
         }
         let rule =
             Rule { conflict: Conflict::Override, keeps_env: false, may_remove: module.may_remove, alias: !whole };
-        let before = (self.steps.last(), self.steps.steps.len(), self.laid.len(), self.applied.len());
-        self.lay(By::Module(module), fragment, rule).map_err(|trouble| match trouble {
+        let before = (self.steps.last(), self.steps.steps.len(), self.laid.len());
+        let pod = self.merger.lay(before.0, fragment, rule).map_err(|trouble| match trouble {
             Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
             Trouble::Directive(why) | Trouble::Conflict(why) => {
                 failed(module, &format!("returned a {what} that cannot be laid: {why}"))
             }
             Trouble::NoPrimary => failed(module, NO_PRIMARY),
         })?;
+        self.steps.push(Source::Module(module.name.clone()), pod);
+        self.laid.push((By::Module(module), fragment));
         // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
         let step = diff(before.0, self.steps.last(), self.arena);
         if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
             self.steps.steps.truncate(before.1);
             self.laid.truncate(before.2);
-            self.applied.truncate(before.3);
             return Err(rejection);
         }
-        if let Some(applied) = self.applied.last_mut() {
-            *applied = format!("module/{}@{}", module.name, &module.digest[..module.digest.len().min(12)]);
-        }
+        let separator = if self.applied.is_empty() { "" } else { ", " };
+        let digest = &module.digest[..module.digest.len().min(12)];
+        let _ = write!(self.applied, "{separator}module/{}@{digest}", module.name); // a String takes everything
         Ok(())
     }
 

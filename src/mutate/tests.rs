@@ -72,6 +72,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
         graft,
     };
     Snapshot {
+        plans: crate::merge::beforehand::Plans::default(),
         generation: 1,
         digest: "d1".to_owned(),
         namespace: "podgraft".to_owned(),

@@ -117,7 +117,7 @@ fn a_review_for_which_there_is_no_memory_is_told_so_before_its_deadline() {
             holders.push(holder);
         }
         let mut late = server.connect().await;
-        late.send_post_to("/mutate?timeout=150ms", &large[..MIB + 1]).await;
+        late.send_post_to("/mutate?timeout=150ms", &large[..=MIB]).await;
         let reply = late.reply().await;
         assert_eq!((reply.status, reply.body.as_str()), (503, "podgraft has too many large reviews at once"));
         assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"memory\"} 1\n"));

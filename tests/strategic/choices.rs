@@ -276,7 +276,8 @@ fn drop_union_parts(pod: &mut Value, patch: &mut Value) {
         let has_part = |item: &&Value| {
             item.get("$patch").is_none()
                 && item.as_object().is_some_and(|item| {
-                    item.iter().any(|(name, part)| !keys.contains(&name.as_str()) && !part.is_null())
+                    let gives = |part: &Value| !part.is_null() && part.get("$patch").is_none_or(|it| it != "delete");
+                    item.iter().any(|(name, part)| !keys.contains(&name.as_str()) && gives(part))
                 })
         };
         let laid: Vec<String> = items.iter().filter(has_part).map(|item| key(item, field.list)).collect();

@@ -1,0 +1,111 @@
+//! Laying a plan's layers: merged beforehand where that is exact, or one by one.
+
+use super::{By, NO_PRIMARY, Reason, Rejection, Work};
+use crate::json::Json;
+use crate::merge::beforehand::{Merged, names};
+use crate::merge::{Merger, Rule, Trouble};
+use crate::provenance::Steps;
+use crate::sidecars;
+use crate::snapshot::{Layer, Source};
+
+/// What laying gives: the pod after each step, and what was laid.
+struct Laid<'w, 'a> {
+    merger: Merger<'a, 'w>,
+    steps: Steps<'a>,
+    fragments: Vec<(By<'a>, Json<'a>)>,
+}
+
+impl<'w, 'a> Work<'w, 'a> {
+    pub(super) fn lay_layers(&mut self) -> Result<(), Rejection> {
+        let merged = self.merged.and_then(|merged| self.at_once(merged));
+        let laid = if let Some(laid) = merged {
+            laid
+        } else {
+            self.merged = None;
+            self.one_by_one()?
+        };
+        (self.merger, self.steps, self.laid) = (laid.merger, laid.steps, laid.fragments);
+        self.layer_steps = self.steps.steps.len();
+        self.applied = self.merged.map_or_else(|| names(&self.plan.layers), |merged| merged.names.clone());
+        Ok(())
+    }
+
+    /// None where the pod makes a difference, or is to be refused by a sentence that names the layer.
+    fn at_once(&self, merged: &'a Merged) -> Option<Laid<'w, 'a>> {
+        let mut all = self.nothing_laid();
+        for run in &merged.runs {
+            let layer = *self.plan.layers.get(run.layers.start)?;
+            let fragment = match &run.fragment {
+                Some(fragment) => fragment.lift(self.arena),
+                None => self.fragment(layer).ok()?,
+            };
+            all.lay(layer, fragment, self.rule(layer)).ok()?;
+            if run.contested && all.merger.has_agreed() {
+                return None;
+            }
+        }
+        Some(all)
+    }
+
+    fn one_by_one(&self) -> Result<Laid<'w, 'a>, Rejection> {
+        let mut all = self.nothing_laid();
+        for layer in &self.plan.layers {
+            let fragment = self.fragment(layer)?;
+            all.lay(layer, fragment, self.rule(layer)).map_err(|trouble| in_layer(layer, &trouble))?;
+        }
+        Ok(all)
+    }
+
+    fn nothing_laid(&self) -> Laid<'w, 'a> {
+        let merger = Merger::new(self.pod.object, self.owners, self.task.primary, self.arena);
+        Laid { merger, steps: Steps { submitted: self.pod.object, steps: Vec::new() }, fragments: Vec::new() }
+    }
+
+    fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Rejection> {
+        let fragment = if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
+        Ok(sidecars::place(fragment, self.pod.object, self.arena))
+    }
+
+    fn rule(&self, layer: &Layer) -> Rule {
+        Rule {
+            conflict: layer.conflict,
+            keeps_env: self.task.owner_sets_env() && !layer.explicit,
+            // A layer takes away what it names with `$patch`: it is written out.
+            may_remove: true,
+            alias: true,
+        }
+    }
+
+    /// Who touched `path` last. The steps of layers that were merged do not tell, so these are laid again.
+    pub(super) fn culprit(&self, path: &str) -> Option<Source> {
+        let again = self.merged.and_then(|_| self.one_by_one().ok());
+        let Some(Laid { mut steps, .. }) = again else { return self.steps.culprit(path, self.arena) };
+        steps.steps.extend_from_slice(self.steps.steps.get(self.layer_steps..).unwrap_or_default());
+        steps.culprit(path, self.arena)
+    }
+}
+
+impl<'a> Laid<'_, 'a> {
+    fn lay(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
+        let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
+        self.steps.push(layer.source.clone(), pod);
+        self.fragments.push((By::Layer(layer), fragment));
+        Ok(())
+    }
+}
+
+fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
+    let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
+    match trouble {
+        Trouble::NoPrimary => Rejection::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
+        Trouble::Conflict(path) => Rejection::new(
+            Reason::Conflict,
+            format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
+        ),
+        Trouble::Removal(path) => Rejection::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
+        Trouble::Directive(what) => Rejection::new(Reason::ConfigInvalid, format!("{at}: {what}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
