@@ -172,8 +172,9 @@ fn text<'a>(object: Json<'a>, key: &str) -> &'a str {
     object.get(key).and_then(|value| value.as_str()).unwrap_or_default()
 }
 
-/// The pull policy that the API server writes where a manifest says nothing.
-fn default_policy(image: &str) -> &'static str {
+/// The pull policy that the API server writes where a manifest says nothing: `Always` for the tag `latest`, and where
+/// there is neither tag nor digest.
+pub fn default_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
     match last.split_once(':') {

@@ -344,7 +344,10 @@ fn field_of(holds: &Holds, path: &str) -> Result<Field, String> {
         Holds::Fields(fields) => {
             find(fields).ok_or_else(|| unknown(path, "field", fields.iter().map(|(name, _)| *name)))
         }
-        Holds::OfApi(fields) => find(fields).ok_or_else(|| OF_API.to_owned()),
+        Holds::OfApi(fields) => find(fields).ok_or_else(|| {
+            let names = || fields.iter().map(|(name, _)| *name);
+            nearest(path, names()).map_or_else(|| OF_API.to_owned(), |_| unknown(path, "field", names()))
+        }),
         Holds::Nothing => Err("is a module's: a layer has no params".to_owned()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Merger, Slot};
 use crate::json::Json;
+use crate::normalize::default_policy;
 use crate::patch::Step;
 use crate::quantity::nanos;
 use crate::schema::{Object, Type};
@@ -66,7 +67,7 @@ fn is_filled_in(parent: Json<'_>, object: &'static Object, key: &str, value: Jso
     empty || field.default.is_some_and(|default| default.is(value)) || is_worked_out(parent, key, value)
 }
 
-/// Whether `value` is the pull policy that follows from the image beside it: `Always` for the tag `latest` or none.
+/// Whether `value` is the pull policy that follows from the image beside it.
 fn is_worked_out(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
     let image = match key {
         "imagePullPolicy" => parent.get("image"),
@@ -74,13 +75,7 @@ fn is_worked_out(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
         _ => None,
     };
     let Some(image) = image.and_then(|image| image.as_str()) else { return false };
-    let last = image.rsplit('/').next().unwrap_or(image);
-    let (name, digest) = last.split_once('@').map_or((last, None), |(name, digest)| (name, Some(digest)));
-    let latest = match name.split_once(':') {
-        Some((_, tag)) => tag == "latest",
-        None => digest.is_none(),
-    };
-    value.as_str() == Some(if latest { "Always" } else { "IfNotPresent" })
+    value.as_str() == Some(default_policy(image))
 }
 
 fn is_zero(value: Json<'_>) -> bool {

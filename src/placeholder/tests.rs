@@ -116,6 +116,7 @@ fn what_can_never_be_filled_is_said_when_the_configuration_is_loaded() {
     let table = [
         ("${tsk.id}", "the placeholder ${tsk.id} has no root that podgraft knows: tsk; did you mean task?"),
         ("${queue.nam}", "the placeholder ${queue.nam} has no field that podgraft knows: nam; did you mean name?"),
+        ("${task.idd}", "the placeholder ${task.idd} has no field that podgraft knows: idd; did you mean id?"),
         ("${task.id", "the placeholder ${task.id} has no closing brace"),
         ("${task.id|uper}", "the placeholder ${task.id|uper} has no operator that podgraft knows: uper"),
         (
