@@ -34,7 +34,7 @@ const RATE: u32 = 100;
 /// What the pods of the load get.
 const GOOD: &str = "
 taskConfig: [{config: {nfs: {server: {ip: 10.0.0.7, path: /export}, mountPath: /mnt/nfs}}}]
-modules: {nfs: {wasm: inject-nfs.wasm}}
+modules: {nfs: {wasm: inject-nfs.wasm, budget: {time: 2s}}}
 queues: {load: {modules: [nfs], templateOverrides: {env: [{name: VERSION, value: v0}]}}}
 ";
 
