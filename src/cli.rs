@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// A line on stdout. A closed pipe is an error that ends the program quietly, where `println!` panics.
 macro_rules! say {
@@ -56,6 +56,15 @@ enum Verb {
     Schema(schema::Args),
     Completion(completion::Args),
     Certs(certs::Args),
+}
+
+/// The forms of what a verb finds out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// for people
+    Text,
+    /// for programs
+    Json,
 }
 
 /// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.

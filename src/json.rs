@@ -149,6 +149,16 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// The text of a member; nothing where there is none.
+    pub fn text(&self, key: &str) -> &'a str {
+        self.get(key).and_then(|value| value.as_str()).unwrap_or_default()
+    }
+
+    /// The elements of a member; none where there is no list.
+    pub fn list(&self, key: &str) -> &'a [Json<'a>] {
+        self.get(key).map_or(&[], |list| list.items())
+    }
+
     /// `null`, `{}`, `[]` or `""`.
     pub fn is_empty(&self) -> bool {
         match self {

@@ -92,13 +92,13 @@ impl<'a> Normalizer<'_, 'a> {
     /// A pull policy that is the default of an image which is another one now. Whether somebody wrote it cannot be
     /// told from managedFields, which hold defaults too: one that is not the old image's default was written.
     fn pull_policy(&mut self, list: &'static str, was: Json<'a>, now: Json<'a>) -> Json<'a> {
-        let (policy, image) = (now.get("imagePullPolicy"), text(now, "image"));
+        let (policy, image) = (now.get("imagePullPolicy"), now.text("image"));
         let name = now.get("name").and_then(|name| name.as_str());
         let wrote = |entry: Json<'a>| entry.get("imagePullPolicy").is_some();
         let is_default_of = |image: &str| policy == Some(Json::Str(default_policy(image)));
-        if text(was, "image") == image
+        if was.text("image") == image
             || was.get("imagePullPolicy") != policy
-            || !is_default_of(text(was, "image"))
+            || !is_default_of(was.text("image"))
             || is_default_of(image)
             || self.laid.iter().any(|(_, it)| entry_of(*it, list, name, self.task.primary).any(wrote))
         {
@@ -166,10 +166,6 @@ fn entry_of<'a>(
         let own = entry.get("name").and_then(|name| name.as_str());
         own == name || (own == Some(PRIMARY) && primary == name)
     })
-}
-
-fn text<'a>(object: Json<'a>, key: &str) -> &'a str {
-    object.get(key).and_then(|value| value.as_str()).unwrap_or_default()
 }
 
 /// The pull policy that the API server writes where a manifest says nothing: `Always` for the tag `latest`, and where

@@ -15,21 +15,21 @@ type Outcome = Result<(), (String, String)>;
 /// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
 pub fn check<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
     let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
-    let volumes = list(now, "volumes");
+    let volumes = now.list("volumes");
     let moved = !same(was.get("volumes"), now.get("volumes"));
-    for volume in added(volumes, list(was, "volumes")) {
+    for volume in added(volumes, was.list("volumes")) {
         check_volume(volume)?;
     }
     for kind in ["containers", "initContainers"] {
-        for container in list(now, kind) {
-            let own = list(was, kind).iter().find(|own| own.get("name") == container.get("name"));
+        for container in now.list(kind) {
+            let own = was.list(kind).iter().find(|own| own.get("name") == container.get("name"));
             let untouched = own.is_some_and(|own| own.same(container));
             if untouched && !moved {
                 continue;
             }
-            let path = format!("spec.{kind}[{}]", text(container, "name"));
-            check_mounts(container, own, volumes, list(was, "volumes"), &path)?;
-            if own.is_none() && text(container, "image").is_empty() {
+            let path = format!("spec.{kind}[{}]", container.text("name"));
+            check_mounts(container, own, volumes, was.list("volumes"), &path)?;
+            if own.is_none() && container.text("image").is_empty() {
                 return Err((path, "is added without an image".to_owned()));
             }
             if !untouched {
@@ -54,10 +54,10 @@ fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
     {
         return Ok(());
     }
-    let has = |spec: Json<'_>, kind: &str, name: &str| list(spec, kind).iter().any(|other| text(other, "name") == name);
-    for init in list(now, "initContainers") {
-        let name = text(init, "name");
-        let own = list(was, "initContainers").iter().find(|own| text(own, "name") == name);
+    let has = |spec: Json<'_>, kind: &str, name: &str| spec.list(kind).iter().any(|other| other.text("name") == name);
+    for init in now.list("initContainers") {
+        let name = init.text("name");
+        let own = was.list("initContainers").iter().find(|own| own.text("name") == name);
         if own.is_some_and(|own| own.get("restartPolicy").is_none()) && init.get("restartPolicy").is_some() {
             let path = format!("spec.initContainers[{name}].restartPolicy");
             return Err((path, "would make a sidecar of the pod's own init container of that name".to_owned()));
@@ -71,7 +71,7 @@ fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
 }
 
 fn check_volume(volume: &Json<'_>) -> Outcome {
-    let name = text(volume, "name");
+    let name = volume.text("name");
     let path = format!("spec.volumes[{name}]");
     if !is_dns_label(name) {
         return Err((path, "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
@@ -98,18 +98,18 @@ fn check_mounts(
     had: &[Json<'_>],
     path: &str,
 ) -> Outcome {
-    for mount in list(*container, "volumeMounts") {
+    for mount in container.list("volumeMounts") {
         let name = mount.get("name");
         let is_there = |volumes: &[Json<'_>]| volumes.iter().any(|volume| volume.get("name") == name);
-        let was_missing = || own.is_some_and(|own| list(*own, "volumeMounts").contains(mount)) && !is_there(had);
+        let was_missing = || own.is_some_and(|own| own.list("volumeMounts").contains(mount)) && !is_there(had);
         if !is_there(volumes) && !was_missing() {
-            let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
-            return Err((at, format!("mounts the volume {:?}, which the pod does not have", text(mount, "name"))));
+            let at = format!("{path}.volumeMounts[{}]", mount.text("mountPath"));
+            return Err((at, format!("mounts the volume {:?}, which the pod does not have", mount.text("name"))));
         }
-        let below = text(mount, "subPath");
-        let is_own = || own.is_some_and(|own| list(*own, "volumeMounts").contains(mount));
+        let below = mount.text("subPath");
+        let is_own = || own.is_some_and(|own| own.list("volumeMounts").contains(mount));
         if (below.starts_with('/') || below.split('/').any(|part| part == "..")) && !is_own() {
-            let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
+            let at = format!("{path}.volumeMounts[{}]", mount.text("mountPath"));
             return Err((at, "has a subPath that leaves the volume".to_owned()));
         }
     }
@@ -169,7 +169,7 @@ pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
     }
     let inits = spec.get("initContainers").map_or(&[][..], |list| list.items());
     for container in containers.iter().chain(inits) {
-        let name = text(container, "name");
+        let name = container.text("name");
         if name.is_empty() {
             return Err(("spec.containers".to_owned(), "has a container without a name"));
         }
@@ -183,9 +183,9 @@ pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
 }
 
 fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Outcome {
-    let had = own.map_or(&[][..], |own| list(*own, "env"));
-    for entry in added(list(*container, "env"), had) {
-        let name = text(entry, "name");
+    let had = own.map_or(&[][..], |own| own.list("env"));
+    for entry in added(container.list("env"), had) {
+        let name = entry.text("name");
         let at = format!("{path}.env[{name}]");
         if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control() || c == ' ') {
             return Err((at, "has a name that no environment variable can have".to_owned()));
@@ -271,14 +271,6 @@ fn added<'a>(now: &'a [Json<'a>], was: &'a [Json<'a>]) -> impl Iterator<Item = &
     let shared = now.iter().rev().zip(was.iter().rev()).take_while(|(a, b)| a.same(b)).count();
     let (now, was) = (&now[..now.len() - shared], &was[..was.len() - shared]);
     now.iter().filter(|item| !was.iter().any(|own| own.same(item)))
-}
-
-fn list<'a>(object: Json<'a>, key: &str) -> &'a [Json<'a>] {
-    object.get(key).map_or(&[], |list| list.items())
-}
-
-fn text<'a>(object: &Json<'a>, key: &str) -> &'a str {
-    object.get(key).and_then(|value| value.as_str()).unwrap_or("")
 }
 
 /// What names a volume or a container: 1 to 63 lower-case letters, digits and `-`, none of these at the ends.

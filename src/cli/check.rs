@@ -10,10 +10,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-
 use self::probe::Compiled;
 use self::report::Report;
+use super::Output;
 use super::input::{self, Sending};
 use super::load::{Configuration, counted};
 use crate::module::{Engine, sha256_hex};
@@ -47,15 +46,6 @@ pub(super) struct Args {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-/// The forms of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// for people
-    Text,
-    /// for programs: one object
-    Json,
 }
 
 /// Runs the command.

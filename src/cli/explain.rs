@@ -6,12 +6,11 @@ mod text;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use bumpalo::Bump;
-use clap::ValueEnum;
-
 use self::account::Explanation;
+use super::Output;
 use super::input::Manifests;
 use super::load::Configuration;
+use bumpalo::Bump;
 
 /// Say which layer or module put which field into a pod, and why others did not apply.
 #[derive(Debug, clap::Args)]
@@ -38,15 +37,6 @@ pub(super) struct Args {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-/// The forms of an explanation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// for people
-    Text,
-    /// for programs: one object for each pod
-    Json,
 }
 
 /// Runs the command.

@@ -62,6 +62,25 @@ pub struct Facts<'a> {
     pub system: &'a str,
 }
 
+impl Facts<'_> {
+    /// Those of a task of which nothing is known.
+    pub fn unknown() -> Self {
+        Self {
+            task_config: &Value::Null,
+            providers_info: &Value::Null,
+            labels: Vec::new(),
+            queue: "",
+            queue_name: "",
+            environment: "",
+            namespace: "",
+            user: "",
+            task_id: "",
+            task_name: "",
+            system: "",
+        }
+    }
+}
+
 /// A [`Facts`] that remembers what it converted: one a request, for all its conditions.
 pub struct Scope<'a> {
     facts: Facts<'a>,
@@ -87,19 +106,7 @@ impl When {
     /// # Errors
     /// It asks for what may not be there.
     pub fn try_on_nothing(&self, params: &Value) -> Result<(), String> {
-        let mut scope = Scope::new(Facts {
-            task_config: &Value::Null,
-            providers_info: &Value::Null,
-            labels: Vec::new(),
-            queue: "",
-            queue_name: "",
-            environment: "",
-            namespace: "",
-            user: "",
-            task_id: "",
-            task_name: "",
-            system: "",
-        });
+        let mut scope = Scope::new(Facts::unknown());
         scope.set_params(params);
         let tried = self.holds(&scope).map(|_| ());
         tried.map_err(|why| format!("fails for a task of which nothing is known: {why}"))
@@ -315,20 +322,8 @@ mod tests {
 
     #[test]
     fn each_module_has_params_of_its_own() {
-        let (none, on, off) = (json!({}), json!({"on": true}), json!({"on": false}));
-        let mut scope = Scope::new(Facts {
-            task_config: &none,
-            providers_info: &none,
-            labels: Vec::new(),
-            queue: "",
-            queue_name: "",
-            environment: "",
-            namespace: "",
-            user: "",
-            task_id: "",
-            task_name: "",
-            system: "",
-        });
+        let (on, off) = (json!({"on": true}), json!({"on": false}));
+        let mut scope = Scope::new(Facts::unknown());
         let when = When::compile("params.on").unwrap();
         for (params, expected) in [(&on, true), (&off, false), (&on, true)] {
             scope.set_params(params);

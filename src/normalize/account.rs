@@ -1,6 +1,6 @@
 //! What the `ServiceAccount` plugin gave for an account that the pod no longer has.
 
-use super::{Normalizer, text};
+use super::Normalizer;
 use crate::json::Json;
 use crate::patch::{Step, readable};
 use crate::template::TOKEN_VOLUME;
@@ -15,12 +15,12 @@ impl<'a> Normalizer<'_, 'a> {
         }
         self.pull_secrets();
         let volumes = self.spec().get("volumes").map_or(&[][..], |volumes| volumes.items());
-        let tokens: Vec<&'a str> = volumes.iter().map(|volume| text(*volume, "name")).collect();
+        let tokens: Vec<&'a str> = volumes.iter().map(|volume| volume.text("name")).collect();
         let tokens: Vec<&'a str> = tokens.into_iter().filter(|name| self.is_plugins_volume(name)).collect();
         if tokens.is_empty() {
             return;
         }
-        let is_token = |item: &Json<'a>| tokens.contains(&text(*item, "name"));
+        let is_token = |item: &Json<'a>| tokens.contains(&item.text("name"));
         self.retain("volumes", |volume| !is_token(volume));
         self.removed.extend(tokens.iter().map(|name| readable(&element("volumes", name))));
         for list in ["containers", "initContainers"] {
@@ -36,13 +36,13 @@ impl<'a> Normalizer<'_, 'a> {
         let laid = self.laid;
         let brought = |name: &str| {
             let lists = laid.iter().filter_map(|(_, fragment)| fragment.at(&["spec", "imagePullSecrets"]));
-            lists.flat_map(|list| list.items()).any(|secret| text(*secret, "name") == name)
+            lists.flat_map(|list| list.items()).any(|secret| secret.text("name") == name)
         };
         let secrets = self.spec().get("imagePullSecrets").map_or(&[][..], |secrets| secrets.items());
-        let names = secrets.iter().map(|secret| text(*secret, "name"));
+        let names = secrets.iter().map(|secret| secret.text("name"));
         let old: Vec<&'a str> =
             names.filter(|name| !brought(name) && !self.owners.wrote(&element("imagePullSecrets", name))).collect();
-        self.retain("imagePullSecrets", |secret| !old.contains(&text(*secret, "name")));
+        self.retain("imagePullSecrets", |secret| !old.contains(&secret.text("name")));
         self.removed.extend(old.iter().map(|name| readable(&element("imagePullSecrets", name))));
     }
 
@@ -56,9 +56,9 @@ impl<'a> Normalizer<'_, 'a> {
         if !mounts.items().iter().any(&is_token) {
             return container;
         }
-        let name = text(container, "name");
+        let name = container.text("name");
         for mount in mounts.items().iter().filter(|mount| is_token(mount)) {
-            let path = text(*mount, "mountPath");
+            let path = mount.text("mountPath");
             self.removed.push(format!("spec.{list}[{name}].volumeMounts[{path}]"));
         }
         let kept = mounts.items().iter().copied().filter(|mount| !is_token(mount));

@@ -1,6 +1,6 @@
 //! Env names that stand twice.
 
-use super::{Normalizer, text};
+use super::Normalizer;
 use crate::json::Json;
 
 /// Up to this many entries are compared with each other; of more, the names are sorted.
@@ -17,7 +17,7 @@ impl<'a> Normalizer<'_, 'a> {
         if hidden.is_empty() {
             return container;
         }
-        let name = text(container, "name");
+        let name = container.text("name");
         let may_be_task = list == "containers" && self.task.may_be(name);
         let mut drop = vec![false; entries.len()];
         for variable in hidden.into_iter().filter(|it| !may_be_task || !self.task.identity_env().contains(it)) {
@@ -40,7 +40,7 @@ impl<'a> Normalizer<'_, 'a> {
 /// The names of which an entry hides an earlier one, as the API server counts: not where it builds upon it
 /// (`PATH=$(PATH):/bin`).
 pub fn hidden<'a>(env: &[Json<'a>]) -> Vec<&'a str> {
-    let names: Vec<&'a str> = env.iter().map(|entry| text(*entry, "name")).collect();
+    let names: Vec<&'a str> = env.iter().map(|entry| entry.text("name")).collect();
     let mut found = Vec::new();
     if !any_twice(&names) {
         return found;
@@ -63,18 +63,18 @@ fn any_twice(names: &[&str]) -> bool {
 }
 
 fn hides(entry: &Json<'_>, name: &str) -> bool {
-    let value = text(*entry, "value");
+    let value = entry.text("value");
     let reference = format!("$({name})");
     entry.get("valueFrom").is_some() || value == reference || !value.contains(&reference)
 }
 
 /// The places before the last entry that hides the others; none where another variable between refers to the name.
 fn stale(env: &[Json<'_>], name: &str) -> Vec<usize> {
-    let places: Vec<usize> = (0..env.len()).filter(|index| text(env[*index], "name") == name).collect();
+    let places: Vec<usize> = (0..env.len()).filter(|index| env[*index].text("name") == name).collect();
     let Some(last) = places.iter().skip(1).rev().find(|index| hides(&env[**index], name)) else { return Vec::new() };
     let reference = format!("$({name})");
     let between = &env[places[0]..*last];
-    let refers = |entry: &Json<'_>| text(*entry, "name") != name && text(*entry, "value").contains(&reference);
+    let refers = |entry: &Json<'_>| entry.text("name") != name && entry.text("value").contains(&reference);
     if between.iter().any(refers) {
         return Vec::new();
     }

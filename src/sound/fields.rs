@@ -2,7 +2,7 @@
 //!
 //! Two layers, or a layer and the pod, may each say one of two: merging by field, as Kubernetes does, keeps both.
 
-use super::{Outcome, is_label_text, is_object_name, list, same, text};
+use super::{Outcome, is_label_text, is_object_name, same};
 use crate::json::Json;
 
 const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
@@ -27,10 +27,10 @@ pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, 
             return Err((format!("{path}.{}", place.join(".")), message));
         }
     }
-    let had = own.map_or(&[][..], |own| list(*own, "volumeMounts"));
-    let twice = |mount: &&Json<'_>| !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty();
-    if let Some(mount) = list(*container, "volumeMounts").iter().filter(twice).find(|mount| !had.contains(mount)) {
-        let at = format!("{path}.volumeMounts[{}]", text(mount, "mountPath"));
+    let had = own.map_or(&[][..], |own| own.list("volumeMounts"));
+    let twice = |mount: &&Json<'_>| !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty();
+    if let Some(mount) = container.list("volumeMounts").iter().filter(twice).find(|mount| !had.contains(mount)) {
+        let at = format!("{path}.volumeMounts[{}]", mount.text("mountPath"));
         return Err((at, "has both subPath and subPathExpr".to_owned()));
     }
     check_profiles(*container, own.copied().unwrap_or(Json::Null), path)
@@ -60,7 +60,7 @@ fn check_profiles<'a>(now: Json<'a>, was: Json<'a>, path: &str) -> Outcome {
     for profile in PROFILES {
         let at = ["securityContext", profile];
         let Some(found) = now.at(&at).filter(|found| !same(Some(*found), was.at(&at))) else { continue };
-        if !text(&found, "localhostProfile").is_empty() && text(&found, "type") != "Localhost" {
+        if !found.text("localhostProfile").is_empty() && found.text("type") != "Localhost" {
             let message = format!("has a localhostProfile, which only the type Localhost takes: {REPLACE}");
             return Err((format!("{path}.{}", at.join(".")), message));
         }

@@ -21,7 +21,7 @@ impl<'a> Search<'a> {
                 if own.is_some_and(|own| own.same(container)) {
                     continue;
                 }
-                let path = format!("spec.{list}[{}]", text(*container, "name"));
+                let path = format!("spec.{list}[{}]", container.text("name"));
                 let is_touched = |key: &str| match (container.get(key), own.and_then(|own| own.get(key))) {
                     (Some(now), Some(was)) => !now.same(&was),
                     (now, _) => now.is_some(),
@@ -52,7 +52,7 @@ impl<'a> Search<'a> {
         let mut seen: Vec<Seen<'a>> = Vec::new();
         for list in ["initContainers", "containers"] {
             for container in self.pod.at(&["spec", list]).map_or(&[][..], |list| list.items()) {
-                let name = text(*container, "name");
+                let name = container.text("name");
                 for port in container.get("ports").map_or(&[][..], |ports| ports.items()) {
                     let path = format!("spec.{list}[{name}].ports");
                     self.port(&path, *port, &seen);
@@ -64,7 +64,7 @@ impl<'a> Search<'a> {
 
     fn port(&mut self, path: &str, port: Json<'a>, seen: &[Seen<'a>]) {
         let number = |port: Json<'a>, key: &str| port.get(key).filter(|number| *number != Json::Uint(0));
-        let (host, host_ip) = (number(port, "hostPort"), text(port, "hostIP"));
+        let (host, host_ip) = (number(port, "hostPort"), port.text("hostIP"));
         let path = format!("{path}[{}/{}]", shown(port.get("containerPort")), protocol(port));
         if !host_ip.is_empty() && host.is_none() {
             self.warn(&path, "hostIP set without hostPort");
@@ -72,7 +72,7 @@ impl<'a> Search<'a> {
         for Seen { container, path: others_path, port: other } in seen {
             let same =
                 number(*other, "containerPort") == number(port, "containerPort") && protocol(*other) == protocol(port);
-            let (others_host, others_ip) = (number(*other, "hostPort"), text(*other, "hostIP"));
+            let (others_host, others_ip) = (number(*other, "hostPort"), other.text("hostIP"));
             let what = match (same, host, others_host) {
                 (true, a, b) if a == b && host_ip == others_ip => Some("duplicate"),
                 (true, None, _) | (true, _, None) => Some("overlapping"),
@@ -83,8 +83,8 @@ impl<'a> Search<'a> {
                 self.meet(&path, format!("{what} port definition with the container {container}"), others_path);
             }
         }
-        let name = text(port, "name");
-        if let Some(other) = seen.iter().find(|other| !name.is_empty() && text(other.port, "name") == name) {
+        let name = port.text("name");
+        if let Some(other) = seen.iter().find(|other| !name.is_empty() && other.port.text("name") == name) {
             let message = format!("duplicate port name {name:?} with the container {}", other.container);
             self.meet(&path, message, &other.path);
         }
@@ -96,13 +96,9 @@ impl<'a> Search<'a> {
 }
 
 fn protocol(port: Json<'_>) -> &str {
-    Some(text(port, "protocol")).filter(|text| !text.is_empty()).unwrap_or("TCP")
+    Some(port.text("protocol")).filter(|text| !text.is_empty()).unwrap_or("TCP")
 }
 
 fn shown(value: Option<Json<'_>>) -> String {
     value.map_or_else(String::new, |value| serde_json::to_string(&value).unwrap_or_default())
-}
-
-fn text<'a>(object: Json<'a>, key: &str) -> &'a str {
-    object.get(key).and_then(|value| value.as_str()).unwrap_or_default()
 }

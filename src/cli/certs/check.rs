@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
@@ -12,6 +11,7 @@ use super::install::{Cluster, bundles};
 use super::judge::{Bundle, Expected, Finding, day, judge};
 use super::set::{CA, CERTIFICATE, KEY, Set, certificates, parsed};
 use super::{Service, now};
+use crate::cli::Output;
 
 /// Say what is wrong with a certificate, its key, its authority, and what the API server trusts.
 #[derive(Debug, clap::Args)]
@@ -52,15 +52,6 @@ struct Place {
     /// Look at the keys ca.crt, tls.crt and tls.key of this Secret
     #[arg(long, value_name = "NS/NAME", value_parser = secret_name)]
     secret: Option<(String, String)>,
-}
-
-/// The forms of the findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// for people
-    Text,
-    /// for programs
-    Json,
 }
 
 fn secret_name(text: &str) -> Result<(String, String), String> {
