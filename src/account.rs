@@ -9,20 +9,21 @@ use serde_json::Value;
 
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, ModuleRun, Mutation, Stop, mutate};
+use crate::mutate::{By, Halted, ModuleRun, Mutation, attempt};
 use crate::owners::Owners;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
 use crate::review::Review;
 use crate::schema::{List, POD, Type, nearest};
-use crate::snapshot::{Match, Module, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
+use crate::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
 use crate::task::{ENVIRONMENT, Pod, Task};
 
 /// One pod's admission, with the reasons for what it did not get.
 #[derive(Debug)]
 pub struct Account<'a> {
-    /// what [`mutate`] said: `Ok(None)` is a pod that is left alone, for the reason in `alone`
-    pub result: Result<Option<Mutation<'a>>, Stop>,
+    /// what became of the pod: `Ok(None)` is one that is left alone, for the reason in `alone`; of one that is refused
+    /// there is what was laid before
+    pub result: Result<Option<Mutation<'a>>, Halted<'a>>,
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
     /// why the pod is left alone, if it is
@@ -31,6 +32,8 @@ pub struct Account<'a> {
     pub passed: Vec<Passed>,
     /// what a layer or module asked for and something else is there, in the order in which they were laid
     pub lost: Vec<Lost>,
+    /// of a pod that is refused, what was not laid any more, in order: first, if it is one of them, who caused it
+    pub rest: Vec<By<'a>>,
 }
 
 /// A unit or module that did not apply.
@@ -60,26 +63,57 @@ pub struct Lost {
 /// Takes a review through everything and says what was left out on the way.
 pub fn account<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Account<'a> {
     let mut runs = Vec::new();
-    let result = mutate(review, snapshot, pace, &mut runs, arena);
+    let result = attempt(review, snapshot, pace, &mut runs, arena);
     let pod = Pod { object: review.object, namespace: review.namespace };
-    let mut passed = Vec::new();
-    let mut alone = None;
+    let mut account = Account { result, runs, alone: None, passed: Vec::new(), lost: Vec::new(), rest: Vec::new() };
     match Task::from_pod(review, snapshot) {
         Ok(Some(task)) => {
-            passed = passed_over(&task, &pod, snapshot);
-            if matches!(result, Ok(None)) {
-                alone = Some(left_alone(review, &task, snapshot));
+            account.passed = passed_over(&task, &pod, snapshot);
+            match &account.result {
+                Ok(None) => account.alone = Some(left_alone(review, &task, snapshot)),
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    let plan = Plan::of(&task, &pod, snapshot).ok().flatten();
+                    account.rest = plan.map_or_else(Vec::new, |plan| account.not_laid(&plan));
+                }
             }
         }
-        Ok(None) => alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
+        Ok(None) => account.alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
         Err(_) => {}
     }
-    let mut lost = Vec::new();
-    if let Ok(Some(mutation)) = &result {
-        passed.extend(mutation.idle.iter().map(|(module, why)| idle(module, why.as_deref())));
-        lost = lost_in(mutation, arena);
+    if let Some(mutation) = account.reached() {
+        let idle: Vec<_> = mutation.idle.iter().map(|(module, why)| idle(module, why.as_deref())).collect();
+        account.lost = lost_in(mutation, arena);
+        account.passed.extend(idle);
     }
-    Account { result, runs, alone, passed, lost }
+    account
+}
+
+impl<'a> Account<'a> {
+    /// What was done to the pod; if it is refused, until then.
+    pub fn reached(&self) -> Option<&Mutation<'a>> {
+        match &self.result {
+            Ok(mutation) => mutation.as_ref(),
+            Err(halted) => halted.reached.as_deref(),
+        }
+    }
+
+    /// What of a plan was still to be laid when the pod was refused.
+    fn not_laid(&self, plan: &Plan<'a>) -> Vec<By<'a>> {
+        let (laid, idle) = self.reached().map_or((&[][..], &[][..]), |reached| (&reached.laid[..], &reached.idle[..]));
+        let layers = laid.iter().filter(|(by, _)| matches!(by, By::Layer(_))).count();
+        let rest = plan.layers.iter().skip(layers).map(|layer| By::Layer(layer));
+        let done = |module: &Module| {
+            laid.iter().any(|(by, _)| matches!(by, By::Module(laid) if laid.name == module.name))
+                || idle.iter().any(|(idle, _)| idle.name == module.name)
+                || self
+                    .runs
+                    .iter()
+                    .any(|run| run.name == module.name && (run.fault.is_none() || module.on_error == OnError::Ignore))
+        };
+        let modules = plan.modules.iter().filter(|module| !done(module));
+        rest.chain(modules.map(|module| By::Module(module))).collect()
+    }
 }
 
 fn left_alone(review: &Review<'_>, task: &Task<'_, '_>, snapshot: &Snapshot) -> String {

@@ -104,6 +104,21 @@ impl From<Rejection> for Stop {
     }
 }
 
+/// Why there is no mutation, and how far it got.
+#[derive(Debug)]
+pub struct Halted<'a> {
+    /// why
+    pub stop: Stop,
+    /// as a pod that goes through has it, up to the refusal; none where that came before anything could be laid
+    pub reached: Option<Box<Mutation<'a>>>,
+}
+
+impl<S: Into<Stop>> From<S> for Halted<'_> {
+    fn from(stop: S) -> Self {
+        Self { stop: stop.into(), reached: None }
+    }
+}
+
 /// How a plan's layers are laid. The pod is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Laying {
@@ -124,13 +139,37 @@ pub fn mutate<'a>(
     mutated(review, snapshot, (pace, Laying::OneByOne), runs, arena)
 }
 
+/// The same, for whoever asks how far a refused pod got.
+///
+/// # Errors
+/// As [`mutate`], and what was laid before.
+pub fn attempt<'a>(
+    review: &Review<'a>,
+    snapshot: &'a Snapshot,
+    pace: Pace<'_>,
+    runs: &mut Vec<ModuleRun>,
+    arena: &'a Bump,
+) -> Result<Option<Mutation<'a>>, Halted<'a>> {
+    attempted(review, snapshot, (pace, Laying::OneByOne), runs, arena)
+}
+
 fn mutated<'a>(
+    review: &Review<'a>,
+    snapshot: &'a Snapshot,
+    how: (Pace<'_>, Laying),
+    runs: &mut Vec<ModuleRun>,
+    arena: &'a Bump,
+) -> Result<Option<Mutation<'a>>, Stop> {
+    attempted(review, snapshot, how, runs, arena).map_err(|halted| halted.stop)
+}
+
+fn attempted<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
     (pace, laying): (Pace<'_>, Laying),
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Stop> {
+) -> Result<Option<Mutation<'a>>, Halted<'a>> {
     let pod = Pod { object: review.object, namespace: review.namespace };
     if !is_ours(review, &pod, snapshot) {
         return Ok(None);
@@ -174,8 +213,11 @@ fn mutated<'a>(
     };
     match work.run(runs) {
         Ok(()) => Ok(Some(work.mutation())),
-        Err(Stop::Rejected(rejection)) => Err(Stop::Rejected(work.without_values(rejection))),
-        Err(slow) => Err(slow),
+        Err(Stop::Rejected(rejection)) => {
+            let stop = Stop::Rejected(work.without_values(rejection));
+            Err(Halted { stop, reached: Some(Box::new(work.mutation())) })
+        }
+        Err(slow) => Err(slow.into()),
     }
 }
 

@@ -18,16 +18,16 @@ struct Laid<'w, 'a> {
 impl<'w, 'a> Work<'w, 'a> {
     pub(super) fn lay_layers(&mut self) -> Result<(), Rejection> {
         let merged = self.merged.and_then(|merged| self.at_once(merged));
-        let laid = if let Some(laid) = merged {
-            laid
+        let (laid, result) = if let Some(laid) = merged {
+            (laid, Ok(()))
         } else {
             self.merged = None;
-            self.one_by_one()?
+            self.one_by_one()
         };
         (self.merger, self.steps, self.laid) = (laid.merger, laid.steps, laid.fragments);
         self.layer_steps = self.steps.steps.len();
         self.applied = self.merged.map_or_else(|| names(&self.plan.layers), |merged| merged.names.clone());
-        Ok(())
+        result
     }
 
     /// None where the pod makes a difference, or is to be refused by a sentence that names the layer.
@@ -47,13 +47,14 @@ impl<'w, 'a> Work<'w, 'a> {
         Some(all)
     }
 
-    fn one_by_one(&self) -> Result<Laid<'w, 'a>, Rejection> {
+    /// What could be laid, and why no more.
+    fn one_by_one(&self) -> (Laid<'w, 'a>, Result<(), Rejection>) {
         let mut all = self.nothing_laid();
-        for layer in &self.plan.layers {
+        let result = self.plan.layers.iter().try_for_each(|layer| {
             let fragment = self.fragment(layer)?;
-            all.lay(layer, fragment, self.rule(layer)).map_err(|trouble| in_layer(layer, &trouble))?;
-        }
-        Ok(all)
+            all.lay(layer, fragment, self.rule(layer)).map_err(|trouble| in_layer(layer, &trouble))
+        });
+        (all, result)
     }
 
     fn nothing_laid(&self) -> Laid<'w, 'a> {
@@ -78,7 +79,7 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// Who touched `path` last. The steps of layers that were merged do not tell, so these are laid again.
     pub(super) fn culprit(&self, path: &str) -> Option<Source> {
-        let again = self.merged.and_then(|_| self.one_by_one().ok());
+        let again = self.merged.map(|_| self.one_by_one().0);
         let Some(Laid { mut steps, .. }) = again else { return self.steps.culprit(path, self.arena) };
         steps.steps.extend_from_slice(self.steps.steps.get(self.layer_steps..).unwrap_or_default());
         steps.culprit(path, self.arena)

@@ -133,20 +133,96 @@ fn a_pod_that_is_no_tasks_says_which_label_would_make_it_one() {
 }
 
 #[test]
-fn what_was_to_be_laid_on_a_rejected_pod_is_told_in_order() {
+fn a_rejected_pod_has_the_fields_that_were_laid_until_then_and_what_was_still_to_be_laid() {
     let vault = CONFIG.to_owned() + "taskConfig: [{config: {nfs: {server: {}}}}]\n";
     let ran = explain(&vault, POD, &[]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
-    let order = "
-Was to be laid, in this order (modules where their condition holds)
+    let head = "clearml/clearml-id-0123 (pod.yaml): rejected (422, ModuleFailed): module nfs refused: ";
+    assert!(ran.stdout.starts_with(head), "{}", ran.stdout);
+    let laid = "
+Order in which it was laid, until the refusal
   1  base             podgraft.yaml:4   Keep
   2  queue/GPU Queue  podgraft.yaml:17  Override
+
+Was still to be laid (modules where their condition holds)
   3  module/nfs
+
+Set (+) and removed (-) until the refusal
+  +  queue/GPU Queue  podgraft.yaml:17  spec.nodeSelector.accelerator
+
+Asked for, and not there
+  base             podgraft.yaml:4   metadata.labels.team: the pod's own value stays (conflict: Keep)
+  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
+
+Did not apply
+  base                    gives no env: queue/GPU Queue replaces them
+  environment/production  is for the namespaces ml-prod, not for clearml
+  environment/gold        is for pods with the label tier=gold
 ";
-    assert!(ran.stdout.contains("rejected (422, ModuleFailed)") && ran.stdout.contains(order), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(laid), "{}", ran.stdout);
     let json = explain(&vault, POD, &["-o", "json"]).stdout;
     let told: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&told["outcome"], told["order"].as_array().map(Vec::len)), (&"rejected".into(), Some(3)));
+    assert_eq!((&told["outcome"], told["order"].as_array().map(Vec::len)), (&"rejected".into(), Some(2)));
+    assert_eq!(told["rest"], serde_json::json!([{"source": "module/nfs", "at": null, "conflict": null}]));
+}
+
+#[test]
+fn a_layer_that_refuses_the_pod_is_the_first_that_was_not_laid() {
+    let denies = "conflict: Deny\n    templateOverrides:\n      labels: {team: nlp}\n";
+    let config = CONFIG
+        .replace("templateOverrides:\n", denies)
+        .replace("{team: ml}", "{team: ml}\n  tolerations: [{operator: Exists}]");
+    let told = explain(&config, POD, &[]);
+    assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
+    let laid = "
+Order in which it was laid, until the refusal
+  1  base  podgraft.yaml:4  Keep
+
+Was still to be laid (modules where their condition holds)
+  2  queue/GPU Queue  podgraft.yaml:19  Deny
+  3  module/nfs
+
+Set (+) and removed (-) until the refusal
+  +  base  podgraft.yaml:4  spec.tolerations[0]
+";
+    assert!(told.stdout.contains(laid), "{}", told.stdout);
+    let field = explain(&config, POD, &["--field", "spec.nodeSelector"]).stdout;
+    assert!(
+        field.ends_with(
+            "\nNo layer and no module that was laid until the refusal has anything for spec.nodeSelector.\n"
+        ),
+        "{field}"
+    );
+}
+
+#[test]
+fn a_rejected_result_has_all_its_fields_and_the_modules_that_did_not_apply() {
+    let wrong =
+        CONFIG.replace("nodeSelector: {acc", "volumeMounts: [{name: gone, mountPath: /x}]\n      nodeSelector: {acc");
+    let wrong =
+        wrong.replace("  labels: {team: ml}\n", "  labels: {team: ml}\n  volumes: [{name: gone, emptyDir: {}}]\n");
+    let told = explain(
+        &wrong.replace("tier: prod", "tier: prod, x: '${pod.name} y'").replace("[ml-prod]", "[clearml]"),
+        POD,
+        &[],
+    );
+    assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
+    assert!(
+        told.stdout.contains("rejected (422, InvalidResult): environment/production: spec.nodeSelector.x"),
+        "{}",
+        told.stdout
+    );
+    assert!(
+        told.stdout.contains("  +  environment/production  podgraft.yaml:10  spec.nodeSelector.tier\n"),
+        "{}",
+        told.stdout
+    );
+    assert!(!told.stdout.contains("still to be laid"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("  module/nfs        its condition is false (when: has(task_config.nfs))\n"),
+        "{}",
+        told.stdout
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::account::{self, Account, Lost, Passed};
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, Mutation, Stop};
+use crate::mutate::{By, Halted, Mutation, Stop};
 use crate::offline::PATIENCE;
 use crate::provenance::{Steps, Touch, is_within};
 use crate::render::Pace;
@@ -31,8 +31,10 @@ pub(super) struct Explanation {
     pub(super) rejection: Option<Refusal>,
     /// what the pod is to podgraft; none is no task's pod
     pub(super) task: Option<Identity>,
-    /// who was laid, in this order; for a pod that is rejected, who was to be
+    /// who was laid, in this order; on a pod that is rejected, until then
     pub(super) order: Vec<Step>,
+    /// of a pod that is rejected, who was to be laid after them: first, if it is one of them, who caused it
+    pub(super) rest: Vec<Step>,
     /// what podgraft put there or took away, by path
     pub(super) fields: Vec<Field>,
     /// what somebody asked for and is not there
@@ -124,20 +126,22 @@ impl Explanation {
             rejection: None,
             task: task.as_ref().map(|task| identity(task, &pod, &review, snapshot)),
             order: Vec::new(),
+            rest: account.rest.iter().map(|by| step(*by)).collect(),
             fields: Vec::new(),
             lost: Vec::new(),
             passed: unused(&account),
         };
+        if let Some(mutation) = account.reached() {
+            explanation.fill(mutation, task.as_ref(), &account.lost, arena);
+        }
         match &account.result {
-            Ok(Some(mutation)) => explanation.fill(mutation, task.as_ref(), &account.lost, arena),
-            Ok(None) => {}
-            Err(Stop::Rejected(rejection)) => {
+            Ok(_) => {}
+            Err(Halted { stop: Stop::Rejected(rejection), .. }) => {
                 explanation.outcome = "rejected";
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
                 explanation.rejection = Some(Refusal { code, reason, message: rejection.message.clone() });
-                explanation.order = task.as_ref().map_or_else(Vec::new, |task| planned(task, &pod, snapshot));
             }
-            Err(Stop::Slow(module)) => return Err(format!("module {module} did not run")),
+            Err(Halted { stop: Stop::Slow(module), .. }) => return Err(format!("module {module} did not run")),
         }
         Ok(explanation)
     }
@@ -207,13 +211,6 @@ fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
         format!("who is none of systems.{}.submitters ({})", system.name, system.submitters.join(", "))
     };
     format!("{name}, {why}: task id and user are not believed, and nothing applies that needs them")
-}
-
-/// Who was to be laid on a pod that was rejected on the way; the conditions of modules are not asked.
-fn planned(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<Step> {
-    let Ok(Some(plan)) = Plan::of(task, pod, snapshot) else { return Vec::new() };
-    let modules = plan.modules.into_iter().map(By::Module);
-    plan.layers.into_iter().map(By::Layer).chain(modules).map(step).collect()
 }
 
 fn place(layer: &Layer) -> Place {
@@ -337,10 +334,8 @@ fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) ->
 
 /// Units that are not for the pod, modules whose condition does not hold, and modules that ran in vain.
 fn unused(account: &Account<'_>) -> Vec<Unused> {
-    let (laid, idle) = match &account.result {
-        Ok(Some(mutation)) => (mutation.laid.as_slice(), mutation.idle.as_slice()),
-        _ => (&[][..], &[][..]),
-    };
+    let reached = account.reached();
+    let (laid, idle) = reached.map_or((&[][..], &[][..]), |reached| (&reached.laid[..], &reached.idle[..]));
     let condition = |source: &Source| {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
@@ -349,8 +344,10 @@ fn unused(account: &Account<'_>) -> Vec<Unused> {
         let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });
-    let was_laid = |name: &str| laid.iter().any(|(by, _)| matches!(by, By::Module(module) if module.name == name));
-    let in_vain = account.runs.iter().filter(|run| account.result.is_ok() && !was_laid(&run.name)).map(|run| {
+    let is_its = |by: &By<'_>, name: &str| matches!(by, By::Module(module) if module.name == name);
+    let was_laid = |name: &str| laid.iter().any(|(by, _)| is_its(by, name));
+    let refused = |name: &str| account.rest.iter().any(|by| is_its(by, name));
+    let in_vain = account.runs.iter().filter(|run| !was_laid(&run.name) && !refused(&run.name)).map(|run| {
         let failed = run.fault.as_ref().map(|fault| format!("failed, and its onError is Ignore: {fault}"));
         let because = failed.unwrap_or_else(|| "ran, and had nothing to change".to_owned());
         Unused { source: format!("module/{}", run.name), because }

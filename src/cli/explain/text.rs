@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::account::{Explanation, Identity, Place};
+use super::account::{Explanation, Identity, Place, Step};
 use crate::cli::table;
 
 /// The whole text; `field` is what it is limited to.
@@ -14,21 +14,20 @@ pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
     if let Some(task) = &explanation.task {
         text.push_str(&identity(task));
     }
-    let order = explanation.order.iter().enumerate().map(|(index, step)| {
-        [(index + 1).to_string(), step.source.clone(), at(step.at.as_ref()), step.conflict.clone().unwrap_or_default()]
-    });
-    let title = match explanation.rejection {
-        None => "Order in which it was laid",
-        Some(_) => "Was to be laid, in this order (modules where their condition holds)",
+    let (title, set) = match explanation.rejection {
+        None => ("Order in which it was laid", "Set (+) and removed (-)"),
+        Some(_) => ("Order in which it was laid, until the refusal", "Set (+) and removed (-) until the refusal"),
     };
-    section(&mut text, title, &order.collect::<Vec<_>>());
+    section(&mut text, title, &steps(&explanation.order, 1));
+    let rest = steps(&explanation.rest, explanation.order.len() + 1);
+    section(&mut text, "Was still to be laid (modules where their condition holds)", &rest);
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
     let fields = explanation.fields.iter().map(|field| {
         let sign = if field.removed { "-" } else { "+" };
         let over = if field.over.is_empty() { String::new() } else { format!(" (over {})", field.over.join(", ")) };
         [sign.to_owned(), field.source.clone(), at(field.at.as_ref()), format!("{}{over}", field.path)]
     });
-    section(&mut text, &format!("Set (+) and removed (-){of_field}"), &fields.collect::<Vec<_>>());
+    section(&mut text, &format!("{set}{of_field}"), &fields.collect::<Vec<_>>());
     let lost = explanation
         .lost
         .iter()
@@ -37,9 +36,18 @@ pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
     let passed = explanation.passed.iter().map(|one| [one.source.clone(), one.because.clone()]);
     section(&mut text, "Did not apply", &passed.collect::<Vec<_>>());
     if let Some(field) = field.filter(|_| explanation.fields.is_empty() && explanation.lost.is_empty()) {
-        let _ = writeln!(text, "\nNo layer and no module that applies has anything for {field}.");
+        let whose = if explanation.rejection.is_some() { "was laid until the refusal" } else { "applies" };
+        let _ = writeln!(text, "\nNo layer and no module that {whose} has anything for {field}.");
     }
     text
+}
+
+/// Numbered from `first`.
+fn steps(steps: &[Step], first: usize) -> Vec<[String; 4]> {
+    let row = |(number, step): (usize, &Step)| {
+        [number.to_string(), step.source.clone(), at(step.at.as_ref()), step.conflict.clone().unwrap_or_default()]
+    };
+    (first..).zip(steps).map(row).collect()
 }
 
 fn headline(explanation: &Explanation) -> String {
