@@ -41,10 +41,7 @@ fn claim<'a>(item: &Cursor<'a>) -> Option<Claim<'a>> {
     let kind = fields.take("type").and_then(|cursor| cursor.word(&words, &["Managed"]));
     let source = match kind {
         Some(Kind::Existing) => {
-            let name = fields.require("name").map(|cursor| {
-                cursor.check_placeholders();
-                if cursor.is_open() { cursor.text() } else { object_name(&cursor) }.unwrap_or_default()
-            });
+            let name = fields.require("name").map(|cursor| cursor.unless_open(object_name).unwrap_or_default());
             ("persistentVolumeClaim", json!({"claimName": name}))
         }
         Some(Kind::Ephemeral) => {

@@ -189,6 +189,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A text with a grammar, which only a pod can tell where a placeholder stands in it.
+    pub(crate) fn unless_open(&self, grammar: impl FnOnce(&Self) -> Option<&'a str>) -> Option<&'a str> {
+        self.check_placeholders();
+        if self.is_open() { self.silent_text() } else { grammar(self) }
+    }
+
     /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn refuse_placeholders(&self) {
         match &self.node.tree {

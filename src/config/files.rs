@@ -3,6 +3,11 @@
 //! A text becomes a pod annotation that a downwardAPI volume shows: nobody needs the right to create anything. Other
 //! files are in a ConfigMap or Secret that exists in the pod's namespace. Each file is a volume of its own, named after
 //! its path, so that layers lay one file over another by the same rules as any volume.
+//!
+//! Placeholders are filled here as in any other text of a layer. The names of the volume and the annotation are made of
+//! the path as it is configured, and of nothing that a pod fills in: they are known at load, where layers are put
+//! together and checked, they are the same on every pod, and a file whose text changes does not change its name (two
+//! layers that give one file would otherwise give two).
 
 use std::collections::BTreeSet;
 
@@ -14,6 +19,7 @@ use super::keys;
 use super::modules::hex;
 use super::scalars::object_name;
 use super::template::{Piece, Place};
+use crate::placeholder;
 
 /// Bytes of a file's text.
 const MOST_BYTES: usize = 64 << 10;
@@ -51,15 +57,9 @@ enum Source {
 
 fn file(item: &Cursor<'_>) -> Option<File> {
     let mut fields = item.fields(&keys::FILE_MOUNT)?;
-    let name = fields.take("name").and_then(|cursor| file_name(&cursor));
-    let folder = fields.take("folderPath").and_then(|cursor| {
-        let text = cursor.name()?;
-        let fine = text.starts_with('/') && !text.contains(':') && text.split('/').all(|part| part != "..");
-        if !fine {
-            cursor.error("must be a path from the root (/) without .. and :");
-        }
-        Some(text.trim_end_matches('/'))
-    });
+    let name = fields.take("name").and_then(|cursor| cursor.unless_open(file_name));
+    let folder =
+        fields.take("folderPath").and_then(|cursor| cursor.unless_open(folder)).map(|text| text.trim_end_matches('/'));
     let mut sources: Vec<(Cursor<'_>, Option<Source>)> = Vec::new();
     if let Some(cursor) = fields.take("fileContent") {
         let text = text(&cursor);
@@ -83,6 +83,15 @@ fn finish(item: &Cursor<'_>, fields: Fields<'_>, sources: usize) {
     fields.finish();
 }
 
+fn folder<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
+    let text = cursor.name()?;
+    let fine = text.starts_with('/') && !text.contains(':') && text.split('/').all(|part| part != "..");
+    if !fine {
+        cursor.error("must be a path from the root (/) without .. and :");
+    }
+    Some(text)
+}
+
 fn file_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
     if text.contains(['/', ':']) || matches!(text, "." | "..") {
@@ -92,8 +101,10 @@ fn file_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
 }
 
 fn text(cursor: &Cursor<'_>) -> Option<Source> {
-    cursor.refuse_placeholders();
     let text = cursor.text()?;
+    if let Err(why) = placeholder::check(text) {
+        cursor.error(format!("{why}; `$${{` is a `${{` of the file's own"));
+    }
     if text.len() > MOST_BYTES {
         cursor.error(format!(
             "has {} bytes, more than {MOST_BYTES}: put it into a ConfigMap and say configMapRef",
@@ -105,8 +116,8 @@ fn text(cursor: &Cursor<'_>) -> Option<Source> {
 
 fn object(cursor: &Cursor<'_>, kind: &'static str, field: &'static str, file: Option<&str>) -> Option<Source> {
     let mut fields = cursor.fields(&keys::FILE_REF)?;
-    let name = fields.take("name").and_then(|cursor| object_name(&cursor));
-    let key = fields.take("key").map_or(file, |cursor| cursor.name());
+    let name = fields.take("name").and_then(|cursor| cursor.unless_open(object_name));
+    let key = fields.take("key").map_or(file, |cursor| cursor.unless_open(Cursor::name));
     fields.finish();
     Some(Source::Object(kind, field, name?.to_owned(), key?.to_owned()))
 }

@@ -315,6 +315,21 @@ fn files_have_one_source_and_fit() {
             "{name: a, folderPath: /e, fileContent: x}, {name: a, folderPath: /e/, fileContent: z}".to_owned(),
             vec![format!("c.yaml:6:63: {at}[1]: `/e/a` is mounted twice")],
         ),
+        (
+            "{name: '${tsk.id}', folderPath: 'e/${pod.nam}', fileContent: '$${x} ${task.nam} ${HOME}'}".to_owned(),
+            vec![
+                format!(
+                    "c.yaml:6:27: {at}[0].name: the placeholder ${{tsk.id}} has no root that podgraft knows: tsk; did you mean task?"
+                ),
+                format!(
+                    "c.yaml:6:52: {at}[0].folderPath: the placeholder ${{pod.nam}} has no field that podgraft knows: nam; did you mean name?"
+                ),
+                format!(
+                    "c.yaml:6:81: {at}[0].fileContent: the placeholder ${{task.nam}} is known to ClearML's API only, which podgraft does not ask; `$${{` is a `${{` of the file's own"
+                ),
+            ],
+        ),
+        ("{name: '${task.id}', folderPath: '/${queue.name}', fileContent: '$${x} ${task.id}'}".to_owned(), vec![]),
     ] {
         assert_eq!(texts(&build(&file(&text))), expected, "{}", &text[..text.len().min(100)]);
     }
