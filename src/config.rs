@@ -12,6 +12,7 @@ mod claims;
 mod cursor;
 mod files;
 mod graft;
+mod grammar;
 mod json_schema;
 mod keys;
 mod modules;
@@ -34,12 +35,14 @@ pub mod when;
 mod yaml;
 
 pub use build::{Builder, Built};
+pub(crate) use grammar::{misfit, quantity_misfit};
 pub use json_schema::json_schema;
 pub use modules::{Compile, Wasm};
 pub use node::Position;
 pub use read::{File, Input};
 pub(crate) use read::{is_wasm, is_yaml};
 pub use report::Problem;
+pub(crate) use rules::{Rule, rule_of};
 pub(crate) use yaml::parse_all;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
 
 mod answer;
+mod filled;
 mod layers;
 mod modules;
 mod placeholders;

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::grammar;
 use super::keys::{Keys, Stage};
 use super::node::{Key, Node, Tree};
 use super::report::Report;
@@ -165,8 +166,8 @@ impl<'a> Cursor<'a> {
     /// Refuses a text that is none of these words.
     pub(crate) fn one_of(&self, words: &[&str]) {
         let Some(text) = self.silent_text().filter(|text| !words.contains(text)) else { return };
-        let named: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
-        self.error(format!("must be {}{}", named.join(" or "), spell::hint(text, named.iter().copied())));
+        let named = words.iter().copied().filter(|word| !word.is_empty());
+        self.error(format!("{}{}", grammar::one_of(words), spell::hint(text, named)));
     }
 
     /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cursor::Cursor;
 use super::rules::WARNS;
-use super::scalars::{is_label_text, is_qualified_name};
+use super::scalars::{NO_LABEL_VALUE, is_label_text, is_qualified_name};
 use super::spell;
 use super::typed::PATCH;
 use crate::warnings;
@@ -44,7 +44,7 @@ pub(crate) fn check_map(cursor: &Cursor<'_>, kind: MapKind) {
         }
         let Some(text) = value.silent_text().filter(|_| !value.is_open()) else { continue };
         if kind != MapKind::Annotations && !is_label_text(text) {
-            value.error("is not a label value (at most 63 letters, digits, -, _ and .)");
+            value.error(NO_LABEL_VALUE);
         }
     }
 }

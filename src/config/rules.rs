@@ -2,6 +2,7 @@
 //! contradict each other. The first table is also what the JSON schema for editors says.
 
 use super::cursor::Cursor;
+use super::grammar::misfit;
 use super::node::Tree;
 use super::parts::{self, MapKind};
 use super::resources;
@@ -233,41 +234,14 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
 
 fn check_text(cursor: &Cursor<'_>, text: &str, rule: Rule) {
     match rule {
+        // with what would be right
         Rule::Words(words) => cursor.one_of(words),
         Rule::Label => _ = scalars::dns_label(cursor),
-        Rule::NameOrNothing if text.is_empty() => {}
-        Rule::Name | Rule::NameOrNothing => _ = scalars::object_name(cursor),
-        Rule::PortName | Rule::Port => scalars::port_name(cursor),
-        Rule::Key | Rule::NodeKey if !text.is_empty() => {
-            if !scalars::is_qualified_name(text) {
-                cursor.error("is not a key that Kubernetes takes (`name` or `prefix/name`)");
-            }
-            if let (Rule::NodeKey, Some(said)) = (rule, warnings::deprecated_label(text)) {
-                cursor.error(format!("is {said}: {WARNS}"));
+        _ => {
+            if let Some(what) = misfit(text, rule) {
+                cursor.error(what);
             }
         }
-        Rule::EnvName => {
-            cursor.name();
-            // newer clusters take spaces too, older ones less than this
-            if text.bytes().any(|c| !c.is_ascii_graphic() || c == b'=') {
-                cursor.error("must be ASCII without spaces and =");
-            }
-        }
-        Rule::Relative if text.starts_with('/') || text.split('/').any(|part| part == "..") => {
-            cursor.error("must be a relative path without ..");
-        }
-        Rule::Absolute if !text.starts_with('/') || text.split('/').any(|part| part == "..") => {
-            cursor.error("must be a path from the root (/) without ..");
-        }
-        Rule::MountPath => {
-            cursor.name();
-            if text.contains(':') {
-                cursor.error("a mountPath has no :");
-            }
-        }
-        Rule::Ip if text.parse::<core::net::IpAddr>().is_err() => cursor.error("is not an IP address"),
-        Rule::Filled => _ = cursor.name(),
-        _ => {}
     }
 }
 

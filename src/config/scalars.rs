@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cursor::Cursor;
+use super::grammar::{NO_QUANTITY, quantity_misfit};
 use super::node::Tree;
 use crate::quantity;
 use crate::schema::is_quantity;
@@ -15,17 +16,35 @@ pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
         Tree::Number(number) => quantity::of_number(number),
         Tree::Text(text) if cursor.is_open() => {
             cursor.check_placeholders();
-            Some(text.clone())
+            return Some(text.clone());
         }
-        Tree::Text(text) => is_quantity(text).then(|| text.clone()),
+        Tree::Text(text) => Some(text.clone()),
         _ => None,
     };
-    match &text {
-        None => cursor.error("is not a quantity, like 2, 500m, 16Gi"),
-        Some(text) if text.starts_with('-') => cursor.error("must not be negative"),
-        Some(_) => {}
+    let Some(what) = text.as_deref().map_or(Some(NO_QUANTITY), quantity_misfit) else { return text };
+    let near = text.as_deref().map(near_quantities).unwrap_or_default();
+    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+    cursor.error(format!("{what}{hint}"));
+    None
+}
+
+/// What somebody meant who wrote `8gb`: Kubernetes' units, which know no B and tell 1000 from 1024.
+fn near_quantities(text: &str) -> Vec<String> {
+    let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if is_quantity(&compact) {
+        return if compact == text { Vec::new() } else { vec![compact] };
     }
-    text
+    let (number, unit) = compact.split_at(compact.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(compact.len()));
+    let unit = unit.to_ascii_lowercase();
+    let Some(letter) = unit.chars().next().filter(|letter| "kmgtpe".contains(*letter)) else { return Vec::new() };
+    let binary = format!("{number}{}i", letter.to_ascii_uppercase());
+    let decimal = if letter == 'k' { format!("{number}k") } else { format!("{number}{}", letter.to_ascii_uppercase()) };
+    let near = match &unit[1..] {
+        "" | "b" => vec![decimal, binary],
+        "i" | "ib" => vec![binary],
+        _ => Vec::new(),
+    };
+    near.into_iter().filter(|near| is_quantity(near)).collect()
 }
 
 /// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
@@ -90,6 +109,12 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
 }
 
+pub(crate) const NO_DNS_LABEL: &str = "is not a DNS label (lower-case letters, digits and -, at most 63)";
+pub(crate) const NO_OBJECT_NAME: &str = "is not the name of an object (lower-case letters, digits, - and .)";
+pub(crate) const NO_LABEL_VALUE: &str = "is not a label value (at most 63 letters, digits, -, _ and .)";
+pub(crate) const NO_PORT_NAME: &str =
+    "is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)";
+
 /// A name that Kubernetes takes for a volume or a container.
 pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
@@ -98,7 +123,7 @@ pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     }
     let fixed = kebab(text);
     let hint = if is_dns_label(&fixed) { format!("; for example `{fixed}`") } else { String::new() };
-    cursor.error(format!("`{text}` is not a DNS label (lower-case letters, digits and -, at most 63){hint}"));
+    cursor.error(format!("`{text}` {NO_DNS_LABEL}{hint}"));
     None
 }
 
@@ -124,17 +149,14 @@ pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     if is_object_name(text) {
         return Some(text);
     }
-    cursor.error("is not the name of an object (lower-case letters, digits, - and .)");
+    cursor.error(NO_OBJECT_NAME);
     None
 }
 
-/// Refuses what is not the name of a port.
-pub(crate) fn port_name(cursor: &Cursor<'_>) {
-    let Some(text) = cursor.name() else { return };
+/// What names a port.
+pub(crate) fn is_port_name(text: &str) -> bool {
     let fine = is_dns_label(text) && text.len() <= 15 && !text.contains("--");
-    if !fine || !text.bytes().any(|c| c.is_ascii_alphabetic()) {
-        cursor.error("is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)");
-    }
+    fine && text.bytes().any(|c| c.is_ascii_alphabetic())
 }
 
 /// The key of a label, an annotation or a node label: `name` or `prefix/name`.
@@ -156,6 +178,25 @@ mod tests {
         }
         for bad in ["", "1gb", "16GB", "1 Gi", "1.2.3", "m", "1mi", "Gi", "."] {
             assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn near_quantities_have_kubernetes_own_units() {
+        for (text, near) in [
+            ("8gb", &["8G", "8Gi"][..]),
+            ("16GB", &["16G", "16Gi"]),
+            ("1.5 Gi", &["1.5Gi"]),
+            ("512 mib", &["512Mi"]),
+            ("1mi", &["1Mi"]),
+            ("64KB", &["64k", "64Ki"]),
+            ("64K", &["64k", "64Ki"]),
+            ("2 cores", &[]),
+            ("gb", &[]),
+            ("", &[]),
+            ("8 \u{1f600}", &[]),
+        ] {
+            assert_eq!(near_quantities(text), near, "{text}");
         }
     }
 

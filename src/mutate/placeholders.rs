@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::filled::first_misfit;
 use super::{Reason, Rejection, Work};
 use crate::json::Json;
 use crate::layers;
@@ -53,10 +54,13 @@ impl<'w, 'a> Work<'w, 'a> {
             task_config: &known.task_config,
             providers_info: &known.providers,
         };
-        placeholder::fill(&layer.fragment, &facts, self.arena).map_err(|unfilled| {
-            let message = format!("{} ({}:{}): {unfilled}", layer.source, layer.file, layer.line);
+        let refused = |what: String| {
+            let message = format!("{} ({}:{}): {what}", layer.source, layer.file, layer.line);
             Rejection::new(Reason::Placeholder, message)
-        })
+        };
+        let filled = placeholder::fill(&layer.fragment, &facts, self.arena);
+        let filled = filled.map_err(|unfilled| refused(unfilled.to_string()))?;
+        first_misfit(&layer.fragment, filled).map_or(Ok(filled), |what| Err(refused(what)))
     }
 
     /// A refusal may name a path, and a path may hold what a placeholder was filled with.

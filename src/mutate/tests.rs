@@ -328,18 +328,6 @@ fn what_a_placeholder_was_filled_with_is_in_no_refusal() {
 }
 
 #[test]
-fn a_value_that_does_not_fit_where_it_was_put_is_refused_by_name() {
-    let mut snapshot = snapshot(json!({"metadata": {"labels": {"role": "${task_config.role}"}}}), Vec::new());
-    let config = Arc::new(json!({"role": "Data Science"}));
-    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
-    let said = denial(&pod(), &snapshot);
-    assert!(
-        said.starts_with("422 InvalidResult queue/GPU: metadata.labels.role has a value that no label can have"),
-        "{said}"
-    );
-}
-
-#[test]
 fn a_fragment_of_a_module_is_laid_like_a_layer() {
     let hook = module(|call| {
         let request: Value = serde_json::from_str(call.request).unwrap();
@@ -1008,7 +996,7 @@ fn a_sub_path_that_a_placeholder_leads_out_of_the_volume_is_refused_by_name() {
     for word in ["../alice", "/etc", "a/../../b", ".."] {
         let said = denial(&pod(), &mount(word));
         assert!(
-            said.starts_with("422 InvalidResult queue/GPU: ") && said.ends_with("has a subPath that leaves the volume"),
+            said.ends_with(".subPath: `${task_config.word}`, filled for this pod, must be a relative path without .."),
             "{said}"
         );
     }
@@ -1203,16 +1191,110 @@ fn two_of_what_rules_each_other_out_are_refused_by_name() {
 }
 
 #[test]
-fn names_that_a_placeholder_made_wrong_are_refused_by_name() {
-    for (field, path) in [
-        ("serviceAccountName", "spec.serviceAccountName is no name of an object"),
-        ("priorityClassName", "spec.priorityClassName is no name of an object"),
-        ("runtimeClassName", "spec.runtimeClassName is no name of an object"),
+fn a_selector_that_no_node_can_have_is_refused_by_the_modules_name() {
+    let hook = module(|_| Ok(Returned::Fragment(json!({"spec": {"nodeSelector": {"team": "A B"}}}).to_string())));
+    assert_eq!(
+        denial(&pod(), &snapshot(json!({}), vec![hook])),
+        "422 InvalidResult module/hook: spec.nodeSelector.team has a value that no label can have"
+    );
+}
+
+#[test]
+fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
+    let spec = |spec: Value| json!({"spec": spec});
+    let primary = |key: &str, value: Value| json!({"spec": {"containers": [{"name": "primary", key: value}]}});
+    let volume = |source: &str, value: Value| spec(json!({"volumes": [{"name": "v", source: value}]}));
+    let claim = |part: &str, value: Value| {
+        let mut template =
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+        *template.pointer_mut(part).unwrap() = value;
+        volume("ephemeral", json!({"volumeClaimTemplate": template}))
+    };
+    let word = "${task_config.word}";
+    let name = "is not the name of an object (lower-case letters, digits, - and .)";
+    let label = "is not a label value (at most 63 letters, digits, -, _ and .)";
+    let template = "spec.volumes[v].ephemeral.volumeClaimTemplate";
+    for (layer, path, what) in [
+        (spec(json!({"serviceAccountName": word})), "spec.serviceAccountName", name),
+        (spec(json!({"priorityClassName": word})), "spec.priorityClassName", name),
+        (spec(json!({"runtimeClassName": word})), "spec.runtimeClassName", name),
+        (spec(json!({"imagePullSecrets": [{"name": word}]})), "spec.imagePullSecrets[${task_config.word}].name", name),
+        (spec(json!({"nodeSelector": {"team": word}})), "spec.nodeSelector.team", label),
+        (
+            spec(json!({"hostAliases": [{"ip": word}]})),
+            "spec.hostAliases[${task_config.word}].ip",
+            "is not an IP address",
+        ),
+        (
+            spec(json!({"hostAliases": [{"ip": "::1", "hostnames": ["a", word]}]})),
+            "spec.hostAliases[::1].hostnames[1]",
+            name,
+        ),
+        (volume("configMap", json!({"name": word})), "spec.volumes[v].configMap.name", name),
+        (volume("secret", json!({"secretName": word})), "spec.volumes[v].secret.secretName", name),
+        (
+            volume("projected", json!({"sources": [{"secret": {"name": word}}]})),
+            "spec.volumes[v].projected.sources[0].secret.name",
+            name,
+        ),
+        (
+            primary("envFrom", json!([{"configMapRef": {"name": word}}])),
+            "spec.containers[primary].envFrom[0].configMapRef.name",
+            name,
+        ),
+        (
+            primary("env", json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": word, "key": "k"}}}])),
+            "spec.containers[primary].env[A].valueFrom.secretKeyRef.name",
+            name,
+        ),
+        (
+            primary("resources", json!({"limits": {"memory": word}})),
+            "spec.containers[primary].resources.limits.memory",
+            "is not a quantity, like 2, 500m, 16Gi",
+        ),
+        (
+            primary("imagePullPolicy", json!(word)),
+            "spec.containers[primary].imagePullPolicy",
+            "must be Always or IfNotPresent or Never",
+        ),
+        (
+            claim("/spec/accessModes/0", json!(word)),
+            &format!("{template}.spec.accessModes[0]"),
+            "must be ReadWriteOnce or ReadOnlyMany or ReadWriteMany or ReadWriteOncePod",
+        ),
+        (
+            claim("/spec/resources/requests/storage", json!(word)),
+            &format!("{template}.spec.resources.requests.storage"),
+            "is not a quantity, like 2, 500m, 16Gi",
+        ),
+        (claim("/spec", json!({"storageClassName": word})), &format!("{template}.spec.storageClassName"), name),
+        (
+            claim("", json!({"metadata": {"labels": {"team": word}}})),
+            &format!("{template}.metadata.labels.team"),
+            label,
+        ),
+        (json!({"metadata": {"labels": {"team": word}}}), "metadata.labels.team", label),
     ] {
-        let said = denial(&pod(), &with_word("Data Science", json!({"spec": {field: "${task_config.word}"}})));
-        assert!(said.starts_with(&format!("422 InvalidResult queue/GPU: {path}")), "{said}");
+        let said = denial(&pod(), &with_word("Data Science", layer));
+        let begin = "422 Placeholder queue/GPU (podgraft.yaml:1)";
+        assert_eq!(said, format!("{begin}: {path}: `${{task_config.word}}`, filled for this pod, {what}"));
     }
-    let layer = json!({"spec": {"nodeSelector": {"team": "${task_config.word}"}}});
-    let said = denial(&pod(), &with_word("Data Science", layer));
-    assert!(said.contains("queue/GPU: spec.nodeSelector.team has a value that no label can have"), "{said}");
+}
+
+#[test]
+fn what_a_placeholder_made_wrong_is_not_quoted() {
+    for layer in [
+        json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}),
+        json!({"spec": {"containers": [{"name": "primary", "imagePullPolicy": "${task_config.word}"}]}}),
+        json!({"spec": {"hostname": "${task_config.word}"}}),
+    ] {
+        let said = denial(&pod(), &with_word("Hunter Two", layer.clone()));
+        assert!(
+            said.starts_with("422 Placeholder queue/GPU (podgraft.yaml:1): spec.") && !said.contains("Hunter"),
+            "{said}"
+        );
+    }
+    let fine = with_word("data-science", json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}));
+    let result = applied(&pod(), &answered_to(&pod(), &fine));
+    assert_eq!(result["spec"]["imagePullSecrets"], json!([{"name": "data-science"}]));
 }

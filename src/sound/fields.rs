@@ -1,8 +1,8 @@
-//! Fields of which one rules out another, and names that a placeholder may have made wrong.
+//! Fields of which one rules out another, and what a module may give that no node has.
 //!
 //! Two layers, or a layer and the pod, may each say one of two: merging by field, as Kubernetes does, keeps both.
 
-use super::{Outcome, is_label_text, is_object_name, same};
+use super::{Outcome, is_label_text, same};
 use crate::json::Json;
 
 const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
@@ -14,7 +14,6 @@ const HANDLED: [&[&str]; 5] = [
     &["lifecycle", "preStop"],
 ];
 const PROFILES: [&str; 2] = ["seccompProfile", "appArmorProfile"];
-const NAMES: [&str; 3] = ["serviceAccountName", "priorityClassName", "runtimeClassName"];
 const REPLACE: &str = "`$patch: replace` beside the new one takes the old one away";
 
 /// A container's handlers, mounts and profiles.
@@ -38,15 +37,6 @@ pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, 
 
 /// The pod's own fields.
 pub(super) fn check_spec<'a>(was: Json<'a>, now: Json<'a>) -> Outcome {
-    for field in NAMES {
-        let name = now.get(field).filter(|name| was.get(field) != Some(*name)).and_then(|name| name.as_str());
-        if name.is_some_and(|name| !name.is_empty() && !is_object_name(name)) {
-            return Err((
-                format!("spec.{field}"),
-                "is no name of an object (lower-case letters, digits, - and .)".into(),
-            ));
-        }
-    }
     let selected = |spec: Json<'a>| spec.get("nodeSelector").map_or(&[][..], |selector| selector.members());
     let odd = |value: &Json<'_>| !value.as_str().is_some_and(is_label_text);
     let mut added = selected(now).iter().filter(|member| !selected(was).contains(member));

@@ -197,32 +197,17 @@ Set (+) and removed (-) until the refusal
 
 #[test]
 fn a_rejected_result_has_all_its_fields_and_the_modules_that_did_not_apply() {
-    let wrong =
-        CONFIG.replace("nodeSelector: {acc", "volumeMounts: [{name: gone, mountPath: /x}]\n      nodeSelector: {acc");
-    let wrong =
-        wrong.replace("  labels: {team: ml}\n", "  labels: {team: ml}\n  volumes: [{name: gone, emptyDir: {}}]\n");
-    let told = explain(
-        &wrong.replace("tier: prod", "tier: prod, x: '${pod.name} y'").replace("[ml-prod]", "[clearml]"),
-        POD,
-        &[],
-    );
+    let config = CONFIG.replace("{accelerator: a100}", "{accelerator: a100}\n      resources: {limits: {memory: 1Gi}}");
+    let pod = POD.replace("    env:", "    resources: {requests: {memory: 2Gi}}\n    env:");
+    let told = explain(&config, &pod, &[]);
     assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
-    assert!(
-        told.stdout.contains("rejected (422, InvalidResult): environment/production: spec.nodeSelector.x"),
-        "{}",
-        told.stdout
-    );
-    assert!(
-        told.stdout.contains("  +  environment/production  podgraft.yaml:10  spec.nodeSelector.tier\n"),
-        "{}",
-        told.stdout
-    );
+    let head = "rejected (422, InvalidResult): queue/GPU Queue: spec.containers[clearml-id-0123].resources.requests.memory";
+    assert!(told.stdout.contains(head), "{}", told.stdout);
+    let limit = "  +  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].resources.limits.memory\n";
+    assert!(told.stdout.contains(limit), "{}", told.stdout);
     assert!(!told.stdout.contains("still to be laid"), "{}", told.stdout);
-    assert!(
-        told.stdout.contains("  module/nfs        its condition is false (when: has(task_config.nfs))\n"),
-        "{}",
-        told.stdout
-    );
+    let idle = "  module/nfs              its condition is false (when: has(task_config.nfs))\n";
+    assert!(told.stdout.contains(idle), "{}", told.stdout);
 }
 
 #[test]

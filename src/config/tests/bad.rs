@@ -146,7 +146,7 @@ fn volumes_and_mounts_fit_together() {
             "basePodTemplate: {volumeMounts: [{name: v, mountPath: '/v:ro'}]}",
             &[
                 "c.yaml:3:41: basePodTemplate.volumeMounts[0].name: volume `v` is defined neither here nor in what this lies over",
-                "c.yaml:3:55: basePodTemplate.volumeMounts[0].mountPath: a mountPath has no :",
+                "c.yaml:3:55: basePodTemplate.volumeMounts[0].mountPath: must be a path without :",
             ],
         ),
     ]);
@@ -158,7 +158,7 @@ fn the_schema_is_checked_at_every_depth() {
         (
             &overrides("resources: {limits: {cpu: 1gb, memory: true}, request: {}}"),
             &[
-                "c.yaml:6:33: queues.q.templateOverrides.resources.limits.cpu: is not a quantity, like 2, 500m, 16Gi",
+                "c.yaml:6:33: queues.q.templateOverrides.resources.limits.cpu: is not a quantity, like 2, 500m, 16Gi; did you mean 1G or 1Gi?",
                 "c.yaml:6:46: queues.q.templateOverrides.resources.limits.memory: is not a quantity, like 2, 500m, 16Gi",
                 "c.yaml:6:53: queues.q.templateOverrides.resources.request: unknown key; did you mean requests?",
             ],
