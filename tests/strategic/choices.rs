@@ -35,6 +35,9 @@ pub(crate) const CHOICES: &[Choice] = &[
     Choice { name: "env twice", before: last_of_env, both: fold_env, ..NOTHING },
     // Kubernetes merges `value` with `valueFrom`, and an emptyDir with a claim.
     Choice { name: "union parts", before: drop_union_parts, ..NOTHING },
+    // What is taken out of a union is gone, as `null` says it. Kubernetes leaves an empty one, and an `emptyDir: {}`
+    // where somebody took the emptyDir away is a volume that nobody asked for.
+    Choice { name: "a union part that is taken away", before: null_union_parts, ..NOTHING },
     // A value that the API server fills in anyway is no difference.
     Choice { name: "defaults", both: drop_defaults, ..NOTHING },
     // resources.claims is a map by name in the API's schema, and atomic in its patches.
@@ -284,6 +287,20 @@ fn drop_union_parts(pod: &mut Value, patch: &mut Value) {
         for own in own.iter_mut().filter(|own| laid.contains(&key(own, field.list))) {
             let own = own.as_object_mut().expect("an element is an object");
             own.retain(|name, _| keys.contains(&name.as_str()));
+        }
+    });
+}
+
+fn null_union_parts(pod: &mut Value, patch: &mut Value) {
+    meetings(pod, patch, Type::Object(&POD), &mut |field, _, items| {
+        if !matches!(field.list, List::KeyedWhole(_)) {
+            return;
+        }
+        for item in items.iter_mut().filter(|item| item.get("$patch").is_none()) {
+            let parts = item.as_object_mut().into_iter().flatten().map(|(_, part)| part);
+            for part in parts.filter(|part| part.get("$patch").is_some_and(|directive| directive == "delete")) {
+                *part = Value::Null;
+            }
         }
     });
 }

@@ -56,6 +56,18 @@ pub(crate) const EXAMPLES: &[Example] = &[
         r#"{"containers": [{"name": "a"}, {"name": "b", "env": []}]}"#,
     ),
     example(
+        "a union part that is taken away",
+        r#"{"containers": [{"name": "a", "env": [{"name": "X", "valueFrom": {}}]}]}"#,
+        r#"{"containers": [{"name": "a", "env": [{"name": "X", "valueFrom": {"$patch": "delete"}}]}]}"#,
+        r#"{"containers": [{"name": "a", "env": [{"name": "X"}]}]}"#,
+    ),
+    example(
+        "a union part that is taken away",
+        r#"{"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]}"#,
+        r#"{"volumes": [{"name": "v", "emptyDir": {"$patch": "delete"}}]}"#,
+        r#"{"volumes": [{"name": "v"}]}"#,
+    ),
+    example(
         "defaults",
         r#"{"volumes": [{"name": "v", "configMap": {"name": "c", "defaultMode": 420}}]}"#,
         r#"{"volumes": [{"name": "v", "configMap": {"name": "c"}}]}"#,
