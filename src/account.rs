@@ -249,7 +249,7 @@ impl<'a> Search<'_, 'a> {
         match (wanted, kind, list) {
             // What removes is no value, and required terms are in each of the pod's own.
             (Json::Null, ..) | (_, _, List::AndTerms) => {}
-            (Json::Object(_), Type::Object(_) | Type::Map(_), _) => self.object(wanted, has, was, kind),
+            (Json::Object(_), Type::Object(_) | Type::Map(_) | Type::Any, _) => self.object(wanted, has, was, kind),
             (Json::Array(items), Type::List(element), List::Keyed(_) | List::KeyedWhole(_)) => {
                 for item in items.iter().filter(|item| item.get("$patch").is_none()) {
                     self.element(key, *item, has, was, (list, *element));

@@ -185,12 +185,18 @@ impl<'a, 'o> Merger<'a, 'o> {
         slot: Slot,
         rule: Rule,
     ) -> Result<Option<Json<'a>>, Trouble> {
+        let by_key = match slot.kind {
+            Type::Object(_) | Type::Map(_) => true,
+            // No schema says what it is. Replacing it would take the pod's keys away, and nobody asked for that.
+            Type::Any => matches!(under.now, Some(Json::Object(_))),
+            _ => false,
+        };
         let merged = match (slot.kind, value) {
             (_, Json::Null) => {
                 let goes = under.now.is_some() && self.goes(under, slot, rule)?;
                 return Ok(under.now.filter(|_| !goes));
             }
-            (Type::Object(_) | Type::Map(_), Json::Object(members)) => match self.directive_of(value)? {
+            (_, Json::Object(members)) if by_key => match self.directive_of(value)? {
                 Some(directive) => return self.directed(directive, under, members, slot, rule),
                 None => self.object(under, members, slot.kind, rule)?,
             },

@@ -201,7 +201,8 @@ fn a_rejected_result_has_all_its_fields_and_the_modules_that_did_not_apply() {
     let pod = POD.replace("    env:", "    resources: {requests: {memory: 2Gi}}\n    env:");
     let told = explain(&config, &pod, &[]);
     assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
-    let head = "rejected (422, InvalidResult): queue/GPU Queue: spec.containers[clearml-id-0123].resources.requests.memory";
+    let head =
+        "rejected (422, InvalidResult): queue/GPU Queue: spec.containers[clearml-id-0123].resources.requests.memory";
     assert!(told.stdout.contains(head), "{}", told.stdout);
     let limit = "  +  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].resources.limits.memory\n";
     assert!(told.stdout.contains(limit), "{}", told.stdout);

@@ -14,6 +14,28 @@ fn keep_leaves_the_pods_own_value_and_override_replaces_it() {
 }
 
 #[test]
+fn objects_that_no_schema_knows_merge_key_by_key() {
+    let pod = json!({"spec": {"future": {"own": 1, "both": {"a": "pod"}, "list": [1]}}});
+    let fragment =
+        json!({"spec": {"future": {"new": 2, "both": {"a": "layer", "b": "layer"}, "list": [2]}, "other": {"x": {}}}});
+    let result = |rule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"].clone();
+    assert_eq!(
+        result(OVERRIDE),
+        json!({"future": {"own": 1, "new": 2, "both": {"a": "layer", "b": "layer"}, "list": [2]}, "other": {"x": {}}})
+    );
+    assert_eq!(
+        result(KEEP),
+        json!({"future": {"own": 1, "new": 2, "both": {"a": "pod", "b": "layer"}, "list": [1]}, "other": {"x": {}}})
+    );
+    let gone = json!({"spec": {"future": {"both": {"$patch": "delete"}, "own": null}}});
+    let removing = Rule { may_remove: true, ..OVERRIDE };
+    assert_eq!(lay(&pod, &[(removing, gone)]).unwrap(), json!({"spec": {"future": {"list": [1]}}}));
+    let other = json!({"spec": {"future": {"new": 2, "own": 3}}});
+    let denied = lay(&pod, &[(DENY, other)]).unwrap_err();
+    assert!(format!("{denied:?}").contains("spec.future.own"), "{denied:?}");
+}
+
+#[test]
 fn inside_a_class_the_later_layer_wins() {
     let layer = |value: &str| json!({"metadata": {"labels": {"team": value}}});
     let pod = json!({"metadata": {}});

@@ -379,7 +379,7 @@ fn fields_that_no_schema_knows_survive_and_are_laid() {
     let mut expected = pod.clone();
     expected["spec"]["new"] = fragment["spec"]["new"].clone();
     expected["spec"]["containers"][0]["image"] = json!("i");
-    expected["spec"]["containers"][0]["future"] = json!({"y": 1});
+    expected["spec"]["containers"][0]["future"]["y"] = json!(1);
     expected["spec"]["containers"][0]["env"].as_array_mut().unwrap().insert(0, json!({"name": "Y", "value": "1"}));
     assert_eq!(lay(&pod, &[(OVERRIDE, fragment)]).unwrap(), expected);
 }
