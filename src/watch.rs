@@ -147,7 +147,7 @@ pub fn load_once(
         input.wasm.extend(part.wasm);
     }
     if names_nothing(&input) {
-        return Ok(nothing(path, Arc::default()));
+        return Ok(nothing(path, &input, Arc::default()));
     }
     Ok(build(&mut Builder::default(), &input, Some(path), compile))
 }
@@ -175,14 +175,24 @@ fn names_nothing(input: &Input) -> bool {
 }
 
 /// What comes of such a path: what served goes on.
-fn nothing(path: &Path, serving: Arc<Snapshot>) -> Built {
-    let problems = vec![holds_nothing(path)];
+fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
+    let problems = vec![holds_nothing(path, input)];
     Built { snapshot: serving, problems, notices: Vec::new(), changed: false, readable: false, files: 0 }
 }
 
-fn holds_nothing(path: &Path) -> Problem {
+fn holds_nothing(path: &Path, input: &Input) -> Problem {
     let Position { line, column } = Position::default();
-    let message = "holds no `apiVersion: podgraft.io/v1alpha1, kind: GraftConfig`".to_owned();
+    let begins = "a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`";
+    let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let what = match input.files.as_slice() {
+        [] => "holds no *.yaml",
+        [only] if only.text.lines().all(is_blank) => "is empty",
+        // what was no UTF-8 has been replaced
+        [only] if only.text.contains(['\0', '\u{fffd}']) => "is no text in UTF-8",
+        [_] => "holds no configuration",
+        _ => "holds no configuration in its *.yaml",
+    };
+    let message = format!("{what}: {begins}");
     Problem { file: path.display().to_string().into(), line, column, path: String::new(), message }
 }
 
@@ -190,7 +200,7 @@ fn holds_nothing(path: &Path) -> Problem {
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
-        built.problems.push(holds_nothing(path));
+        built.problems.push(holds_nothing(path, input));
     }
     built
 }
@@ -239,7 +249,7 @@ impl Loader {
             input.wasm.extend(part.wasm);
         }
         if let Some(path) = self.path.as_deref().filter(|_| names_nothing(&input)) {
-            return Some(nothing(path, self.snapshot.load_full()));
+            return Some(nothing(path, &input, self.snapshot.load_full()));
         }
         let (builder, compile, path) = (Arc::clone(&self.builder), Arc::clone(&self.compile), self.path.clone());
         let built = tokio::task::spawn_blocking(move || {
