@@ -225,9 +225,30 @@ fn run_and_bench_take_a_budget_and_refuse_what_is_none() {
     );
     let wide = with("bench", &["--calls", "5", "--budget-memory", "128Mi", "--budget-time", "1s"]);
     assert!(wide.code == 0 && wide.stdout.contains(" of 128 MiB\n"), "{}{}", wide.stdout, wide.stderr);
-    let wrong = with("run", &["--budget-time", "200"]);
-    assert_eq!(wrong.code, 2);
-    assert!(wrong.stderr.contains("budget.time: is not a duration above zero, like 200ms"), "{}", wrong.stderr);
+    for (extra, told) in [
+        (["--budget-time", "200"], "--budget-time: is not a duration above zero, like 200ms, 1.5s, 1m"),
+        (["--budget-memory", "8gb"], "--budget-memory: is not a quantity, like 2, 500m, 16Gi; did you mean 8G or 8Gi?"),
+        (["--queue", ""], "--queue: a name is empty"),
+    ] {
+        let wrong = with("run", &extra);
+        assert_eq!((wrong.code, wrong.stderr), (2, format!("podgraft: {told}\n")));
+    }
+}
+
+#[test]
+fn a_damaged_module_is_told_with_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read(root().join("policies/inject-nfs.wasm")).unwrap();
+    let mut changed = whole.clone();
+    changed[5000] ^= 0xff;
+    for (bytes, detail) in [(&whole[..30_000], "out of bounds"), (&changed, "type mismatch")] {
+        let file = folder.path().join("nfs.wasm");
+        fs::write(&file, bytes).unwrap();
+        let ran = module(&["run", file.to_str().unwrap(), "-f", POD]);
+        let told = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
+        assert!(ran.code == 2 && ran.stderr.starts_with(told) && ran.stderr.contains(detail), "{}", ran.stderr);
+        assert!(ran.stderr.ends_with(")\n") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
+    }
 }
 
 #[test]

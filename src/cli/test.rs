@@ -73,23 +73,30 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let suite = Suite { config, policies: args.policies.clone(), update: args.update };
     let mut out = anstream::stdout().lock();
+    // Who reads the first lines only, as `| head` does, still gets the files.
+    let writes = args.junit.is_some() || args.update;
+    let mut told = Ok(());
     let mut results = Vec::new();
     let mut updated = 0;
     for case in &cases {
+        if told.is_err() && !writes {
+            break;
+        }
         let start = Instant::now();
         let verdict = case.run(&suite).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}\n")));
         let elapsed = start.elapsed();
         updated += usize::from(verdict == Verdict::Updated);
-        show(&mut out, &case.name, &verdict)?;
+        told = told.and_then(|()| show(&mut out, &case.name, &verdict));
         let failure = if let Verdict::Failed(why) = verdict { Some(why) } else { None };
         results.push(Ran { name: case.name.clone(), elapsed, failure });
     }
     let failed = results.iter().filter(|ran| ran.failure.is_some()).count();
-    summarise(&mut out, results.len(), failed, updated)?;
+    told = told.and_then(|()| summarise(&mut out, results.len(), failed, updated));
     if let Some(path) = &args.junit {
         let text = junit::text(&args.folder.display().to_string(), &results);
         std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
+    told?;
     Ok(if failed > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 

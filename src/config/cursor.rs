@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::grammar;
-use super::keys::{Keys, Stage};
+use super::keys::{self, Keys, Kind, Stage};
 use super::node::{Key, Node, Tree};
 use super::report::Report;
 use super::scalars::dns_label;
@@ -241,8 +241,12 @@ impl<'a> Fields<'a> {
         self.taken.push(key);
         let found = self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node);
         let found = found.filter(|node| !matches!(node.tree, Tree::Null));
-        if found.is_none() && self.keys.find(key).is_some_and(|key| key.stage == Stage::Required) {
-            self.cursor.error(format!("key `{key}` is missing"));
+        if found.is_none()
+            && let Some(row) = self.keys.find(key).filter(|row| row.stage == Stage::Required)
+        {
+            let words =
+                if let Kind::Word(words) = row.kind { format!(": {}", words.join(" or ")) } else { String::new() };
+            self.cursor.error(format!("key `{key}` is missing{words}"));
         }
         found.map(|node| self.cursor.child(key, node))
     }
@@ -276,8 +280,9 @@ impl<'a> Fields<'a> {
                 }
                 Some(_) => report.add(key.at, &path, "has no meaning beside the other keys here"),
                 None => {
-                    let hint = spell::hint(text, self.keys.all().map(|key| key.name));
-                    report.add(key.at, &path, format!("unknown key{hint}"));
+                    let hint = || spell::hint(text, self.keys.all().map(|key| key.name));
+                    let said = keys::misplaced(self.keys, text);
+                    report.add(key.at, &path, said.unwrap_or_else(|| format!("unknown key{}", hint())));
                 }
             }
         }

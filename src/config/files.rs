@@ -27,6 +27,16 @@ const MOST_BYTES: usize = 64 << 10;
 /// Before the name of a text's annotation. A domain beside `podgraft.io`, whose keys no layer may write.
 const ANNOTATION: &str = "file.podgraft.io/";
 
+/// A file's volume is called this and so many digits of its path's digest.
+const VOLUME: &str = "file-";
+const DIGITS: usize = 16;
+
+/// Whether a volume has a name as files' volumes have.
+pub(crate) fn is_file_volume(name: &str) -> bool {
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    name.strip_prefix(VOLUME).is_some_and(|digest| digest.len() == DIGITS && digest.bytes().all(is_digit))
+}
+
 /// What files there are: annotations, volumes and mounts. `taken` are the paths of other mounts.
 pub(crate) fn decode(list: &Cursor<'_>, taken: &BTreeSet<String>) -> Vec<Piece> {
     let mut paths = taken.clone();
@@ -126,7 +136,7 @@ impl File {
     fn pieces(&self) -> Vec<Piece> {
         let piece = |place, field, value: Value| Piece { key: keys::FILE_MOUNTS, place, field, value };
         let digest = hex(&Sha256::digest(&self.path));
-        let volume = format!("file-{}", &digest[..16]);
+        let volume = format!("{VOLUME}{}", &digest[..DIGITS]);
         let mut pieces = Vec::new();
         // what the API server would fill in is written out, or laying it twice would change it
         let source = match &self.source {

@@ -228,6 +228,26 @@ pub(crate) static POD_TEMPLATE: Keys = Keys {
     ]],
 };
 
+/// What the task's own container is, the task system says.
+pub(crate) const OWNED: [&str; 3] = ["image", "command", "args"];
+
+/// What is said of a key that means something, but not in this mapping of a template.
+pub(crate) fn misplaced(keys: &Keys, name: &str) -> Option<String> {
+    let (template, beside) = match keys.name {
+        "TemplateOverrides" => ("templateOverrides", &QUEUE),
+        "PodTemplate" => ("podTemplate", &QUEUE),
+        "BasePodTemplate" => ("basePodTemplate", &BASE),
+        _ => return None,
+    };
+    if OWNED.contains(&name) {
+        return Some(
+            "no layer gives it: the image, command and args of the task's container are the task's own".into(),
+        );
+    }
+    let known = beside.find(name).is_some_and(|key| matches!(key.stage, Stage::Optional));
+    known.then(|| format!("stands beside `{template}`, not in it"))
+}
+
 /// `environments.<name>`.
 pub(crate) static ENVIRONMENT: Keys = Keys {
     name: "Environment",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::cursor::{Cursor, Fields};
 use super::files;
-use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, SIDECARS};
+use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, OWNED, SIDECARS};
 use super::node::Tree;
 use super::parts::{self, MountRef};
 use super::spell;
@@ -14,9 +14,6 @@ use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
 pub(crate) use crate::sound::MOST_ANNOTATIONS;
-
-/// What the task's own container is, the task system says.
-const OWNED: [&str; 3] = ["image", "command", "args"];
 
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];

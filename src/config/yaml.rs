@@ -7,12 +7,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_saphyr::{Error, Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use super::node::{Key, Node, Position, Tree};
 
 /// Why a text is no YAML.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct YamlError {
     pub(crate) at: Position,
     pub(crate) message: String,
@@ -21,7 +21,38 @@ pub(crate) struct YamlError {
 /// Reads one document.
 pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
     let node = serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options());
-    node.map(Node::from).map_err(|error| explain(&error))
+    node.map(Node::from).map_err(|error| {
+        let said = explain(&error);
+        let twice = matches!(error, Error::DuplicateMappingKey { .. }).then(|| twice(text, said.at)).flatten();
+        twice.map_or(said.clone(), |message| YamlError { message, ..said })
+    })
+}
+
+/// Which key it is that stands for the second time at `at`, and where it stood first. The parser knows neither: the
+/// text is read once more, and leaves both in.
+fn twice(text: &str, at: Position) -> Option<String> {
+    let mut options = options();
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
+    let node = serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options).ok()?;
+    let (path, line) = find_twice(&Node::from(node), "", at)?;
+    Some(format!("`{path}` stands twice, the first time in line {line}: only one of them can count"))
+}
+
+fn find_twice(node: &Node, path: &str, at: Position) -> Option<(String, u32)> {
+    match &node.tree {
+        Tree::Map(entries) => entries.iter().find_map(|(key, node)| {
+            let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            if key.at == at {
+                let first = entries.iter().find(|(other, _)| other.text == key.text)?;
+                return Some((path, first.0.at.line));
+            }
+            find_twice(node, &path, at)
+        }),
+        Tree::List(items) => {
+            items.iter().enumerate().find_map(|(index, item)| find_twice(item, &format!("{path}[{index}]"), at))
+        }
+        _ => None,
+    }
 }
 
 /// Reads all documents of a manifest; those without content are left out.
@@ -204,7 +235,17 @@ mod tests {
             format!("{text}a{}: &a{} [{alias}]\n", n + 1, n + 1)
         });
         let table = [
-            ("a: 1\na: secret\n", 2, "key `a` stands twice"),
+            ("a: 1\na: secret\n", 2, "`a` stands twice, the first time in line 1: only one of them can count"),
+            (
+                "q:\n- b: {}\n- a: 1\n  c: {a: x}\n  c: secret\n  d: 1\n",
+                5,
+                "`q[1].c` stands twice, the first time in line 4: only one of them can count",
+            ),
+            (
+                "b: &b {x: 1}\nu: {<<: *b, y: 1, y: 2}\n",
+                2,
+                "`u.y` stands twice, the first time in line 2: only one of them can count",
+            ),
             ("a: 1\n---\nb: 2\n", 3, "a second YAML document: one file holds one GraftConfig"),
             ("a: .nan\n", 1, "a number that JSON cannot hold"),
             ("a: [secret\nb: 1\n", 2, ""),

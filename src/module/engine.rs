@@ -16,6 +16,7 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel
 use super::host::{self, State, TemplateModulePre};
 use super::{Module, Record};
 use crate::render::Render;
+use crate::review::cut;
 
 /// The only import.
 pub(super) const HOST: &str = "podgraft:template/host@0.1.0";
@@ -29,6 +30,9 @@ const MAX_BYTES: usize = 32 << 20;
 /// Calls at one moment. A slot costs address space until it is used, so this is far above what workers and module
 /// threads can want; beyond it a call is [`crate::render::Fault::Busy`].
 const INSTANCES: u32 = 256;
+
+/// Of a parser's own words about a damaged module.
+const LONGEST_DETAIL: usize = 120;
 
 /// wasm stack of a call. It lies on the caller's thread, whose 2 MiB must hold both.
 const STACK: usize = 512 << 10;
@@ -92,8 +96,7 @@ impl Engine {
     /// Checks and links a component; the error is a sentence's end.
     pub(super) fn link(&self, bytes: &[u8]) -> Result<TemplateModulePre<State>, String> {
         check_form(bytes)?;
-        let component = Component::new(&self.wasmtime, bytes)
-            .map_err(|error| format!("is not a component that podgraft can run: {error:#}"))?;
+        let component = Component::new(&self.wasmtime, bytes).map_err(|error| damaged(&error))?;
         self.check_world(&component)?;
         let linked = self.linker.0.instantiate_pre(&component);
         linked
@@ -133,6 +136,16 @@ impl Engine {
                 ("fragment", Some(Type::String)),
             ])
     }
+}
+
+/// What the parser means matters more than what it says.
+fn damaged(error: &wasmtime::Error) -> String {
+    let detail = error.root_cause().to_string();
+    let detail = detail.lines().next().unwrap_or_default();
+    format!(
+        "is damaged or not a whole component: build it again, or copy it here again and compare its sha256 ({})",
+        cut(detail, LONGEST_DETAIL)
+    )
 }
 
 /// What can be said without compiling.

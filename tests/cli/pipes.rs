@@ -39,6 +39,26 @@ fn a_pipe_that_nobody_reads_ends_the_program_quietly() {
 }
 
 #[test]
+fn files_are_written_although_nobody_reads_the_pipe() {
+    let pod = "kind: Pod\nmetadata: {name: train}\nspec: {containers: [{name: a, image: b}]}\n";
+    let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
+    let folder = folder(&[
+        ("a/pod.yaml", pod),
+        ("a/config.yaml", config),
+        ("b/pod.yaml", pod),
+        ("b/config.yaml", config),
+        ("b/expected.yaml", "kind: Pod\n"),
+    ]);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    assert_eq!(unread(&format!("test {} --junit {}", at(""), at("results.xml")), false), (Some(141), String::new()));
+    let results = std::fs::read_to_string(at("results.xml")).unwrap();
+    assert!(results.contains(r#"tests="2" failures="2""#) && results.contains(r#"name="b""#), "{results}");
+    assert_eq!(unread(&format!("test {} --update", at("")), false), (Some(141), String::new()));
+    let written = ["a/expected.yaml", "b/expected.yaml"].map(|name| std::fs::read_to_string(at(name)).unwrap());
+    assert!(written.iter().all(|text| text.contains("name: train")), "{written:?}");
+}
+
+#[test]
 fn what_is_said_beside_the_result_may_be_unread() {
     let line = "check --config tests/cases/readme/pod.yaml";
     assert_eq!(unread(line, true).0, Some(1), "{line}");

@@ -142,6 +142,36 @@ fn update_writes_what_comes_out_once_and_leaves_alone_what_is_right() {
 }
 
 #[test]
+fn update_writes_into_files_that_are_empty() {
+    let denied = POD.replace("gpu", "cpu");
+    let folder = folder(&[
+        ("cases/new/pod.yaml", POD),
+        ("cases/new/config.yaml", CONFIG),
+        ("cases/new/expected.yaml", ""),
+        ("cases/noted/pod.yaml", POD),
+        ("cases/noted/config.yaml", CONFIG),
+        ("cases/noted/expected.yaml", "# what comes out\n---\n"),
+        ("cases/refused/pod.yaml", &denied),
+        ("cases/refused/config.yaml", CONFIG),
+        ("cases/refused/rejection.txt", ""),
+        ("cases/turned/pod.yaml", &denied),
+        ("cases/turned/config.yaml", CONFIG),
+        ("cases/turned/expected.yaml", ""),
+    ]);
+    let run = |line: &str| podgraft_in(folder.path(), &words(line), "").stdout;
+    let before = run("test cases");
+    assert!(
+        before.starts_with("FAILED  new\n        expected.yaml is empty; --update writes what comes out\n"),
+        "{before}"
+    );
+    let updated = "updated new\nupdated noted\nupdated refused\nupdated turned\n4 cases: 0 passed, 4 updated\n";
+    assert_eq!(run("test cases --update"), updated);
+    let told = "ok      new\nok      noted\nok      refused\nok      turned\n4 cases: 4 passed\n";
+    assert_eq!(run("test cases"), told);
+    assert!(!folder.path().join("cases/turned/expected.yaml").exists());
+}
+
+#[test]
 fn a_module_that_never_comes_to_rest_fails_its_case_by_name() {
     let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {gpu: {modules: [again]}}\nmodules: {again: {wasm: again.wasm}}\n";
     let folder = folder(&[("cases/a/pod.yaml", POD), ("cases/a/config.yaml", config)]);

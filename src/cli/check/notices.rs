@@ -1,12 +1,12 @@
 //! What is worth knowing of a layer, and not wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bumpalo::Bump;
 use serde_json::Value;
 
 use super::report::Finding;
-use crate::config::Position;
+use crate::config::{Position, is_file_volume};
 use crate::json::Json;
 use crate::snapshot::{Conflict, Graft, Layer, Snapshot};
 use crate::yaml;
@@ -48,9 +48,11 @@ fn of_layer(layer: &Layer) -> Vec<Finding> {
     let at = Position { line: layer.line, column: 0 };
     let finding = |message| Finding::new(&layer.file, at, &layer.source.to_string(), message);
     let mut findings = Vec::new();
-    let replacing: BTreeSet<&str> = paths.iter().copied().filter(|path| can_replace(path)).map(whole).collect();
+    let files = file_mounts(&layer.fragment);
+    let replacing = paths.iter().copied().filter(|path| can_replace(path)).map(whole);
+    let replacing: BTreeSet<String> = replacing.map(|path| as_written(path, &files)).collect();
     if layer.conflict == Conflict::Override && !replacing.is_empty() {
-        let paths = shortened(&replacing.into_iter().collect::<Vec<_>>());
+        let paths = shortened(&replacing.iter().map(String::as_str).collect::<Vec<_>>());
         findings.push(finding(format!(
             "overrides {paths}: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)"
         )));
@@ -90,6 +92,22 @@ fn whole(path: &str) -> &str {
     let element = ["spec.volumes[", ".env["].into_iter().find_map(|list| Some(path.find(list)? + list.len()));
     let end = element.and_then(|from| Some(from + path[from..].find(']')? + 1));
     end.map_or(path, |end| &path[..end])
+}
+
+/// Where the files of `fileMounts` appear, by their volumes' made-up names.
+fn file_mounts(fragment: &Value) -> BTreeMap<&str, &str> {
+    let mounts = fragment.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let mounts = mounts.flat_map(|container| container["volumeMounts"].as_array().into_iter().flatten());
+    let texts = mounts.filter_map(|mount| Some((mount["name"].as_str()?, mount["mountPath"].as_str()?)));
+    texts.filter(|(name, _)| is_file_volume(name)).collect()
+}
+
+/// A path as whoever wrote the layer knows it: a file has no volume and no mount there.
+fn as_written(path: &str, files: &BTreeMap<&str, &str>) -> String {
+    let file = files.iter().find(|(volume, mount)| {
+        path.contains(&format!(".volumes[{volume}]")) || path.contains(&format!(".volumeMounts[{mount}]"))
+    });
+    file.map_or_else(|| path.to_owned(), |(_, mount)| format!("fileMounts[{mount}]"))
 }
 
 /// The first paths, and how many more there are.
@@ -142,6 +160,17 @@ mod tests {
             spec.containers[primary].resources.limits.cpu, spec.containers[primary].resources.limits.memory and 2 more: \
             a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)";
         assert_eq!(told, [note]);
+    }
+
+    #[test]
+    fn a_file_is_named_by_its_key_and_not_by_its_volume() {
+        let spec = json!({"containers": [{"name": "primary", "volumeMounts": [
+                {"name": "file-1de426f79d4dd18d", "mountPath": "/etc/pip.conf", "subPath": "file", "readOnly": true},
+                {"name": "file-server", "mountPath": "/srv"}]}],
+            "volumes": [{"name": "file-1de426f79d4dd18d", "configMap": {"name": "c"}}, {"name": "file-server", "emptyDir": {}}]});
+        let note = "x.yaml:7: queue/q: overrides fileMounts[/etc/pip.conf], spec.volumes[file-server]: \
+            a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)";
+        assert_eq!(told(Conflict::Override, &spec), [note]);
     }
 
     #[test]

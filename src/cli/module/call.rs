@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{name_of, read};
 use crate::cli::input::{self, Sending};
-use crate::config::{Builder, File, Input, Wasm};
+use crate::config::{Builder, File, Input, Problem, Wasm};
 use crate::module::{Engine, Trial};
 use crate::render::Render;
 use crate::review::Review;
@@ -148,7 +148,24 @@ fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<Trial>>) -> an
     });
     match built.problems.first() {
         None => Ok(built.snapshot),
-        Some(problem) => bail!("{problem}"),
+        Some(problem) => bail!(of_flag(problem)),
+    }
+}
+
+/// What of the configuration each flag became.
+const FLAGS: [(&str, &str); 4] = [
+    (".budget.time", "--budget-time"),
+    (".budget.memory", "--budget-memory"),
+    (".params", "--params"),
+    ("queues", "--queue"),
+];
+
+/// A problem as whoever typed the flags knows it: there is no file and no line.
+fn of_flag(problem: &Problem) -> String {
+    let Problem { path, message, .. } = problem;
+    match FLAGS.iter().find(|(part, _)| path.contains(part)) {
+        Some((_, flag)) => format!("{flag}: {message}"),
+        None => format!("{path}: {message}"),
     }
 }
 

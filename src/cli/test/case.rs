@@ -107,7 +107,7 @@ impl Case {
             return Ok(Verdict::Failed(why));
         }
         let submitted = &review["request"]["object"];
-        let failed = match (self.expectation()?, &outcome.result) {
+        let failed = match (self.expectation(suite.update)?, &outcome.result) {
             (Some(Expectation::Pod(wanted)), Ok(pod)) if wanted == *pod => None,
             (Some(Expectation::Pod(wanted)), Ok(pod)) => Some(format!(
                 "{EXPECTED} (-) and what comes out (+) differ:\n{}",
@@ -163,15 +163,20 @@ impl Case {
         }
     }
 
-    fn expectation(&self) -> anyhow::Result<Option<Expectation>> {
+    /// An empty file expects nothing yet: it is the first thing that somebody makes of a new case.
+    fn expectation(&self, update: bool) -> anyhow::Result<Option<Expectation>> {
         match (self.folder.join(EXPECTED).is_file(), self.folder.join(REJECTION).is_file()) {
             (true, true) => bail!("{EXPECTED} and {REJECTION} are both there: only one of them can come true"),
             (false, false) => Ok(None),
             (false, true) => Ok(Some(Expectation::Refusal(self.read(REJECTION)?.trim().to_owned()))),
             (true, false) => {
                 let mut documents = offline::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
-                let pod = documents.pop().filter(|_| documents.is_empty());
-                Ok(Some(Expectation::Pod(pod.with_context(|| format!("{EXPECTED} must hold one pod"))?.object)))
+                match (documents.pop(), documents.is_empty()) {
+                    (Some(only), true) => Ok(Some(Expectation::Pod(only.object))),
+                    (None, _) if update => Ok(None),
+                    (None, _) => bail!("{EXPECTED} is empty; --update writes what comes out"),
+                    (Some(_), false) => bail!("{EXPECTED} must hold one pod"),
+                }
             }
         }
     }

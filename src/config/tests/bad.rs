@@ -48,6 +48,31 @@ fn keys_that_nobody_knows_get_the_nearest_one() {
 }
 
 #[test]
+fn keys_at_the_wrong_place_are_told_where_they_belong() {
+    let beside = |key: &str| format!("stands beside `{key}`, not in it");
+    let own = "no layer gives it: the image, command and args of the task's container are the task's own";
+    let table = [
+        ("templateOverrides: {conflict: Override}", 24, "templateOverrides.conflict", beside("templateOverrides")),
+        ("templateOverrides: {modules: [a]}", 24, "templateOverrides.modules", beside("templateOverrides")),
+        ("podTemplate: {merge: Replace}", 18, "podTemplate.merge", beside("podTemplate")),
+        ("templateOverrides: {image: python}", 24, "templateOverrides.image", own.to_owned()),
+        ("podTemplate: {command: [a]}", 18, "podTemplate.command", own.to_owned()),
+        ("templateOverrides: {conflit: Deny}", 24, "templateOverrides.conflit", "unknown key".to_owned()),
+    ];
+    for (text, column, path, said) in table {
+        let expected = format!("c.yaml:5:{}: queues.q.{path}: {said}", column + 1);
+        assert_eq!(texts(&build(&format!("queues:\n  q:\n    {text}\n"))), [expected], "{text}");
+    }
+    check(&[
+        ("basePodTemplate: {image: a}", &[&format!("c.yaml:3:19: basePodTemplate.image: {own}")]),
+        (
+            "queues: {q: {claims: [{volume: v}]}}",
+            &["c.yaml:3:23: queues.q.claims[0]: key `type` is missing: Ephemeral or Existing"],
+        ),
+    ]);
+}
+
+#[test]
 fn what_comes_later_is_refused_by_name() {
     check(&[
         ("guards: {}", &["c.yaml:3:1: key `guards` is not supported yet"]),
@@ -510,7 +535,7 @@ fn files_that_are_not_ours_are_left_alone_and_ours_are_not() {
         [
             "broken.yaml:3:9: a bracket ([ or {) is opened and not closed before this",
             "old.yaml:1:13: apiVersion: must be podgraft.io/v1alpha1",
-            "twice.yaml:4:1: key `queues` stands twice",
+            "twice.yaml:4:1: `queues` stands twice, the first time in line 3: only one of them can count",
             "two.yaml:5:1: a second YAML document: one file holds one GraftConfig",
         ]
     );

@@ -144,7 +144,7 @@ fn bad_vaults_systems_and_words_stay() {
     assert_eq!(
         texts(&built),
         [
-            "c.yaml:3:14: systems.s: key `type` is missing",
+            "c.yaml:3:14: systems.s: key `type` is missing: ClearML or Generic",
             "c.yaml:4:41: taskConfig[1].config: must be a mapping, not a number",
             "c.yaml:5:16: providersInfo: must be a list, not a mapping",
             "c.yaml:6:15: unknownQueue: must be Base or Ignore or Deny",
