@@ -10,6 +10,8 @@ mod completion;
 mod explain;
 #[path = "cli/pipes.rs"]
 mod pipes;
+#[path = "cli/program.rs"]
+mod program;
 #[path = "cli/render.rs"]
 mod render;
 #[path = "cli/schema.rs"]
@@ -20,17 +22,10 @@ mod serve;
 mod test;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use program::{Ran, podgraft_in};
 use tempfile::TempDir;
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -39,24 +34,6 @@ fn root() -> &'static Path {
 /// In the repository's folder.
 fn podgraft(arguments: &[&str], stdin: &str) -> Ran {
     podgraft_in(root(), arguments, stdin)
-}
-
-fn podgraft_in(folder: &Path, arguments: &[&str], stdin: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_podgraft"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("CLICOLOR_FORCE")
-        .env("COLUMNS", "100")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // it may have ended before it read anything
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// A configuration of one file, with the head lines.

@@ -3,38 +3,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "cli/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use program::{Ran, podgraft_in};
 use tempfile::TempDir;
 
 const POD: &str = "tests/cases/inject-nfs-says-what-is-missing/pod.yaml";
 const NFS: &str = r#"{"nfs": {"server": {"ip": "10.0.0.7", "path": "/export/data"}}}"#;
 const MOUNT: &str = r#"{"mountPath": "/mnt/nfs"}"#;
 
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn finished(output: Output) -> Ran {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-fn podgraft_in(folder: &Path, arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
-    finished(command.args(arguments).current_dir(folder).env_remove("CLICOLOR_FORCE").output().unwrap())
-}
-
 fn module(arguments: &[&str]) -> Ran {
-    podgraft_in(root(), &[&["module"], arguments].concat())
+    podgraft_in(root(), &[&["module"], arguments].concat(), "")
 }
 
 /// A guest of `policies/misbehaving` as a file.
@@ -370,7 +358,7 @@ fn scaffold() -> PathBuf {
 #[test]
 fn a_new_module_builds_passes_its_own_tests_and_runs() {
     let folder = scaffold();
-    let ran = podgraft_in(&folder, &["module", "new", "gpu-cache", "--dir", "crate"]);
+    let ran = podgraft_in(&folder, &["module", "new", "gpu-cache", "--dir", "crate"], "");
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (0, "crate is written; next: podgraft module build crate\n"),
@@ -381,7 +369,7 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         let output = command.args(arguments).current_dir(&own).env("CARGO_TARGET_DIR", folder.join("target")).output();
-        let output = finished(output.unwrap());
+        let output = Ran::of(output.unwrap());
         assert_eq!(output.code, 0, "cargo {arguments:?}: {}", output.stderr);
         output
     };
@@ -391,7 +379,7 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     let build = |source: &str, output: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
         let command = command.args(["module", "build", source, "-o", output]).current_dir(&own);
-        let ran = finished(command.env("CARGO_TARGET_DIR", folder.join("target")).output().unwrap());
+        let ran = Ran::of(command.env("CARGO_TARGET_DIR", folder.join("target")).output().unwrap());
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         fs::read(own.join(output)).unwrap()
     };
@@ -405,15 +393,15 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     let paths = String::from_utf8_lossy(&bytes);
     assert!(!paths.contains(own.to_str().unwrap()) && !paths.contains("registry/src"), "paths of this machine");
 
-    let ran = podgraft_in(&own, &["module", "inspect", "gpu-cache.wasm"]);
+    let ran = podgraft_in(&own, &["module", "inspect", "gpu-cache.wasm"], "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let ran = podgraft_in(&own, &["test", "cases", "--policies", "."]);
+    let ran = podgraft_in(&own, &["test", "cases", "--policies", "."], "");
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     // the line of its README
     let readme = fs::read_to_string(own.join("README.md")).unwrap();
     let line = readme.lines().find(|line| line.starts_with("podgraft module run ")).unwrap();
     let words: Vec<&str> = line.split('\'').enumerate().flat_map(words).skip(1).collect();
-    let ran = podgraft_in(&own, &words);
+    let ran = podgraft_in(&own, &words, "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("claimName: team-a") && ran.stdout.contains("# module/gpu-cache"), "{}", ran.stdout);
 }
