@@ -80,7 +80,8 @@ pub(crate) fn file_mounts_come_back(world: &World) -> Outcome {
         "files",
         "queues:\n  files:\n    match: {namespaces: [NAMESPACE]}\n    templateOverrides:\n      fileMounts:\n      \
          - name: \"custom_code.py\"\n        folderPath: \"/root\"\n        fileContent: |-\n          import json\n          \
-         print(json.dumps({}))\n      - {name: ca.crt, folderPath: /etc/ssl, configMapRef: {name: ca}}\n",
+         print(json.dumps({}), '${pod.namespace} $${x}')\n      - {name: ca.crt, folderPath: '/etc/${queue.name}', \
+         configMapRef: {name: 'ca-${queue.name}'}}\n",
     )?;
     place.until_says("files", "queue/files")?;
     let pod = place.create_in("files", "task")?;
@@ -93,8 +94,9 @@ pub(crate) fn file_mounts_come_back(world: &World) -> Outcome {
     let field = volume["downwardAPI"]["items"][0]["fieldRef"]["fieldPath"].as_str().unwrap_or_default();
     let key = field.trim_start_matches("metadata.annotations['").trim_end_matches("']");
     expect(key.starts_with("file.podgraft.io/custom_code.py-"), || format!("fieldPath: {field}"))?;
-    same("the file's text", &pod["metadata"]["annotations"][key], &json!("import json\nprint(json.dumps({}))"))?;
-    let ca = mount("/etc/ssl/ca.crt");
+    let text = format!("import json\nprint(json.dumps({{}}), '{} ${{x}}')", place.name);
+    same("the file's text", &pod["metadata"]["annotations"][key], &json!(text))?;
+    let ca = mount("/etc/files/ca.crt");
     let volume = named(&pod["spec"]["volumes"], ca["name"].as_str().unwrap_or_default());
-    same("the ConfigMap", &volume["configMap"]["name"], &json!("ca"))
+    same("the ConfigMap", &volume["configMap"]["name"], &json!("ca-files"))
 }
