@@ -30,6 +30,8 @@ fn objects_that_no_schema_knows_merge_key_by_key() {
     let gone = json!({"spec": {"future": {"both": {"$patch": "delete"}, "own": null}}});
     let removing = Rule { may_remove: true, ..OVERRIDE };
     assert_eq!(lay(&pod, &[(removing, gone)]).unwrap(), json!({"spec": {"future": {"list": [1]}}}));
+    let absent = json!({"spec": {"absent": {"$patch": "delete"}}});
+    assert_eq!(lay(&pod, &[(removing, absent)]).unwrap(), pod);
     let other = json!({"spec": {"future": {"new": 2, "own": 3}}});
     let denied = lay(&pod, &[(DENY, other)]).unwrap_err();
     assert!(format!("{denied:?}").contains("spec.future.own"), "{denied:?}");
