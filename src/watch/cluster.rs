@@ -40,7 +40,7 @@ pub(super) async fn watch(client: Client, namespace: String, parts: Parts, slot:
 pub(super) async fn watch_namespaces(client: Client, levels: Levels) {
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
     let value = |namespace: PartialObjectMeta<Namespace>| Policy::of_labels(namespace.labels());
-    let what = "the Namespaces, whose Pod Security levels a pod is not held to before that";
+    let what = "the Namespaces (without them no pod is held to a Pod Security level)";
     follow(api, what, value, |namespaces| {
         levels.set(namespaces.iter().map(|(name, policy)| (name.clone(), *policy)).collect());
     })
@@ -63,7 +63,8 @@ async fn follow<K, V>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if said.take().is_some() {
+                // a list that begins may fail yet
+                if !matches!(event, Event::Init) && said.take().is_some() {
                     tracing::info!("can read again: {what}");
                 }
                 if objects.take(event, &value) {
