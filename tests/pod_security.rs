@@ -226,12 +226,12 @@ impl Generator {
 fn oracle(questions: &[Value]) -> Vec<Value> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut build = Command::new(tests.join("strategic/build.sh"));
-    let built = build.arg(tests.join("pod_security")).stderr(Stdio::inherit()).output().unwrap();
-    assert!(built.status.success(), "the oracle cannot be built: {}", built.status);
-    let program = String::from_utf8(built.stdout).unwrap();
+    let printed = build.arg(tests.join("pod_security")).stderr(Stdio::inherit()).output().unwrap();
+    assert!(printed.status.success(), "the oracle cannot be built: {}", printed.status);
+    let program = String::from_utf8(printed.stdout).unwrap();
     let mut child = Command::new(program.trim_end()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    let lines = questions.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     // It answers while it reads: who only writes would wait for who only writes.
     let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let output = child.wait_with_output().unwrap();

@@ -291,6 +291,19 @@ fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
          the pod would violate its namespace's PodSecurity \"restricted:latest\" (allowPrivilegeEscalation != false), \
          and the API server's warning fails a ClearML task"
     );
+    let fetch = json!({"name": "fetch", "image": "busybox", "ports": [{"containerPort": 80, "hostPort": 80}]});
+    let fetch = json!({"spec": {"initContainers": [fetch]}});
+    let hook = module(move |_| Ok(Returned::Fragment(fetch.to_string())));
+    let of_module = snapshot(json!({}), vec![hook]);
+    of_module.pod_security.set_everywhere(Some("baseline".parse().unwrap()));
+    let said = denial(&compliant, &of_module);
+    assert!(said.contains("module/hook: spec.initContainers[fetch].ports may have no hostPort"), "{said}");
+    let mut of_the_pod = compliant.clone();
+    of_the_pod["spec"]["securityContext"] = json!({"runAsNonRoot": true});
+    of_the_pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = Value::Null;
+    let taken = denial(&of_the_pod, &held(json!({"spec": {"securityContext": {"$patch": "replace", "fsGroup": 1}}})));
+    assert!(taken.contains("queue/GPU: spec.containers[clearml-id-"), "{taken}");
+    assert!(taken.contains(".securityContext.runAsNonRoot must be true: "), "{taken}");
     let loose = denial(&compliant, &held(json!({"spec": {"securityContext": {"runAsUser": 0}}})));
     assert!(loose.starts_with("422 InvalidResult queue/GPU: spec.securityContext.runAsUser may not be 0: "), "{loose}");
     assert_eq!(answered_to(&compliant, &held(with_init(context))).outcome, Outcome::Patched, "as compliant as before");

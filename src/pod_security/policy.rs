@@ -23,9 +23,12 @@ pub enum Level {
 pub struct Policy {
     /// the level
     pub level: Level,
-    /// the minor version of Kubernetes whose rules count; none is the newest
-    pub minor: Option<u32>,
+    /// the minor version of Kubernetes whose rules count
+    pub minor: u32,
 }
+
+/// The minor version of `latest`.
+const LATEST: u32 = u32::MAX;
 
 const WARN: &str = "pod-security.kubernetes.io/warn";
 const WARN_VERSION: &str = "pod-security.kubernetes.io/warn-version";
@@ -44,13 +47,13 @@ impl Policy {
             (None, None) => return None,
         };
         // A version that is none is the newest, as for the API server.
-        let policy = Self { level, minor: version.and_then(minor).flatten() };
+        let policy = Self { level, minor: version.and_then(minor).unwrap_or(LATEST) };
         (level > Level::Privileged).then_some(policy)
     }
 
     /// Whether what came with this minor version of Kubernetes counts.
     pub(super) fn is_since(self, minor: u32) -> bool {
-        self.minor.is_none_or(|own| own >= minor)
+        self.minor >= minor
     }
 }
 
@@ -63,14 +66,14 @@ fn level(text: &str) -> Option<Level> {
     }
 }
 
-/// The minor version of `v1.30`; none of `latest`.
-fn minor(text: &str) -> Option<Option<u32>> {
+/// The minor version of `v1.30` or `latest`.
+fn minor(text: &str) -> Option<u32> {
     if text == "latest" {
-        return Some(None);
+        return Some(LATEST);
     }
     let digits = text.strip_prefix("v1.")?;
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    is_plain.then(|| digits.parse().ok().map(Some)).flatten()
+    is_plain.then(|| digits.parse().ok()).flatten()
 }
 
 /// `restricted`, `restricted:latest`, `restricted:v1.30`.
@@ -95,8 +98,8 @@ impl fmt::Display for Policy {
             Level::Restricted => "restricted",
         };
         match self.minor {
-            None => write!(formatter, "{level}:latest"),
-            Some(minor) => write!(formatter, "{level}:v1.{minor}"),
+            LATEST => write!(formatter, "{level}:latest"),
+            minor => write!(formatter, "{level}:v1.{minor}"),
         }
     }
 }
