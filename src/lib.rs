@@ -13,6 +13,7 @@ pub mod offline;
 pub mod owners;
 pub mod patch;
 pub mod placeholder;
+pub mod pod_security;
 pub mod provenance;
 pub mod quantity;
 pub mod redact;

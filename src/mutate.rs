@@ -23,13 +23,14 @@ use crate::merge::beforehand::Merged;
 use crate::normalize::normalize;
 use crate::owners::Owners;
 use crate::patch::{self, Operation, diff};
+use crate::pod_security::{self, Violation};
 use crate::provenance::Steps;
 use crate::render::Pace;
 use crate::review::{Review, cut};
 use crate::snapshot::{Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
-use crate::warnings;
+use crate::warnings::{self, Warning};
 
 /// A label's value, where the API server has looked at it.
 const LONGEST_LABEL: usize = 63;
@@ -275,12 +276,26 @@ impl<'a> Work<'_, 'a> {
         }
         self.operations = diff(self.pod.object, self.steps.last(), self.arena);
         self.guard(self.operations, &removable)?;
-        let Some(warning) = warnings::earned(self.pod.object, self.steps.last()) else { return Ok(()) };
-        let paths = [Some(&warning.path), warning.beside.as_ref()].into_iter().flatten();
-        let by = paths.map(|path| self.by(path)).find(|by| !by.is_empty()).unwrap_or_default();
-        let (path, what) = (warning.path, warning.message);
-        let message = format!("{by}{path} would earn a warning of the API server, which fails a ClearML task: {what}");
-        Err(Rejection::new(Reason::InvalidResult, message))
+        self.earns_no_warning().map_err(|message| Rejection::new(Reason::InvalidResult, message))
+    }
+
+    /// What the API server would warn of because of podgraft, as a sentence.
+    fn earns_no_warning(&self) -> Result<(), String> {
+        let (before, after) = (self.pod.object, self.steps.last());
+        if let Some(Warning { path, message, beside }) = warnings::earned(before, after) {
+            let by = self.by_either(&path, beside.as_deref());
+            let why = "would earn a warning of the API server, which fails a ClearML task";
+            return Err(format!("{by}{path} {why}: {message}"));
+        }
+        let Some(policy) = self.snapshot.pod_security.of(self.pod.namespace) else { return Ok(()) };
+        let Some(Violation { path, beside, must, reason }) = pod_security::earned(before, after, policy) else {
+            return Ok(());
+        };
+        let by = self.by_either(&path, beside);
+        let why = "and the API server's warning fails a ClearML task";
+        Err(format!(
+            "{by}{path} {must}: the pod would violate its namespace's PodSecurity \"{policy}\" ({reason}), {why}"
+        ))
     }
 
     fn mutation(self) -> Mutation<'a> {
@@ -332,6 +347,12 @@ impl<'a> Work<'_, 'a> {
                 None => return String::new(),
             }
         }
+    }
+
+    /// The same, where either of two paths may be the one that somebody touched.
+    fn by_either(&self, path: &str, beside: Option<&str>) -> String {
+        let by = |path: &str| Some(self.by(path)).filter(|by| !by.is_empty());
+        by(path).or_else(|| beside.and_then(by)).unwrap_or_default()
     }
 
     /// What must hold of the way from one pod to another.

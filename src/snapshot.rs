@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::config::when::When;
 use crate::merge::beforehand::Plans;
+use crate::pod_security::Levels;
 use crate::render::Render;
 use crate::task::canonical_queue_name;
 
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub unknown_queue: UnknownQueue,
     /// the layers of pods that were here already, merged
     pub plans: Plans,
+    /// what the API server warns by in the namespaces: the same in all snapshots, as it is no part of the configuration
+    pub pod_security: Levels,
 }
 
 /// A part of the configuration that is replaced as a whole or not at all.

@@ -4,6 +4,8 @@
 //! --config FILE|DIR, polled  --.
 //! the namespace's ConfigMaps --+--> parts --debounced--> Builder (blocking thread) --> ArcSwap, log, metrics
 //! --policies DIR, polled     --'
+//!
+//! all Namespaces' labels --> Levels, which all snapshots share
 //! ```
 //! What is wrong is the [`Builder`]'s to judge; nothing here ever takes a snapshot away: with the API server gone or
 //! a file unreadable, the last one serves.
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
+use crate::pod_security::Levels;
 use crate::render::Render;
 use crate::snapshot::Snapshot;
 
@@ -108,11 +111,14 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
         let folder = files::Folder { path: policies, only_modules: true };
         tasks.spawn(files::poll(folder, parts.clone(), 1, pace.poll));
     }
+    let levels = Levels::default();
     match source {
         Source::Path(path) => {
+            tracing::info!("no cluster: pods are not held to the Pod Security levels of their namespaces");
             tasks.spawn(files::poll(files::Folder { path, only_modules: false }, parts, 0, pace.poll));
         }
         Source::Cluster { client, namespace } => {
+            tasks.spawn(cluster::watch_namespaces(client.clone(), levels.clone()));
             tasks.spawn(cluster::watch(client, namespace, parts, 0));
         }
     }
@@ -121,8 +127,8 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let (ready, is_ready) = watch::channel(false);
     let status = Status { generation: 0, problems: Arc::default(), loaded_at: None, loads: 0 };
     let (status, last_status) = watch::channel(status);
-    let loader =
-        Loader { builder: Arc::default(), compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
+    let builder = Arc::new(Mutex::new(Builder::knowing(levels)));
+    let loader = Loader { builder, compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
     tasks.spawn(loader.run(changes, pace.settle));
     Handle { snapshot, ready: is_ready, status: last_status, _tasks: tasks }
 }

@@ -27,6 +27,8 @@ mod load_client;
 mod modules;
 #[path = "cluster/trials/outages.rs"]
 mod outages;
+#[path = "cluster/trials/pod_security.rs"]
+mod pod_security;
 #[path = "cluster/podgraft.rs"]
 mod podgraft;
 #[path = "cluster/trials/pods.rs"]
@@ -63,6 +65,7 @@ const SIDE_BY_SIDE: &[Test] = tests![
     dependents::another_account_and_other_classes_bring_their_own_and_nothing_of_the_old,
     dependents::a_stack_of_layers_earns_no_warning,
     dependents::a_layer_that_would_earn_a_warning_is_refused_by_name,
+    pod_security::what_a_namespace_warns_of_is_refused_by_name_and_followed,
     dependents::a_queue_label_that_no_label_can_be_is_repaired,
     dependents::other_sources_and_alternatives_are_stored_as_laid,
     dependents::a_sidecar_named_as_a_container_is_refused_by_name,
@@ -78,7 +81,7 @@ const SIDE_BY_SIDE: &[Test] = tests![
     configuration::podgraft_starts_ready_where_there_is_nothing_to_read,
     registration::a_denial_names_webhook_reason_and_cause,
     registration::the_audit_log_says_what_was_applied,
-    registration::podgraft_may_read_its_own_configmaps_and_nothing_else,
+    registration::podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_else,
     registration::the_readmes_install_commands_work,
     certs::what_is_wrong_in_the_cluster_is_said,
 ];

@@ -10,6 +10,8 @@ mod choices;
 mod examples;
 #[path = "strategic/generate.rs"]
 mod generate;
+#[path = "strategic/random.rs"]
+mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;

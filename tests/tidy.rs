@@ -33,6 +33,8 @@ const CORE: &[&str] = &[
     "patch.rs",
     "placeholder",
     "placeholder.rs",
+    "pod_security",
+    "pod_security.rs",
     "provenance.rs",
     "quantity.rs",
     "redact.rs",

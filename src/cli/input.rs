@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::offline::{self, Document, EXPECTED, Sender};
+use crate::pod_security::Policy;
 use crate::snapshot::Snapshot;
 
 /// Who sends them, and where to: the same flags for every verb.
@@ -16,6 +17,10 @@ pub(super) struct Manifests {
     pub(super) filename: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) sending: Sending,
+    /// Pod Security level by which the API server warns in the pod's namespace: privileged, baseline or restricted,
+    /// with a version if it has one, as `restricted:v1.30`
+    #[arg(long, value_name = "LEVEL")]
+    pod_security: Option<Policy>,
 }
 
 /// Who sends a manifest.
@@ -44,8 +49,9 @@ impl Sending {
 }
 
 impl Manifests {
-    /// As [`read`].
+    /// As [`read`]. From here on the snapshot holds pods to the level that was given.
     pub(super) fn read(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<Given>> {
+        snapshot.pod_security.set_everywhere(self.pod_security);
         read(&self.filename, &self.sending, snapshot)
     }
 }

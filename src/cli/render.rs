@@ -30,6 +30,9 @@ Examples:
   All pods and Jobs of a chart, in one namespace:
     helm template release chart | podgraft render -f - --namespace ml --config config
 
+  For a namespace with the label pod-security.kubernetes.io/warn:
+    podgraft render -f pod.yaml --config podgraft.yaml --policies policies --pod-security baseline
+
 Exit codes: 0 done, 1 a pod was rejected, 2 wrong usage or configuration.")]
 pub(super) struct Args {
     #[command(flatten)]

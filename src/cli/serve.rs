@@ -94,8 +94,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "PODGRAFT_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "PODGRAFT_LOG", value_parser = log_level)]
+    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`. What `kube_runtime`
+    /// repeats at each attempt podgraft says once
+    #[arg(long, value_name = "LEVEL", default_value = "info,kube_runtime=error", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
 }
 

@@ -23,6 +23,7 @@ A case is a folder with
   expected.yaml or rejection.txt    what must come back
   config.yaml or config/            its configuration, unless --config gives one for all
   as.txt                            who sends it, unless a submitter of its task system does
+  pod-security.txt                  the Pod Security level by which its namespace warns, as `restricted`
 Each case is sent a second time with what came out: that must change nothing more.
 
 Examples:

@@ -15,11 +15,14 @@ use super::systems;
 use super::template::Piece;
 use super::units::{self, World};
 use crate::merge::beforehand::Plans;
+use crate::pod_security::Levels;
 use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
 /// Makes snapshots and remembers what was good.
 #[derive(Default)]
 pub struct Builder {
+    /// what all its snapshots know of the namespaces
+    pod_security: Levels,
     previous: Arc<Snapshot>,
     problems: Vec<Problem>,
     notices: Vec<Problem>,
@@ -54,6 +57,11 @@ pub struct Built {
 }
 
 impl Builder {
+    /// One whose snapshots know this of the namespaces.
+    pub fn knowing(pod_security: Levels) -> Self {
+        Self { pod_security, ..Self::default() }
+    }
+
     /// Builds. The base, environments, queues and modules that are wrong stay at their last good version.
     pub fn build(&mut self, input: &Input, compile: &Compile<'_>) -> Built {
         let known: BTreeSet<&str> =
@@ -73,6 +81,7 @@ impl Builder {
             snapshot.generation = self.previous.generation + 1;
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
+            snapshot.pod_security = self.pod_security.clone();
             let by_place = |a: &Problem, b: &Problem| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
             problems.sort_by(by_place);
             notices.sort_by(by_place);

@@ -1,6 +1,6 @@
 //! One review through all of it, with configuration made by hand and modules that are closures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +73,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
     };
     Snapshot {
         plans: crate::merge::beforehand::Plans::default(),
+        pod_security: crate::pod_security::Levels::default(),
         generation: 1,
         digest: "d1".to_owned(),
         namespace: "podgraft".to_owned(),
@@ -262,6 +263,54 @@ fn a_warning_that_only_the_result_earns_is_refused_by_name() {
     let mut own = pod();
     own["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
     assert_eq!(answered_to(&own, &snapshot(layer, Vec::new())).outcome, Outcome::Patched, "the pod's own");
+}
+
+#[test]
+fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
+    let context = json!({
+        "allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    let mut compliant = pod();
+    for container in compliant["spec"]["containers"].as_array_mut().unwrap() {
+        container["securityContext"] = context.clone();
+    }
+    let held = |layer: Value| {
+        let snapshot = snapshot(layer, Vec::new());
+        snapshot.pod_security.set(HashMap::from([("clearml".to_owned(), "restricted".parse().unwrap())]));
+        snapshot
+    };
+    let with_init = |more: Value| {
+        let mut init = json!({"name": "fetch", "image": "busybox"});
+        init["securityContext"] = more;
+        json!({"spec": {"initContainers": [init]}})
+    };
+    assert_eq!(
+        denial(&compliant, &held(with_init(json!({})))),
+        "422 InvalidResult queue/GPU: spec.initContainers[fetch].securityContext.allowPrivilegeEscalation must be false: \
+         the pod would violate its namespace's PodSecurity \"restricted:latest\" (allowPrivilegeEscalation != false), \
+         and the API server's warning fails a ClearML task"
+    );
+    let fetch = json!({"name": "fetch", "image": "busybox", "ports": [{"containerPort": 80, "hostPort": 80}]});
+    let fetch = json!({"spec": {"initContainers": [fetch]}});
+    let hook = module(move |_| Ok(Returned::Fragment(fetch.to_string())));
+    let of_module = snapshot(json!({}), vec![hook]);
+    of_module.pod_security.set_everywhere(Some("baseline".parse().unwrap()));
+    let said = denial(&compliant, &of_module);
+    assert!(said.contains("module/hook: spec.initContainers[fetch].ports may have no hostPort"), "{said}");
+    let mut of_the_pod = compliant.clone();
+    of_the_pod["spec"]["securityContext"] = json!({"runAsNonRoot": true});
+    of_the_pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = Value::Null;
+    let taken = denial(&of_the_pod, &held(json!({"spec": {"securityContext": {"$patch": "replace", "fsGroup": 1}}})));
+    assert!(taken.contains("queue/GPU: spec.containers[clearml-id-"), "{taken}");
+    assert!(taken.contains(".securityContext.runAsNonRoot must be true: "), "{taken}");
+    let loose = denial(&compliant, &held(json!({"spec": {"securityContext": {"runAsUser": 0}}})));
+    assert!(loose.starts_with("422 InvalidResult queue/GPU: spec.securityContext.runAsUser may not be 0: "), "{loose}");
+    assert_eq!(answered_to(&compliant, &held(with_init(context))).outcome, Outcome::Patched, "as compliant as before");
+    assert_eq!(answered_to(&pod(), &held(with_init(json!({})))).outcome, Outcome::Patched, "the pod's own violation");
+    let elsewhere = snapshot(with_init(json!({})), Vec::new());
+    elsewhere.pod_security.set(HashMap::from([("other".to_owned(), "restricted".parse().unwrap())]));
+    assert_eq!(answered_to(&compliant, &elsewhere).outcome, Outcome::Patched, "another namespace's level");
 }
 
 #[test]

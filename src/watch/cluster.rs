@@ -1,46 +1,80 @@
-//! All ConfigMaps of podgraft's namespace.
+//! What podgraft reads of the cluster: all ConfigMaps of its own namespace, and the labels of all Namespaces.
 //!
-//! Needs `list` and `watch` on configmaps there. Reconnects for ever; while the API server is away, what was read
-//! before goes on serving.
+//! Needs `list` and `watch` on configmaps there, and on namespaces; without the latter everything else goes on.
+//! Reconnects for ever; while the API server is away, what was read before goes on serving.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::pin::pin;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
+use crate::pod_security::{Levels, Policy};
 
 /// Follows the ConfigMaps and puts what they hold into its slot.
 pub(super) async fn watch(client: Client, namespace: String, parts: Parts, slot: usize) {
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
+    let what = format!("the ConfigMaps of {namespace}");
+    let value = |map| Some(part_of(map));
+    follow(api, &what, value, |maps| {
+        // kube-root-ca.crt and its likes change nothing
+        parts.send_if_modified(|parts| {
+            let part = Some(whole(maps));
+            let changed = parts[slot] != part;
+            parts[slot] = part;
+            changed
+        });
+    })
+    .await;
+}
+
+/// Follows the Namespaces, for what the API server warns of in each. Their labels are all that is asked for.
+pub(super) async fn watch_namespaces(client: Client, levels: Levels) {
+    let api = Api::<PartialObjectMeta<Namespace>>::all(client);
+    let value = |namespace: PartialObjectMeta<Namespace>| Policy::of_labels(namespace.labels());
+    let what = "the Namespaces (without them no pod is held to a Pod Security level)";
+    follow(api, what, value, |namespaces| {
+        levels.set(namespaces.iter().map(|(name, policy)| (name.clone(), *policy)).collect());
+    })
+    .await;
+}
+
+/// Calls `changed` with everything that there is, whenever that may have changed. Objects without a value count as not
+/// there.
+async fn follow<K, V>(
+    api: Api<K>,
+    what: &str,
+    value: impl Fn(K) -> Option<V>,
+    mut changed: impl FnMut(&BTreeMap<String, V>),
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-    let mut maps = Maps::default();
+    let mut objects = Objects { all: BTreeMap::new(), listed: None, complete: false };
     let mut said = None;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if said.take().is_some() {
-                    tracing::info!(namespace, "ConfigMaps can be read again");
+                // a list that begins may fail yet
+                if !matches!(event, Event::Init) && said.take().is_some() {
+                    tracing::info!("can read again: {what}");
                 }
-                if maps.take(event) {
-                    // kube-root-ca.crt and its likes change nothing
-                    parts.send_if_modified(|parts| {
-                        let part = Some(maps.part());
-                        let changed = parts[slot] != part;
-                        parts[slot] = part;
-                        changed
-                    });
+                if objects.take(event, &value) {
+                    changed(&objects.all);
                 }
             }
             Err(error) => {
                 let text = chain(&error);
                 if said.as_ref() != Some(&text) {
-                    tracing::warn!(namespace, "cannot read the ConfigMaps: {text}; trying again");
+                    tracing::warn!("cannot read {what}: {text}; trying again");
                     said = Some(text);
                 }
             }
@@ -62,21 +96,21 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The ConfigMaps by name, and those of a list under way.
-#[derive(Default)]
-struct Maps {
-    all: BTreeMap<String, Part>,
-    listed: Option<BTreeMap<String, Part>>,
+/// What is known of the objects by name, and of those of a list under way.
+struct Objects<V> {
+    all: BTreeMap<String, V>,
+    listed: Option<BTreeMap<String, V>>,
     complete: bool,
 }
 
-impl Maps {
-    /// Whether what [`Maps::part`] gives may have changed: not in the middle of a list.
-    fn take(&mut self, event: Event<ConfigMap>) -> bool {
+impl<V> Objects<V> {
+    /// Whether [`Objects::all`] may be another one now: not in the middle of a list.
+    fn take<K: Resource>(&mut self, event: Event<K>, value: impl Fn(K) -> Option<V>) -> bool {
         match event {
             Event::Init => self.listed = Some(BTreeMap::new()),
-            Event::InitApply(map) => {
-                self.listed.get_or_insert_default().insert(map.name_any(), part_of(map));
+            Event::InitApply(object) => {
+                let (name, listed) = (object.name_any(), self.listed.get_or_insert_default());
+                listed.extend(value(object).map(|value| (name, value)));
                 return false;
             }
             Event::InitDone => {
@@ -84,20 +118,27 @@ impl Maps {
                 self.complete = true;
                 return true;
             }
-            Event::Apply(map) => _ = self.all.insert(map.name_any(), part_of(map)),
-            Event::Delete(map) => _ = self.all.remove(&map.name_any()),
+            Event::Apply(object) => {
+                let name = object.name_any();
+                match value(object) {
+                    Some(value) => _ = self.all.insert(name, value),
+                    None => _ = self.all.remove(&name),
+                }
+            }
+            Event::Delete(object) => _ = self.all.remove(&object.name_any()),
         }
         self.complete && self.listed.is_none()
     }
+}
 
-    fn part(&self) -> Part {
-        let mut whole = Part::default();
-        for part in self.all.values().cloned() {
-            whole.files.extend(part.files);
-            whole.wasm.extend(part.wasm);
-        }
-        whole
+/// All of them as one.
+fn whole(maps: &BTreeMap<String, Part>) -> Part {
+    let mut whole = Part::default();
+    for part in maps.values().cloned() {
+        whole.files.extend(part.files);
+        whole.wasm.extend(part.wasm);
     }
+    whole
 }
 
 fn part_of(map: ConfigMap) -> Part {

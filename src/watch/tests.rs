@@ -209,11 +209,18 @@ fn texts(built: &Built) -> Vec<String> {
     built.problems.iter().map(ToString::to_string).collect()
 }
 
-/// A stand-in for the API server: answers each request with the next line, then stays silent.
-fn client(answers: &'static [(u16, &'static str)]) -> Client {
-    let asked = Arc::new(AtomicU32::new(0));
-    let service = tower::service_fn(move |_request: hyper::Request<kube::client::Body>| {
-        let number = asked.fetch_add(1, Ordering::SeqCst) as usize;
+type Answers = &'static [(u16, &'static str)];
+
+/// A stand-in for the API server: answers each request for ConfigMaps, and each for Namespaces, with the next line,
+/// then stays silent.
+fn client(config_maps: Answers, namespaces: Answers) -> Client {
+    let asked = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    let service = tower::service_fn(move |request: hyper::Request<kube::client::Body>| {
+        let of_namespaces = request.uri().path() == "/api/v1/namespaces";
+        let accepts = request.headers().get("accept").and_then(|kinds| kinds.to_str().ok()).unwrap_or_default();
+        assert_eq!(accepts.contains("PartialObjectMetadata"), of_namespaces, "of Namespaces the metadata is enough");
+        let answers = if of_namespaces { namespaces } else { config_maps };
+        let number = asked[usize::from(of_namespaces)].fetch_add(1, Ordering::SeqCst) as usize;
         async move {
             let Some((status, body)) = answers.get(number) else { return std::future::pending().await };
             let response = hyper::Response::builder().status(*status).header("content-type", "application/json");
@@ -223,10 +230,14 @@ fn client(answers: &'static [(u16, &'static str)]) -> Client {
     Client::new(service, "podgraft")
 }
 
+const FORBIDDEN: &str =
+    r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","message":"no","code":403}"#;
+
+const NO_CONFIG_MAPS: &str =
+    r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn configmaps_are_followed_through_errors() {
-    const FORBIDDEN: &str =
-        r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","message":"no","code":403}"#;
     const LIST: &str = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[
         {"metadata":{"name":"kube-root-ca.crt"},"data":{"ca.crt":"x"}},
         {"metadata":{"name":"graft"},"data":{"q.yaml":"apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {q: {modules: [m]}}\nmodules: {m: {wasm: m.wasm}}"},"binaryData":{"m.wasm":"b2s="}}]}"#;
@@ -236,7 +247,7 @@ async fn configmaps_are_followed_through_errors() {
         r#"{"type":"DELETED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"graft","resourceVersion":"3"}}}"#,
         "\n"
     );
-    let client = client(&[(403, FORBIDDEN), (200, LIST), (200, EVENTS)]);
+    let client = client(&[(403, FORBIDDEN), (200, LIST), (200, EVENTS)], &[]);
     let source = Source::Cluster { client, namespace: "podgraft".into() };
     let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
     assert!(!*handle.ready.borrow());
@@ -246,11 +257,48 @@ async fn configmaps_are_followed_through_errors() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_without_configuration_is_ready() {
-    const LIST: &str = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
-    let source = Source::Cluster { client: client(&[(200, LIST)]), namespace: "podgraft".into() };
+    let source = Source::Cluster { client: client(&[(200, NO_CONFIG_MAPS)], &[]), namespace: "podgraft".into() };
     let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
     is_ready(&mut handle).await;
     assert_eq!(handle.status.borrow().problems.len(), 0);
+}
+
+/// Waits until the snapshot that serves knows these policies of these namespaces.
+async fn has_levels(handle: &Handle, expected: &[(&str, Option<&str>)]) {
+    let there = || {
+        let snapshot = handle.snapshot.load();
+        let policy = |namespace: &str| snapshot.pod_security.of(namespace).map(|policy| policy.to_string());
+        expected.iter().all(|(namespace, wanted)| policy(namespace).as_deref() == *wanted)
+    };
+    let found = timeout(Duration::from_secs(10), async {
+        while !there() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(found.await.is_ok(), "{:?}", handle.snapshot.load().pod_security);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_levels_are_followed_and_make_no_new_snapshot() {
+    const LIST: &str = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[
+        {"metadata":{"name":"ml","labels":{"pod-security.kubernetes.io/warn":"baseline"}}},
+        {"metadata":{"name":"gone","labels":{"pod-security.kubernetes.io/warn":"restricted"}}},
+        {"metadata":{"name":"free","labels":{"pod-security.kubernetes.io/warn":"restricted"}}},
+        {"metadata":{"name":"plain"}}]}"#;
+    const EVENTS: &str = concat!(
+        r#"{"type":"MODIFIED","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"ml","resourceVersion":"2","labels":{"pod-security.kubernetes.io/warn":"restricted","pod-security.kubernetes.io/warn-version":"v1.30"}}}}"#,
+        "\n",
+        r#"{"type":"MODIFIED","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"free","resourceVersion":"3"}}}"#,
+        "\n",
+        r#"{"type":"DELETED","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"gone","resourceVersion":"4"}}}"#,
+        "\n"
+    );
+    let client = client(&[(200, NO_CONFIG_MAPS)], &[(200, LIST), (200, EVENTS)]);
+    let source = Source::Cluster { client, namespace: "podgraft".into() };
+    let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
+    is_ready(&mut handle).await;
+    has_levels(&handle, &[("ml", Some("restricted:v1.30")), ("free", None), ("gone", None), ("plain", None)]).await;
+    assert_eq!((loads(&mut handle, 0).await.loads, handle.snapshot.load().generation), (1, 1));
 }
 
 /// What is logged, by this thread.
@@ -269,6 +317,15 @@ impl std::io::Write for Said {
 }
 
 impl Said {
+    /// Listens to this thread until both are dropped. The second one hears nothing: were there only one, a line that
+    /// another test's thread, to which nobody listens, comes to first would be switched off for all threads.
+    fn listen(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+        let writer = self.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
+        (tracing::subscriber::set_default(lines), second)
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
@@ -277,12 +334,7 @@ impl Said {
 #[tokio::test]
 async fn the_log_says_loaded_when_it_is_and_what_is_the_agents() {
     let (said, folder) = (Said::default(), tempfile::tempdir().unwrap());
-    let writer = said.clone();
-    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    // With one subscriber only, whoever logs a line first decides for all threads whether anybody wants it, by what its
-    // own thread has: the other tests' threads have none. With two, all are asked.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
-    let _guard = tracing::subscriber::set_default(lines);
+    let _guard = said.listen();
     let file = folder.path().join("a.yaml");
     fs::write(&file, format!("{HEAD}queues: [\n")).unwrap();
     let mut handle = watch_path(folder.path(), None);
@@ -294,4 +346,23 @@ async fn the_log_says_loaded_when_it_is_and_what_is_the_agents() {
     assert!(said.text().contains("configuration loaded"), "{}", said.text());
     let notice = "configuration: a.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it";
     assert_eq!(said.text().matches(notice).count(), 1, "{}", said.text());
+}
+
+#[tokio::test]
+async fn where_namespaces_may_not_be_read_that_is_said_once_and_nothing_waits_for_it() {
+    const LIST: &str = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[
+        {"metadata":{"name":"ml","labels":{"pod-security.kubernetes.io/warn":"baseline"}}}]}"#;
+    let said = Said::default();
+    let _guard = said.listen();
+    let client = client(&[(200, NO_CONFIG_MAPS)], &[(403, FORBIDDEN), (403, FORBIDDEN), (200, LIST)]);
+    let source = Source::Cluster { client, namespace: "podgraft".into() };
+    let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
+    is_ready(&mut handle).await;
+    has_levels(&handle, &[("ml", None)]).await;
+    // the right is given
+    has_levels(&handle, &[("ml", Some("baseline:latest"))]).await;
+    let text = said.text();
+    let counts =
+        ["cannot read the Namespaces", "can read again: the Namespaces"].map(|line| text.matches(line).count());
+    assert_eq!(counts, [1, 1], "{text}");
 }

@@ -74,6 +74,26 @@ fn a_rejected_pod_is_exit_code_1_and_names_reason_and_module() {
 }
 
 #[test]
+fn a_pod_security_level_can_be_given_without_a_cluster() {
+    let case = "tests/cases/pod-security-a-layer-that-its-namespace-warns-of";
+    let run = |verb: &str, level: &[&str]| {
+        let (pod, config) = (format!("{case}/pod.yaml"), format!("{case}/config.yaml"));
+        podgraft(&[&[verb, "-f", &pod, "--config", &config], level].concat(), "")
+    };
+    let rejection = fs::read_to_string(root().join(case).join("rejection.txt")).unwrap();
+    let (_, message) = rejection.trim().split_once(": ").unwrap();
+    assert_eq!(run("render", &[]).code, 0);
+    assert_eq!(run("render", &["--pod-security", "baseline:v1.30"]).code, 0);
+    let refused = run("render", &["--pod-security", "restricted"]);
+    assert_eq!((refused.code, refused.stderr), (1, format!("rejected (422, InvalidResult): {message}\n")));
+    let explained = run("explain", &["--pod-security", "restricted"]);
+    assert!(explained.code == 1 && explained.stdout.contains(message), "{}", explained.stdout);
+    let wrong = run("render", &["--pod-security", "strict"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("privileged, baseline or restricted is expected"), "{}", wrong.stderr);
+}
+
+#[test]
 fn a_pod_of_nobodys_is_printed_as_it_is_and_said_so() {
     let pod =
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - image: nginx\n    name: web\n";

@@ -241,3 +241,33 @@ fn a_case_that_one_stands_in_has_its_folders_name() {
     let ran = podgraft_in(&super::root().join("tests/cases/readme"), &["test", ".", "--policies", &policies()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      readme\n1 case: 1 passed\n"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_pod_security_level_is_its_own_cases_only() {
+    let init = "{name: i, image: b, ports: [{containerPort: 1, hostPort: 1}]}";
+    let config = CONFIG.replace("nodeSelector: {accelerator: a100}", &format!("initContainers: [{init}]"));
+    let expected = EXPECTED.replace("nodeSelector: {accelerator: a100}", &format!("initContainers: [{init}]"));
+    let denied = "422 InvalidResult: queue/gpu: spec.initContainers[i].ports may have no hostPort: the pod would violate its namespace's PodSecurity \"baseline:v1.30\" (hostPort), and the API server's warning fails a ClearML task";
+    let folder = folder(&[
+        ("podgraft.yaml", config.as_str()),
+        ("cases/1-held/pod.yaml", POD),
+        ("cases/1-held/pod-security.txt", "baseline:v1.30\n"),
+        ("cases/1-held/rejection.txt", denied),
+        ("cases/2-free/pod.yaml", POD),
+        ("cases/2-free/expected.yaml", &expected),
+        ("cases/3-typo/pod.yaml", POD),
+        ("cases/3-typo/pod-security.txt", "strict"),
+        ("cases/3-typo/expected.yaml", &expected),
+    ]);
+    let ran = podgraft_in(folder.path(), &words("test cases --config podgraft.yaml"), "");
+    assert_eq!(
+        ran.stdout,
+        "\
+ok      1-held
+ok      2-free
+FAILED  3-typo
+        pod-security.txt: privileged, baseline or restricted is expected
+3 cases: 2 passed, 1 failed
+"
+    );
+}

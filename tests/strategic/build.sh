@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Prints the path of the oracle: apimachinery's strategic merge patch as a program. It is built once (half a
-# minute) and kept under target/strategic by the digest of its sources. Progress goes to stderr.
+# Prints the path of an oracle: Kubernetes' own code as a program, by default the strategic merge patch of this
+# folder, else the one in the folder that is given. It is built once (half a minute) and kept under
+# target/<folder> by the digest of its sources. Progress goes to stderr.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "${1:-$(dirname "${BASH_SOURCE[0]}")}" && pwd)
+name=$(basename "$here")
 target=${CARGO_TARGET_DIR:-$here/../../target}
-mkdir -p "$target/strategic"
-cache=$(cd "$target/strategic" && pwd)
+mkdir -p "$target/$name"
+cache=$(cd "$target/$name" && pwd)
 
 digest() { { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-16; }
 
 bin=$cache/$(cat "$here/go.mod" "$here/go.sum" "$here/main.go" | digest)
 if [ ! -x "$bin" ]; then
   if ! (cd "$here" && GOWORK=off go list -m) >/dev/null 2>&1; then
-    echo "strategic: this test compares with Kubernetes' own code: install Go 1.26 or newer to have it built" >&2
+    echo "$name: this test compares with Kubernetes' own code: install Go 1.26 or newer to have it built" >&2
     exit 1
   fi
-  echo "strategic: building, once" >&2
+  echo "$name: building, once" >&2
   # Under a name of its own first: an interrupted build leaves nothing that looks finished.
   trap 'rm -f "$bin.$$"' EXIT
   (cd "$here" && GOWORK=off CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" -o "$bin.$$" .) >&2

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use podgraft::schema::{Field, List, Object, POD, Type};
 use serde_json::{Map, Value, json};
 
+use super::random::Random;
+
 /// Few names and values, so that pods and patches meet.
 const TEXTS: [&str; 3] = ["a", "b", "c"];
 
-/// A generator of random numbers (`SplitMix64`) and what is made with them.
+/// Random numbers and what is made with them.
 pub(crate) struct Generator<'k> {
-    state: u64,
+    random: Random,
     /// the fields of the oracle, as `Type.field`
     known: &'k BTreeMap<String, String>,
     /// what is made is a patch: with nulls and directives
@@ -19,7 +21,7 @@ pub(crate) struct Generator<'k> {
 
 impl<'k> Generator<'k> {
     pub(crate) fn new(seed: u64, known: &'k BTreeMap<String, String>) -> Self {
-        Self { state: seed, known, patch: false }
+        Self { random: Random(seed), known, patch: false }
     }
 
     /// A pod and a patch.
@@ -37,11 +39,7 @@ impl<'k> Generator<'k> {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).expect("less than the bound")
+        self.random.below(bound)
     }
 
     fn one_in(&mut self, bound: usize) -> bool {

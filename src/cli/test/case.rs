@@ -4,6 +4,7 @@
 //! pod.yaml | review.json      what is sent: a Pod, a Job or an AdmissionReview
 //! config.yaml | config/       the configuration; without it, the one of the whole suite
 //! as.txt                      who sends it; without it a submitter of its task system
+//! pod-security.txt            the Pod Security level of its namespace, as `restricted`; without it there is none
 //! expected.yaml               the pod that must come back, or:
 //! rejection.txt               the refusal, as `422 ModuleFailed: module nfs refused: …`
 //! ```
@@ -21,6 +22,7 @@ use crate::cli::load::load;
 use crate::json::Json;
 use crate::mutate::Rejection;
 use crate::offline::{self, Outcome, Sender};
+use crate::pod_security::Policy;
 use crate::provenance::Touch;
 use crate::snapshot::Snapshot;
 use crate::yaml;
@@ -29,6 +31,7 @@ const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
 const EXPECTED: &str = "expected.yaml";
 const REJECTION: &str = "rejection.txt";
+const POD_SECURITY: &str = "pod-security.txt";
 
 /// A folder with one case.
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl Case {
         let snapshot = self.config(suite)?;
         let user = fs::read_to_string(self.folder.join("as.txt")).ok();
         let sender = Sender { namespace: None, user: user.as_deref().map(str::trim) };
+        snapshot.pod_security.set_everywhere(self.pod_security()?);
         let review = offline::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
         let outcome = offline::outcome(&review, &snapshot).map_err(anyhow::Error::msg)?;
         if let Some(why) = unstable(&outcome) {
@@ -145,6 +149,14 @@ impl Case {
         }
         let shared = suite.config.as_ref().map(Arc::clone);
         shared.context("the case has neither config.yaml nor a folder config, and --config names none for all")
+    }
+
+    fn pod_security(&self) -> anyhow::Result<Option<Policy>> {
+        if !self.folder.join(POD_SECURITY).exists() {
+            return Ok(None);
+        }
+        let policy = self.read(POD_SECURITY)?.trim().parse();
+        policy.map(Some).map_err(|why| anyhow::anyhow!("{POD_SECURITY}: {why}"))
     }
 
     fn input(&self) -> anyhow::Result<Value> {

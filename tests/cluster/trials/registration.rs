@@ -105,12 +105,15 @@ pub(crate) fn the_readmes_install_commands_work(world: &World) -> Outcome {
     same("commands", ran, 3)
 }
 
-pub(crate) fn podgraft_may_read_its_own_configmaps_and_nothing_else(world: &World) -> Outcome {
+pub(crate) fn podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_else(world: &World) -> Outcome {
     for (verb, resource, namespace, expected) in [
         ("list", "configmaps", "podgraft", "yes"),
         ("watch", "configmaps", "podgraft", "yes"),
         ("update", "configmaps", "podgraft", "no"),
         ("list", "configmaps", "default", "no"),
+        ("list", "namespaces", "podgraft", "yes"),
+        ("watch", "namespaces", "podgraft", "yes"),
+        ("update", "namespaces", "podgraft", "no"),
         ("get", "secrets", "podgraft", "no"),
         ("list", "pods", "podgraft", "no"),
         ("create", "pods", "default", "no"),
