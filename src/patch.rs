@@ -263,6 +263,24 @@ pub fn key_text<'a>(item: &Json<'a>, list: List, arena: &'a Bump) -> Option<&'a 
     }
 }
 
+/// Whether `item` has this key, as [`key_text`] gives it.
+pub fn has_key(item: &Json<'_>, list: List, key: &str) -> bool {
+    match list.keys() {
+        // nearly all lists, and said as a constant for [`Json::get`]
+        ["name"] => item.get("name").is_some_and(|name| is_text(name, key)),
+        [only] => item.get(only).is_some_and(|value| is_text(value, key)),
+        _ => key_text(item, list, &Bump::new()) == Some(key),
+    }
+}
+
+fn is_text(value: Json<'_>, text: &str) -> bool {
+    match value {
+        // names of one list begin alike and end differently
+        Json::Str(name) => name.as_bytes().last() == text.as_bytes().last() && name == text,
+        other => scalar_text(other) == text,
+    }
+}
+
 /// The API server fills these in before it compares keys.
 fn default_key(key: &str) -> &'static str {
     if key == "protocol" { "TCP" } else { "" }
@@ -351,10 +369,15 @@ fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut 
     for step in path {
         out.push('/');
         match step {
-            Step::Member(key) if key.bytes().any(|byte| matches!(byte, b'~' | b'/')) => {
-                write(&key.replace('~', "~0").replace('/', "~1"), out);
+            Step::Member(key) => {
+                let mut rest = *key;
+                while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'~' | b'/')) {
+                    write(&rest[..at], out);
+                    out.push_str(if rest.as_bytes()[at] == b'~' { "~0" } else { "~1" });
+                    rest = &rest[at + 1..];
+                }
+                write(rest, out);
             }
-            Step::Member(key) => write(key, out),
             Step::Element(index, _) => json::write_count(*index as u64, out),
         }
     }

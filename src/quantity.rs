@@ -73,8 +73,9 @@ pub fn nanos(text: &str) -> Option<i128> {
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = format!("{whole}{fraction}");
-    let mantissa: i128 = digits.parse().ok()?;
+    let digits = whole.bytes().chain(fraction.bytes());
+    let shift = |number: i128, digit: u8| number.checked_mul(10)?.checked_add((digit - b'0').into());
+    let mantissa = digits.into_iter().try_fold(0, shift)?;
     // What one unit of the mantissa is worth, as a fraction.
     let (times, per) = factor(suffix)?;
     let per = per.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;

@@ -5,6 +5,7 @@
 mod fields;
 
 use std::cmp::Ordering;
+use std::fmt::Arguments;
 
 use crate::json::{Json, Member};
 use crate::quantity;
@@ -27,15 +28,15 @@ pub fn check<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, Strin
             if untouched && !moved {
                 continue;
             }
-            let path = format!("spec.{kind}[{}]", container.text("name"));
-            check_mounts(container, own, volumes, was.list("volumes"), &path)?;
+            let path = format_args!("spec.{kind}[{}]", container.text("name"));
+            check_mounts(container, own, volumes, was.list("volumes"), path)?;
             if own.is_none() && container.text("image").is_empty() {
-                return Err((path, "is added without an image".to_owned()));
+                return Err((path.to_string(), "is added without an image".to_owned()));
             }
             if !untouched {
-                check_env(container, own, &path)?;
-                check_requests(container, own, &path)?;
-                fields::check_container(container, own, &path)?;
+                check_env(container, own, path)?;
+                check_requests(container, own, path)?;
+                fields::check_container(container, own, path)?;
             }
         }
     }
@@ -72,20 +73,20 @@ fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
 
 fn check_volume(volume: &Json<'_>) -> Outcome {
     let name = volume.text("name");
-    let path = format!("spec.volumes[{name}]");
+    let path = || format!("spec.volumes[{name}]");
     if !is_dns_label(name) {
-        return Err((path, "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
+        return Err((path(), "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
     }
     let claim = volume.at(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
     if claim.is_some_and(|name| !is_object_name(name)) {
         return Err((
-            path,
+            path(),
             "has a claimName that is no name of an object (lower-case letters, digits, - and .)".to_owned(),
         ));
     }
-    let sources: Vec<&str> = volume.members().iter().map(|(key, _)| *key).filter(|key| *key != "name").collect();
-    match sources.as_slice() {
-        [first, second, ..] => Err((path, format!("has two sources, {first} and {second}"))),
+    let mut sources = volume.members().iter().map(|(key, _)| *key).filter(|key| *key != "name");
+    match (sources.next(), sources.next()) {
+        (Some(first), Some(second)) => Err((path(), format!("has two sources, {first} and {second}"))),
         _ => Ok(()),
     }
 }
@@ -96,7 +97,7 @@ fn check_mounts(
     own: Option<&Json<'_>>,
     volumes: &[Json<'_>],
     had: &[Json<'_>],
-    path: &str,
+    path: Arguments<'_>,
 ) -> Outcome {
     for mount in container.list("volumeMounts") {
         let name = mount.get("name");
@@ -117,7 +118,7 @@ fn check_mounts(
 }
 
 /// A request above its limit; of resources that cannot be overcommitted, any that is not its limit.
-fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Outcome {
+fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
     let resources = |container: &Json<'a>, kind: &str, name: &str| container.at(&["resources", kind, name]);
     for (name, request) in container.at(&["resources", "requests"]).iter().flat_map(Json::members) {
         let limit = resources(container, "limits", name);
@@ -182,16 +183,16 @@ pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: &str) -> Outcome {
+fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: Arguments<'_>) -> Outcome {
     let had = own.map_or(&[][..], |own| own.list("env"));
     for entry in added(container.list("env"), had) {
         let name = entry.text("name");
-        let at = format!("{path}.env[{name}]");
+        let at = || format!("{path}.env[{name}]");
         if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control() || c == ' ') {
-            return Err((at, "has a name that no environment variable can have".to_owned()));
+            return Err((at(), "has a name that no environment variable can have".to_owned()));
         }
         if entry.get("value").is_some_and(|value| !value.is_empty()) && entry.get("valueFrom").is_some() {
-            return Err((at, "has both value and valueFrom".to_owned()));
+            return Err((at(), "has both value and valueFrom".to_owned()));
         }
     }
     Ok(())

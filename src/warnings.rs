@@ -12,6 +12,7 @@ mod volumes;
 pub use self::volumes::deprecated_source;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt::Arguments;
 
 use crate::json::Json;
 use crate::sound::is_label_text;
@@ -230,12 +231,12 @@ impl<'a> Search<'a> {
             self.warn("spec.terminationGracePeriodSeconds", message);
         }
         if self.has_changed(&["spec", "overhead"]) {
-            self.fractions(self.pod.at(&["spec", "overhead"]), "spec.overhead", BYTES);
+            self.fractions(self.pod.at(&["spec", "overhead"]), format_args!("spec.overhead"), BYTES);
         }
     }
 
     /// Amounts of bytes with a fraction of one.
-    fn fractions(&mut self, amounts: Option<Json<'a>>, path: &str, names: &[&str]) {
+    fn fractions(&mut self, amounts: Option<Json<'a>>, path: Arguments<'_>, names: &[&str]) {
         for name in names {
             let amount = amounts.and_then(|amounts| amounts.get(name));
             if amount.is_some_and(crate::quantity::is_fractional) {

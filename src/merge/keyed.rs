@@ -5,7 +5,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::directive::is_directed;
 use super::{Conflict, Merger, Outcome, Rule, Slot, Trouble, Under};
 use crate::json::Json;
-use crate::patch::{Step, key_text, readable};
+use crate::patch::{Step, has_key, key_text, readable};
 use crate::schema::{Field, List};
 use crate::snapshot::PRIMARY;
 
@@ -46,19 +46,10 @@ impl<'a> Merger<'a, '_> {
         }
     }
 
-    fn has_key(&self, item: Json<'a>, key: &str, list: List) -> bool {
-        key_text(&item, list, self.arena) == Some(key)
-    }
-
-    /// The last of the elements with this key, as that is the one that counts.
-    fn find(&self, items: &[Json<'a>], key: &str, list: List) -> Option<usize> {
-        (0..items.len()).rev().find(|index| self.has_key(items[*index], key, list))
-    }
-
     /// Whether the pod was submitted with this element, and not by a plugin.
     fn is_own_element(&mut self, was: Option<Json<'a>>, item: Json<'a>, list: List) -> bool {
         let Some(key) = key_text(&item, list, self.arena) else { return false };
-        let there = was.is_some_and(|was| self.find(was.items(), key, list).is_some());
+        let there = was.is_some_and(|was| was.items().iter().any(|own| has_key(own, list, key)));
         self.path.push(Step::Element(0, Some(key)));
         let wrote = there && self.owners.wrote(&self.path);
         self.path.pop();
@@ -76,15 +67,14 @@ impl<'a> Merger<'a, '_> {
     ) -> Result<bool, Trouble> {
         self.may_direct(rule)?;
         let (key, list) = (self.key(item, field, rule)?, field.list);
-        let there = self.find(result, key, list).is_some();
+        let there = result.iter().any(|other| has_key(other, list, key));
         if !there || (rule.conflict == Conflict::Keep && self.is_own_element(was, item, list)) {
             return Ok(false);
         }
         self.path.push(Step::Element(0, Some(key)));
         self.remove(rule)?;
         self.path.pop();
-        let arena = self.arena;
-        result.retain(|other| key_text(other, list, arena) != Some(key));
+        result.retain(|other| !has_key(other, list, key));
         Ok(true)
     }
 
@@ -97,8 +87,10 @@ impl<'a> Merger<'a, '_> {
         rule: Rule,
     ) -> Result<bool, Trouble> {
         let Some(field) = slot.field else { return Ok(false) };
-        let own = was.and_then(|was| self.find(was.items(), key, field.list).map(|own| was.items()[own]));
-        let found = self.find(result, key, field.list);
+        let found = find(result, key, field.list);
+        // As long as nothing was taken away, the pod's own elements are all there.
+        let own = was.filter(|_| found.is_some() || !self.removed.is_empty());
+        let own = own.and_then(|was| find(was.items(), key, field.list).map(|own| was.items()[own]));
         if field.name == "env" && rule.conflict == Conflict::Override {
             if !rule.keeps_env {
                 self.forced.push(self.path.clone());
@@ -160,13 +152,17 @@ impl<'a> Merger<'a, '_> {
     fn drop_earlier(&mut self, result: &mut ArenaVec<'a, Json<'a>>, kept: usize, key: &'a str, list: List) {
         let mut index = 0;
         let before = result.len();
-        let arena = self.arena;
         result.retain(|other| {
             index += 1;
-            index - 1 == kept || key_text(other, list, arena) != Some(key)
+            index - 1 == kept || !has_key(other, list, key)
         });
         if result.len() < before {
             self.removed.push(readable(&self.path));
         }
     }
+}
+
+/// The last of the elements with this key, as that is the one that counts.
+fn find(items: &[Json<'_>], key: &str, list: List) -> Option<usize> {
+    items.iter().rposition(|item| has_key(item, list, key))
 }

@@ -2,6 +2,8 @@
 //!
 //! Two layers, or a layer and the pod, may each say one of two: merging by field, as Kubernetes does, keeps both.
 
+use std::fmt::Arguments;
+
 use super::{Outcome, is_label_text, same};
 use crate::json::Json;
 
@@ -17,7 +19,7 @@ const PROFILES: [&str; 2] = ["seccompProfile", "appArmorProfile"];
 const REPLACE: &str = "`$patch: replace` beside the new one takes the old one away";
 
 /// A container's handlers, mounts and profiles.
-pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: &str) -> Outcome {
+pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
     for place in HANDLED {
         let handled = container.at(place).filter(|now| !same(Some(*now), own.and_then(|own| own.at(place))));
         let has = |name: &&&str| handled.is_some_and(|handled| handled.get(name).is_some());
@@ -43,10 +45,10 @@ pub(super) fn check_spec<'a>(was: Json<'a>, now: Json<'a>) -> Outcome {
     if let Some((key, _)) = added.find(|(_, value)| odd(value)) {
         return Err((format!("spec.nodeSelector.{key}"), "has a value that no label can have".to_owned()));
     }
-    check_profiles(now, was, "spec")
+    check_profiles(now, was, format_args!("spec"))
 }
 
-fn check_profiles<'a>(now: Json<'a>, was: Json<'a>, path: &str) -> Outcome {
+fn check_profiles<'a>(now: Json<'a>, was: Json<'a>, path: Arguments<'_>) -> Outcome {
     for profile in PROFILES {
         let at = ["securityContext", profile];
         let Some(found) = now.at(&at).filter(|found| !same(Some(*found), was.at(&at))) else { continue };

@@ -21,7 +21,7 @@ impl<'a> Search<'a> {
                 if own.is_some_and(|own| own.same(container)) {
                     continue;
                 }
-                let path = format!("spec.{list}[{}]", container.text("name"));
+                let path = format_args!("spec.{list}[{}]", container.text("name"));
                 let is_touched = |key: &str| match (container.get(key), own.and_then(|own| own.get(key))) {
                     (Some(now), Some(was)) => !now.same(&was),
                     (now, _) => now.is_some(),
@@ -36,7 +36,7 @@ impl<'a> Search<'a> {
                 if is_touched("resources") {
                     for kind in ["limits", "requests"] {
                         let amounts = container.at(&["resources", kind]);
-                        self.fractions(amounts, &format!("{path}.resources.{kind}"), BYTES);
+                        self.fractions(amounts, format_args!("{path}.resources.{kind}"), BYTES);
                     }
                 }
                 ports_changed |= is_touched("ports");

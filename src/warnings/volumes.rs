@@ -1,5 +1,7 @@
 //! What volumes earn: plugins that are gone, and files of one volume in each other's way.
 
+use std::fmt::Arguments;
+
 use super::Search;
 use crate::json::Json;
 
@@ -28,30 +30,32 @@ impl<'a> Search<'a> {
                 continue;
             }
             let name = volume.get("name").and_then(|name| name.as_str()).unwrap_or_default();
-            let path = format!("spec.volumes[{name}]");
-            for (plugin, message) in PLUGINS.iter().filter(|(plugin, _)| volume.get(plugin).is_some()) {
-                self.warn(format!("{path}.{plugin}"), *message);
+            let path = format_args!("spec.volumes[{name}]");
+            for (kind, _) in volume.members() {
+                if let Some(message) = deprecated_source(kind) {
+                    self.warn(format!("{path}.{kind}"), message);
+                }
             }
             let claim = volume.at(&["ephemeral", "volumeClaimTemplate", "spec", "resources"]);
             for kind in ["requests", "limits"] {
                 let amounts = claim.and_then(|claim| claim.get(kind));
-                self.fractions(amounts, &format!("{path}.ephemeral.{kind}"), &["storage"]);
+                self.fractions(amounts, format_args!("{path}.ephemeral.{kind}"), &["storage"]);
             }
             for kind in ["configMap", "secret", "downwardAPI"] {
                 let items = volume.at(&[kind, "items"]).map_or(&[][..], |items| items.items());
-                self.overlaps(&path, items.iter().filter_map(path_of).collect());
+                self.overlaps(path, items.iter().filter_map(path_of).collect());
             }
             if let Some(sources) = volume.at(&["projected", "sources"]) {
-                self.projected(&path, sources.items());
+                self.projected(path, sources.items());
             }
         }
     }
 
-    fn projected(&mut self, path: &str, sources: &'a [Json<'a>]) {
+    fn projected(&mut self, path: Arguments<'_>, sources: &'a [Json<'a>]) {
         let mut paths = Vec::new();
         for source in sources {
             let Some((kind, inner)) = source.members().first() else {
-                self.warn(path, "(Projected) has no sources provided");
+                self.warn(path.to_string(), "(Projected) has no sources provided");
                 continue;
             };
             match *kind {
@@ -67,7 +71,7 @@ impl<'a> Search<'a> {
     }
 
     /// A file where another one is, or where a folder must be.
-    fn overlaps(&mut self, path: &str, files: Vec<&'a str>) {
+    fn overlaps(&mut self, path: Arguments<'_>, files: Vec<&'a str>) {
         let files: Vec<&str> = files.into_iter().map(|file| file.trim_end_matches('/')).collect();
         let within = |file: &str, folder: &str| {
             file.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -75,7 +79,7 @@ impl<'a> Search<'a> {
         for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.is_empty()) {
             let others = files[..index].iter().filter(|other| !other.is_empty());
             if others.into_iter().any(|other| within(file, other) || within(other, file)) {
-                self.warn(path, format!("overlapping paths: {file:?}"));
+                self.warn(path.to_string(), format!("overlapping paths: {file:?}"));
             }
         }
     }
