@@ -48,7 +48,17 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
     let placeholders = crate::placeholder::stands_in(&fragment);
     let file = "podgraft.yaml".into();
-    Layer { source, file, line: 1, conflict, explicit: false, placeholders, unknown: false, fragment }
+    Layer {
+        source,
+        file,
+        line: 1,
+        file_mounts: None,
+        conflict,
+        explicit: false,
+        placeholders,
+        unknown: false,
+        fragment,
+    }
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
