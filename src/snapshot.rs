@@ -112,6 +112,8 @@ pub struct Layer {
     pub file: Arc<str>,
     /// its line there, from 1
     pub line: u32,
+    /// the line of its `fileMounts`, of which nothing else in the fragment tells
+    pub file_mounts: Option<u32>,
     /// what happens where the pod has a value of its own
     pub conflict: Conflict,
     /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)

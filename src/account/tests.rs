@@ -12,6 +12,7 @@ fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Laye
         source,
         file: "podgraft.yaml".into(),
         line,
+        file_mounts: None,
         conflict,
         explicit: false,
         placeholders: false,

@@ -161,6 +161,7 @@ fn lay<'a>(
             source: owner.source.clone(),
             file: Arc::clone(&fields.cursor.report.file),
             line: entry.at.line,
+            file_mounts: entry.template.file_mounts,
             conflict,
             explicit: rule.conflict.is_some(),
             placeholders: placeholder::stands_in(&entry.template.fragment),
@@ -206,7 +207,7 @@ fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Confl
         return;
     }
     let fragment = json!({"spec": {"volumes": [claim.to_volume()]}});
-    let template = Template { fragment, pieces: Vec::new(), mounts: Vec::new(), unknown: false };
+    let template = Template { fragment, pieces: Vec::new(), mounts: Vec::new(), unknown: false, file_mounts: None };
     entries.push(Entry { template, at: claim.cursor.node.at, conflict: alone, merge: Merge::Strategic });
 }
 

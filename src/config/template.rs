@@ -51,6 +51,8 @@ pub(crate) struct Template<'a> {
     pub(crate) mounts: Vec<MountRef<'a>>,
     /// `allowUnknownFields`
     pub(crate) unknown: bool,
+    /// where `fileMounts` stand
+    pub(crate) file_mounts: Option<u32>,
 }
 
 /// What a template must know of the rest.
@@ -91,8 +93,9 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
     }
     let mut taken: BTreeSet<String> = mount_paths(found.get("volumeMounts"));
     taken.extend(mount_paths(found.get(EXTRA_MOUNTS)));
-    if let Some(cursor) = fields.take_filled(FILE_MOUNTS) {
-        pieces.extend(files::decode(&cursor, &taken));
+    let file_mounts = fields.take_filled(FILE_MOUNTS);
+    if let Some(cursor) = &file_mounts {
+        pieces.extend(files::decode(cursor, &taken));
     }
     for (one, other, key) in [
         ("volumes", EXTRA_VOLUMES, "name"),
@@ -103,7 +106,8 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
     }
     let fragment = assemble(&pieces);
     refuse_large(&fields.cursor, &fragment);
-    Template { fragment, mounts: flat_mounts(&found), pieces, unknown }
+    let file_mounts = file_mounts.map(|cursor| cursor.node.at.line);
+    Template { fragment, mounts: flat_mounts(&found), pieces, unknown, file_mounts }
 }
 
 /// Where a flat key's path stands in a fragment.
@@ -191,7 +195,8 @@ fn require_image(item: &Cursor<'_>) {
 
 /// `podTemplate`: everything at its place in a Pod.
 pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
-    let mut template = Template { fragment: json!({}), pieces: Vec::new(), mounts: Vec::new(), unknown: false };
+    let mut template =
+        Template { fragment: json!({}), pieces: Vec::new(), mounts: Vec::new(), unknown: false, file_mounts: None };
     let Some(mut fields) = cursor.fields(&keys::POD_TEMPLATE) else { return template };
     template.unknown = fields.take("allowUnknownFields").and_then(|cursor| cursor.boolean()).unwrap_or_default();
     let context = given.context(template.unknown);

@@ -35,6 +35,7 @@ fn snapshot(fragment: Value) -> Snapshot {
         source: Source::Base,
         file: "podgraft.yaml".into(),
         line: 1,
+        file_mounts: None,
         conflict: Conflict::Override,
         explicit: false,
         placeholders: false,

@@ -104,6 +104,7 @@ pub(crate) fn layers(layers: usize) -> Vec<Layer> {
             source,
             file: "podgraft.yaml".into(),
             line: 1,
+            file_mounts: None,
             conflict,
             explicit: false,
             placeholders: false,

@@ -1,6 +1,6 @@
 //! What is worth knowing of a layer, and not wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bumpalo::Bump;
 use serde_json::Value;
@@ -48,14 +48,24 @@ fn of_layer(layer: &Layer) -> Vec<Finding> {
     let at = Position { line: layer.line, column: 0 };
     let finding = |message| Finding::new(&layer.file, at, &layer.source.to_string(), message);
     let mut findings = Vec::new();
-    let files = file_mounts(&layer.fragment);
-    let replacing = paths.iter().copied().filter(|path| can_replace(path)).map(whole);
-    let replacing: BTreeSet<String> = replacing.map(|path| as_written(path, &files)).collect();
-    if layer.conflict == Conflict::Override && !replacing.is_empty() {
-        let paths = shortened(&replacing.iter().map(String::as_str).collect::<Vec<_>>());
-        findings.push(finding(format!(
+    let files = file_mounts(layer);
+    let of_file = |path: &&str| files.iter().any(|file| file.holds(path));
+    let replacing = paths.iter().copied().filter(|path| can_replace(path) && !of_file(path));
+    let replacing: BTreeSet<&str> = replacing.map(whole).collect();
+    let overrides = |paths: &[&str]| {
+        let paths = shortened(paths);
+        format!(
             "overrides {paths}: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)"
-        )));
+        )
+    };
+    if layer.conflict == Conflict::Override && !replacing.is_empty() {
+        findings.push(finding(overrides(&replacing.into_iter().collect::<Vec<_>>())));
+    }
+    if layer.conflict == Conflict::Override && !files.is_empty() {
+        let names: Vec<String> = files.iter().map(|file| format!("fileMounts[{}]", file.mount)).collect();
+        let message = overrides(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let at = Position { line: layer.file_mounts.unwrap_or(layer.line), column: 0 };
+        findings.push(Finding::new(&layer.file, at, &layer.source.to_string(), message));
     }
     if layer.fragment.pointer("/spec/tolerations").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
         findings.push(finding(
@@ -94,20 +104,25 @@ fn whole(path: &str) -> &str {
     end.map_or(path, |end| &path[..end])
 }
 
-/// Where the files of `fileMounts` appear, by their volumes' made-up names.
-fn file_mounts(fragment: &Value) -> BTreeMap<&str, &str> {
-    let mounts = fragment.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-    let mounts = mounts.flat_map(|container| container["volumeMounts"].as_array().into_iter().flatten());
-    let texts = mounts.filter_map(|mount| Some((mount["name"].as_str()?, mount["mountPath"].as_str()?)));
-    texts.filter(|(name, _)| is_file_volume(name)).collect()
+/// A file of `fileMounts`: whoever wrote it knows of no volume and no mount.
+struct FileMount<'l> {
+    volume: &'l str,
+    mount: &'l str,
 }
 
-/// A path as whoever wrote the layer knows it: a file has no volume and no mount there.
-fn as_written(path: &str, files: &BTreeMap<&str, &str>) -> String {
-    let file = files.iter().find(|(volume, mount)| {
-        path.contains(&format!(".volumes[{volume}]")) || path.contains(&format!(".volumeMounts[{mount}]"))
-    });
-    file.map_or_else(|| path.to_owned(), |(_, mount)| format!("fileMounts[{mount}]"))
+impl FileMount<'_> {
+    /// Whether a path is in what the file became.
+    fn holds(&self, path: &str) -> bool {
+        path.contains(&format!(".volumes[{}]", self.volume)) || path.contains(&format!(".volumeMounts[{}]", self.mount))
+    }
+}
+
+fn file_mounts(layer: &Layer) -> Vec<FileMount<'_>> {
+    let containers = layer.fragment.pointer("/spec/containers").filter(|_| layer.file_mounts.is_some());
+    let containers = containers.and_then(Value::as_array).into_iter().flatten();
+    let mounts = containers.flat_map(|container| container["volumeMounts"].as_array().into_iter().flatten());
+    let mounts = mounts.filter_map(|mount| Some((mount["name"].as_str()?, mount["mountPath"].as_str()?)));
+    mounts.filter(|(volume, _)| is_file_volume(volume)).map(|(volume, mount)| FileMount { volume, mount }).collect()
 }
 
 /// The first paths, and how many more there are.
@@ -132,6 +147,7 @@ mod tests {
             source,
             file: "x.yaml".into(),
             line: 7,
+            file_mounts: Some(9),
             conflict,
             explicit: false,
             placeholders: false,
@@ -168,9 +184,13 @@ mod tests {
                 {"name": "file-1de426f79d4dd18d", "mountPath": "/etc/pip.conf", "subPath": "file", "readOnly": true},
                 {"name": "file-server", "mountPath": "/srv"}]}],
             "volumes": [{"name": "file-1de426f79d4dd18d", "configMap": {"name": "c"}}, {"name": "file-server", "emptyDir": {}}]});
-        let note = "x.yaml:7: queue/q: overrides fileMounts[/etc/pip.conf], spec.volumes[file-server]: \
-            a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)";
-        assert_eq!(told(Conflict::Override, &spec), [note]);
+        let note = |line: u32, what: &str| {
+            format!(
+                "x.yaml:{line}: queue/q: overrides {what}: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)"
+            )
+        };
+        let notes = [note(7, "spec.volumes[file-server]"), note(9, "fileMounts[/etc/pip.conf]")];
+        assert_eq!(told(Conflict::Override, &spec), notes);
     }
 
     #[test]

@@ -119,7 +119,17 @@ fn layers(stack: Vec<(u8, bool, Value, u8)>) -> Vec<Layer> {
         };
         let placeholders = crate::placeholder::stands_in(&fragment);
         let source = Source::Environment(format!("e{}", number / 2));
-        Layer { source, file: "f.yaml".into(), line: 1, conflict, explicit, placeholders, unknown: false, fragment }
+        Layer {
+            source,
+            file: "f.yaml".into(),
+            line: 1,
+            file_mounts: None,
+            conflict,
+            explicit,
+            placeholders,
+            unknown: false,
+            fragment,
+        }
     });
     layers.collect()
 }

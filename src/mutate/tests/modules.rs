@@ -1,0 +1,323 @@
+//! What modules are given, what is taken of what they return, and what they are refused.
+
+use super::*;
+
+#[test]
+fn a_fragment_of_a_module_is_laid_like_a_layer() {
+    let hook = module(|call| {
+        let request: Value = serde_json::from_str(call.request).unwrap();
+        assert_eq!(request["queue_name"], "GPU");
+        assert_eq!(request["task_data"]["id"], ID);
+        assert_eq!(request["params"]["p"], 1);
+        let fragment = json!({"spec": {"volumes": [{"name": "nfs", "nfs": {"server": "s", "path": "/"}}],
+            "containers": [{"name": "primary", "volumeMounts": [{"name": "nfs", "mountPath": "/nfs"}]}]}});
+        Ok(Returned::Fragment(fragment.to_string()))
+    });
+    let snapshot = snapshot(json!({}), vec![hook]);
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot));
+    assert_eq!(result["spec"]["volumes"][0]["name"], "nfs");
+    assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU, module/hook@0123456789ab");
+    assert_eq!(answered_to(&result, &snapshot).outcome, Outcome::Unchanged);
+}
+
+#[test]
+fn a_template_given_back_is_compared_with_what_the_module_saw() {
+    let hook = module(|call| {
+        let mut template: Value = serde_json::from_str(call.template).unwrap();
+        assert!(!call.template.contains("kube-api-access"), "{template}");
+        assert!(!call.template.contains("bootstrap") && !call.template.contains("tokentoken"));
+        assert!(template.get("status").is_none() && template["metadata"].get("managedFields").is_none());
+        let env = template["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.push(json!({"name": "FOO", "value": "bar"}));
+        Ok(Returned::Template(template.to_string()))
+    });
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    let mut expected = pod()["spec"].clone();
+    expected["containers"][0]["env"].as_array_mut().unwrap().insert(0, json!({"name": "FOO", "value": "bar"}));
+    assert_eq!(result["spec"], expected, "the token volume, the arguments and the secret stay as they were");
+}
+
+#[test]
+fn what_a_module_returns_is_checked_and_the_module_is_named() {
+    let returns =
+        |text: &'static str| snapshot(json!({}), vec![module(move |_| Ok(Returned::Fragment(text.to_owned())))]);
+    let template = |change: fn(&mut Value)| {
+        let hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            change(&mut template);
+            Ok(Returned::Template(template.to_string()))
+        });
+        snapshot(json!({}), vec![hook])
+    };
+    let cases = [
+        (returns("nonsense"), "422 ModuleFailed module hook returned a fragment that is not a JSON object"),
+        (returns("[]"), "422 ModuleFailed module hook returned a fragment that is not a JSON object"),
+        (
+            returns(r#"{"spec":{},"spec":{}}"#),
+            "422 ModuleFailed module hook returned a fragment in which the name \"spec\" stands twice in one object",
+        ),
+        (
+            returns(r#"{"spec":{"volums":[]}}"#),
+            "422 ModuleFailed module hook returned a fragment that is no pod's: spec has no field volums; did you mean volumes?",
+        ),
+        (
+            returns(r#"{"spec":{"priority":"high"}}"#),
+            "422 ModuleFailed module hook returned a fragment that is no pod's: spec.priority is a string, should be a whole number of 32 bits",
+        ),
+        (
+            returns(r#"{"spec":{"containers":[{"name":"primary","image":"evil"}]}}"#),
+            "422 Protected module/hook: spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].image may not be changed: it is the task's own",
+        ),
+        (
+            returns(r#"{"metadata":{"namespace":"other"}}"#),
+            "422 Protected module/hook: metadata.namespace may not be changed: it is the API server's or the creator's",
+        ),
+        (
+            returns(r#"{"metadata":{"labels":{"clearml-agent-queue-name":"x"}}}"#),
+            "422 Protected module/hook: metadata.labels.clearml-agent-queue-name may not be changed: it is the task's identity",
+        ),
+        (
+            returns(r#"{"spec":{"volumes":[{"emptyDir":{}}]}}"#),
+            "422 ModuleFailed module hook returned a fragment that cannot be laid: spec.volumes: an element without its key",
+        ),
+        (
+            returns(r#"{"spec":{"initContainers":[{"name":"x","env":[{"name":"Y","value":"podgraft.io:opaque"}]}]}}"#),
+            "422 ModuleFailed module hook returned a fragment that uses a value which was hidden from it",
+        ),
+        (
+            template(|pod| drop(pod["spec"]["containers"][0].as_object_mut().unwrap().remove("env"))),
+            "422 ModuleFailed module hook removes spec.containers[clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60].env, and mayRemove is not set",
+        ),
+    ];
+    for (snapshot, expected) in cases {
+        assert_eq!(denial(&pod(), &snapshot), expected);
+    }
+}
+
+#[test]
+fn a_removal_that_was_declared_is_done() {
+    let mut hook = module(|call| {
+        let mut template: Value = serde_json::from_str(call.template).unwrap();
+        template["spec"]["containers"][0]["env"].as_array_mut().unwrap().retain(|entry| entry["name"] != "OWN");
+        Ok(Returned::Template(template.to_string()))
+    });
+    hook.may_remove = true;
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"]["containers"][0]["env"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_fault_refuses_the_pod_or_is_ignored_as_the_module_says() {
+    let faulty = |on_error: OnError, fault: Fault| {
+        let mut hook = module(move |_| Err(fault.clone()));
+        hook.on_error = on_error;
+        snapshot(json!({}), vec![hook])
+    };
+    let time = Fault::Time(Duration::from_millis(200));
+    assert_eq!(
+        denial(&pod(), &faulty(OnError::Fail, time.clone())),
+        "503 ModuleUnavailable module hook exceeded its time budget of 200 ms"
+    );
+    let memory = Fault::Memory(64 << 20);
+    assert_eq!(
+        denial(&pod(), &faulty(OnError::Fail, memory)),
+        "422 ModuleFailed module hook exceeded its memory budget of 64 MiB"
+    );
+    let ignored = answered_to(&pod(), &faulty(OnError::Ignore, time));
+    assert_eq!(ignored.outcome, Outcome::Patched);
+    assert_eq!(ignored.modules[0].fault.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
+    assert_eq!(applied(&pod(), &ignored)["metadata"]["annotations"][APPLIED], "base, queue/GPU");
+}
+
+#[test]
+fn a_slow_module_sends_the_request_elsewhere() {
+    let snapshot = snapshot(json!({}), vec![module(|_| Err(Fault::Slow))]);
+    let verdict = answer(&review(&pod(), SUBMITTER), &snapshot, Pace::Inline, &Bump::new());
+    assert!(matches!(verdict, Verdict::Slow(module) if module == "hook"));
+}
+
+#[test]
+fn a_modules_words_carry_no_secret() {
+    let mut snapshot = snapshot(
+        json!({}),
+        vec![module(|_| Err(Fault::Refused("nfs at 10.1.2.3-canary with plain-value and tokentoken".to_owned())))],
+    );
+    snapshot.task_config = vec![Vault {
+        namespaces: Vec::new(),
+        queue: None,
+        user: None,
+        config: Arc::new(json!({"nfs": {"server": "10.1.2.3-canary"}})),
+    }];
+    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook refused: nfs at *** with *** and ***");
+    let answer = answered_to(&pod(), &snapshot);
+    assert!(!answer.modules[0].logs[0].message.contains("plain-value"), "{:?}", answer.modules[0].logs);
+}
+
+#[test]
+fn without_any_time_left_modules_that_may_fail_are_left_out() {
+    // what the admission asks for when the module threads are full
+    let busy = |on_error: OnError| {
+        let mut hook = module(|call| match call.pace {
+            Pace::Patient(left) if left().is_zero() => Err(Fault::Busy),
+            _ => panic!("there is no time"),
+        });
+        hook.on_error = on_error;
+        snapshot(json!({}), vec![hook])
+    };
+    let answered = |snapshot: &Snapshot| {
+        let none = || Duration::ZERO;
+        match answer(&review(&pod(), SUBMITTER), snapshot, Pace::Patient(&none), &Bump::new()) {
+            Verdict::Done(answer) => answer,
+            Verdict::Slow(module) => panic!("slow: {module}"),
+        }
+    };
+    assert_eq!(answered(&busy(OnError::Ignore)).outcome, Outcome::Patched);
+    assert_eq!(answered(&busy(OnError::Fail)).message.as_deref(), Some("module hook found no room to run"));
+}
+
+#[test]
+fn a_container_that_a_module_adds_stands_after_the_pods_own() {
+    let hook = module(|_| {
+        Ok(Returned::Fragment(json!({"spec": {"containers": [{"name": "sidecar", "image": "x"}]}}).to_string()))
+    });
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"]["containers"][1]["name"], "sidecar");
+}
+
+#[test]
+fn a_module_gives_no_rights_and_adds_no_identity() {
+    let primary = |extra: Value| {
+        let mut container = json!({"name": "primary"});
+        container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"spec": {"containers": [container]}})
+    };
+    let cases = [
+        (json!({"spec": {"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}}), "spec.volumes: hostPath"),
+        (json!({"spec": {"hostPID": true}}), "spec.hostPID"),
+        (json!({"spec": {"priorityClassName": "high"}}), "spec.priorityClassName"),
+        (
+            primary(json!({"securityContext": {"privileged": true}})),
+            "securityContext: privileged or added capabilities",
+        ),
+        (
+            primary(json!({"lifecycle": {"postStart": {"exec": {"command": ["x"]}}}})),
+            "lifecycle of the task's container",
+        ),
+    ];
+    for (fragment, path) in cases {
+        assert_eq!(
+            said_of(&pod(), &fragment),
+            format!("module hook asks for {path}, which a module cannot give: a layer can")
+        );
+    }
+    let task_id = primary(json!({"env": [{"name": "CLEARML_TASK_ID", "value": "x"}]}));
+    assert!(said_of(&pod(), &task_id).ends_with("env[CLEARML_TASK_ID] may not be changed: it is the task's identity"));
+    let mut bare = pod();
+    bare["spec"]["containers"][0].as_object_mut().unwrap().remove("env");
+    assert!(said_of(&bare, &task_id).ends_with(".env may not be changed: it holds the task's identity"));
+    for key in ["podgraft.io/user", "kubernetes.io/config.mirror", "kubectl.kubernetes.io/default-container"] {
+        let fragment = json!({"metadata": {"annotations": {key: "x"}}});
+        assert!(said_of(&pod(), &fragment).contains("may not be changed: "), "{key}");
+    }
+}
+
+#[test]
+fn a_template_given_back_changes_what_was_changed_and_nothing_else() {
+    let change = |pod: &Value, change: fn(&mut Value)| {
+        let hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            change(&mut template);
+            Ok(Returned::Template(template.to_string()))
+        });
+        applied(pod, &answered_to(pod, &snapshot(json!({}), vec![hook])))
+    };
+    let mut twice = pod();
+    let env = twice["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+    env.extend([json!({"name": "A", "value": "1"}), json!({"name": "A", "value": "2"})]);
+    let mut own = env.clone();
+    own.remove(3); // folded
+    let result = change(&twice, |pod| {
+        let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.push(json!({"name": "NEW", "value": "x"}));
+    });
+    assert_eq!(result["spec"]["containers"][0]["env"].as_array().unwrap()[1..], own);
+    let mut beside = pod();
+    beside["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "primary", "image": "nginx"}));
+    let result = change(&beside, |pod| pod["spec"]["containers"][1]["tty"] = json!(true));
+    assert_eq!(result["spec"]["containers"][1]["tty"], true, "a sidecar called primary is a sidecar here");
+    assert!(result["spec"]["containers"][0].get("tty").is_none());
+}
+
+#[test]
+fn a_module_cannot_take_the_token_that_it_does_not_see() {
+    let text = json!({"spec": {"volumes": [{"$patch": "replace"}], "containers": [{"name": "primary", "volumeMounts": [{"$patch": "replace"}]}]}});
+    let mut hook = module(move |_| Ok(Returned::Fragment(text.to_string())));
+    hook.may_remove = true;
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(json!({}), vec![hook])));
+    assert_eq!(result["spec"], pod()["spec"]);
+}
+
+#[test]
+fn whatever_fails_of_a_module_that_may_fail_is_left_out_whole() {
+    let bad = json!({"metadata": {"labels": {"x": "y"}}, "spec": {"nodeName": "n"}}).to_string();
+    let mut hook = module(move |_| Ok(Returned::Fragment(bad.clone())));
+    hook.on_error = OnError::Ignore;
+    let answer = answered_to(&pod(), &snapshot(json!({}), vec![hook]));
+    let result = applied(&pod(), &answer);
+    assert!(result["metadata"]["labels"].get("x").is_none());
+    assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU");
+    assert!(answer.modules[0].fault.as_ref().unwrap().contains("spec.nodeName may not be changed"));
+}
+
+#[test]
+fn error_texts_of_ours_quote_no_secret_of_the_modules_input() {
+    let quoting = json!({"spec": {"nodeSelector": {"plain-value": 1}}});
+    assert_eq!(
+        said_of(&pod(), &quoting),
+        "module hook returned a fragment that is no pod's: spec.nodeSelector[***] is a number, should be a string"
+    );
+}
+
+#[test]
+fn other_node_affinity_in_a_template_given_back_is_what_the_pod_gets() {
+    let required = |zones: &[&[&str]]| {
+        let terms = zones.iter().map(|zones| {
+            json!({"matchExpressions": zones.iter().map(|zone| json!({"key": "zone", "operator": "In", "values": [zone]})).collect::<Vec<_>>()})
+        });
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms.collect::<Vec<_>>()}}})
+    };
+    let given = |before: &Value, after: &Value, may_remove: bool| {
+        let (mut pod, after) = (pod(), after.clone());
+        pod["spec"]["affinity"] = before.clone();
+        let mut hook = module(move |call| {
+            let mut template: Value = serde_json::from_str(call.template).unwrap();
+            template["spec"]["affinity"] = after.clone();
+            Ok(Returned::Template(template.to_string()))
+        });
+        hook.may_remove = may_remove;
+        let answer = answered_to(&pod, &snapshot(json!({}), vec![hook]));
+        match answer.outcome {
+            Outcome::Denied => Err(answer.message.unwrap()),
+            _ => Ok(applied(&pod, &answer)["spec"]["affinity"].clone()),
+        }
+    };
+    let one = required(&[&["a"]]);
+    for after in [required(&[&["b"]]), required(&[&["a"], &["b"]]), required(&[])] {
+        assert_eq!(given(&one, &after, true), Ok(after.clone()));
+        let said = given(&one, &after, false).unwrap_err();
+        assert!(said.contains("nodeSelectorTerms, and mayRemove is not set"), "{said}");
+    }
+    let two = required(&[&["a"], &["b"]]);
+    assert_eq!(given(&two, &required(&[&["b"]]), true), Ok(required(&[&["b"]])));
+    let more = required(&[&["a", "b"]]);
+    assert_eq!(given(&one, &more, false), Ok(more), "demanding more takes nothing away");
+}
+
+#[test]
+fn a_selector_that_no_node_can_have_is_refused_by_the_modules_name() {
+    let hook = module(|_| Ok(Returned::Fragment(json!({"spec": {"nodeSelector": {"team": "A B"}}}).to_string())));
+    assert_eq!(
+        denial(&pod(), &snapshot(json!({}), vec![hook])),
+        "422 InvalidResult module/hook: spec.nodeSelector.team has a value that no label can have"
+    );
+}

@@ -1,0 +1,169 @@
+//! What placeholders are filled with, and what is said when they cannot be.
+
+use super::*;
+
+#[test]
+fn a_layers_placeholders_are_filled_for_each_pod() {
+    let layer = json!({"spec": {"containers": [{"name": "primary", "env": [
+        {"name": "WHO", "value": "${task.id} ${queue.name} ${pod.namespace} ${CLEARML_WORKER_ID} ${HOME}"}]}]}});
+    let result = applied(&pod(), &answered_to(&pod(), &snapshot(layer, Vec::new())));
+    let expected = format!("{ID} GPU clearml w:{ID} ${{HOME}}");
+    assert_eq!(result["spec"]["containers"][0]["env"][0], json!({"name": "WHO", "value": expected}));
+}
+
+#[test]
+fn a_placeholder_without_a_value_names_its_layer_file_and_line() {
+    let layer = json!({"metadata": {"annotations": {"a": "${task_config.nfs.server}"}}});
+    assert_eq!(
+        denial(&pod(), &snapshot(layer, Vec::new())),
+        "422 Placeholder queue/GPU (podgraft.yaml:1): the placeholder ${task_config.nfs.server} has no value: taskConfig has nothing of that name for the pod"
+    );
+}
+
+#[test]
+fn what_a_placeholder_was_filled_with_is_in_no_refusal() {
+    let mount = json!({"name": "primary", "volumeMounts": [{"name": "x", "mountPath": "/${task_config.secret}"}]});
+    let mut snapshot = snapshot(json!({"spec": {"containers": [mount]}}), Vec::new());
+    let config = Arc::new(json!({"secret": "canary-in-the-vault"}));
+    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
+    let said = denial(&pod(), &snapshot);
+    assert!(said.contains("mounts the volume \"x\"") && !said.contains("canary"), "{said}");
+}
+
+/// A snapshot whose task config says `word`, and a layer that uses it.
+fn with_word(word: &str, fragment: Value) -> Snapshot {
+    let mut snapshot = snapshot(fragment, vec![]);
+    let config = Arc::new(json!({"word": word}));
+    snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
+    snapshot
+}
+
+#[test]
+fn a_claim_name_that_a_placeholder_made_wrong_is_refused_by_name() {
+    let layer = json!({"spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-${task_config.word}"}}]}});
+    let claim = |word: &str| with_word(word, layer.clone());
+    assert_eq!(answered_to(&pod(), &claim("a.b")).outcome, Outcome::Patched);
+    for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
+        let said = denial(&pod(), &claim(word));
+        assert!(
+            said.starts_with("422 InvalidResult queue/GPU: spec.volumes[data] has a claimName that is no name"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_sub_path_that_a_placeholder_leads_out_of_the_volume_is_refused_by_name() {
+    let layer = json!({"spec": {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "containers": [{"name": "primary", "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "${task_config.word}"}]}]}});
+    let mount = |word: &str| with_word(word, layer.clone());
+    assert_eq!(answered_to(&pod(), &mount("users/alice")).outcome, Outcome::Patched);
+    for word in ["../alice", "/etc", "a/../../b", ".."] {
+        let said = denial(&pod(), &mount(word));
+        assert!(
+            said.ends_with(".subPath: `${task_config.word}`, filled for this pod, must be a relative path without .."),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
+    let spec = |spec: Value| json!({"spec": spec});
+    let primary = |key: &str, value: Value| json!({"spec": {"containers": [{"name": "primary", key: value}]}});
+    let volume = |source: &str, value: Value| spec(json!({"volumes": [{"name": "v", source: value}]}));
+    let claim = |part: &str, value: Value| {
+        let mut template =
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+        *template.pointer_mut(part).unwrap() = value;
+        volume("ephemeral", json!({"volumeClaimTemplate": template}))
+    };
+    let word = "${task_config.word}";
+    let name = "is not the name of an object (lower-case letters, digits, - and .)";
+    let label = "is not a label value (at most 63 letters, digits, -, _ and .)";
+    let template = "spec.volumes[v].ephemeral.volumeClaimTemplate";
+    for (layer, path, what) in [
+        (spec(json!({"serviceAccountName": word})), "spec.serviceAccountName", name),
+        (spec(json!({"priorityClassName": word})), "spec.priorityClassName", name),
+        (spec(json!({"runtimeClassName": word})), "spec.runtimeClassName", name),
+        (spec(json!({"imagePullSecrets": [{"name": word}]})), "spec.imagePullSecrets[${task_config.word}].name", name),
+        (spec(json!({"nodeSelector": {"team": word}})), "spec.nodeSelector.team", label),
+        (
+            spec(json!({"hostAliases": [{"ip": word}]})),
+            "spec.hostAliases[${task_config.word}].ip",
+            "is not an IP address",
+        ),
+        (
+            spec(json!({"hostAliases": [{"ip": "::1", "hostnames": ["a", word]}]})),
+            "spec.hostAliases[::1].hostnames[1]",
+            name,
+        ),
+        (volume("configMap", json!({"name": word})), "spec.volumes[v].configMap.name", name),
+        (volume("secret", json!({"secretName": word})), "spec.volumes[v].secret.secretName", name),
+        (
+            volume("projected", json!({"sources": [{"secret": {"name": word}}]})),
+            "spec.volumes[v].projected.sources[0].secret.name",
+            name,
+        ),
+        (
+            primary("envFrom", json!([{"configMapRef": {"name": word}}])),
+            "spec.containers[primary].envFrom[0].configMapRef.name",
+            name,
+        ),
+        (
+            primary("env", json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": word, "key": "k"}}}])),
+            "spec.containers[primary].env[A].valueFrom.secretKeyRef.name",
+            name,
+        ),
+        (
+            primary("resources", json!({"limits": {"memory": word}})),
+            "spec.containers[primary].resources.limits.memory",
+            "is not a quantity, like 2, 500m, 16Gi",
+        ),
+        (
+            primary("imagePullPolicy", json!(word)),
+            "spec.containers[primary].imagePullPolicy",
+            "must be Always or IfNotPresent or Never",
+        ),
+        (
+            claim("/spec/accessModes/0", json!(word)),
+            &format!("{template}.spec.accessModes[0]"),
+            "must be ReadWriteOnce or ReadOnlyMany or ReadWriteMany or ReadWriteOncePod",
+        ),
+        (
+            claim("/spec/resources/requests/storage", json!(word)),
+            &format!("{template}.spec.resources.requests.storage"),
+            "is not a quantity, like 2, 500m, 16Gi",
+        ),
+        (claim("/spec", json!({"storageClassName": word})), &format!("{template}.spec.storageClassName"), name),
+        (
+            claim("", json!({"metadata": {"labels": {"team": word}}})),
+            &format!("{template}.metadata.labels.team"),
+            label,
+        ),
+        (json!({"metadata": {"labels": {"team": word}}}), "metadata.labels.team", label),
+    ] {
+        let said = denial(&pod(), &with_word("Data Science", layer));
+        let begin = "422 Placeholder queue/GPU (podgraft.yaml:1)";
+        assert_eq!(said, format!("{begin}: {path}: `${{task_config.word}}`, filled for this pod, {what}"));
+    }
+}
+
+#[test]
+fn what_a_placeholder_made_wrong_is_not_quoted() {
+    for layer in [
+        json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}),
+        json!({"spec": {"containers": [{"name": "primary", "imagePullPolicy": "${task_config.word}"}]}}),
+        json!({"spec": {"hostname": "${task_config.word}"}}),
+    ] {
+        let said = denial(&pod(), &with_word("Hunter Two", layer.clone()));
+        assert!(
+            said.starts_with("422 Placeholder queue/GPU (podgraft.yaml:1): spec.") && !said.contains("Hunter"),
+            "{said}"
+        );
+    }
+    let fine = with_word("data-science", json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}));
+    let result = applied(&pod(), &answered_to(&pod(), &fine));
+    assert_eq!(result["spec"]["imagePullSecrets"], json!([{"name": "data-science"}]));
+}
