@@ -12,7 +12,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::json::{self, Json, Member};
+use crate::json::{self, Json, Member, same_text};
 use crate::schema::{List, Object, POD, Type};
 
 /// One RFC 6902 operation.
@@ -275,8 +275,7 @@ pub fn has_key(item: &Json<'_>, list: List, key: &str) -> bool {
 
 fn is_text(value: Json<'_>, text: &str) -> bool {
     match value {
-        // names of one list begin alike and end differently
-        Json::Str(name) => name.as_bytes().last() == text.as_bytes().last() && name == text,
+        Json::Str(name) => same_text(name, text),
         other => scalar_text(other) == text,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use bumpalo::Bump;
 
-use crate::json::{Json, Member};
+use crate::json::{Json, Member, same_text};
 use crate::merge::demands;
 use crate::patch::key_text;
 use crate::review::LAST_APPLIED;
@@ -123,8 +123,9 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
         _ => (Type::Any, List::Atomic),
     };
     match (before, after) {
-        (a, b) if a == b => None,
+        // by its members, each of which is compared once
         (Json::Object(_), Json::Object(_)) => object_changes(before, after, kind, arena),
+        (a, b) if a == b => None,
         (Json::Array(a), Json::Array(b)) => match (list, kind) {
             (List::Keyed(_) | List::KeyedWhole(_), Type::List(element)) => keyed_changes(a, b, list, *element, arena),
             (List::Set | List::Concat, _) if a.iter().all(|item| b.contains(item)) => {
@@ -206,7 +207,7 @@ pub fn holds_opaque(value: Json<'_>) -> bool {
 }
 
 /// Up to this many names are compared with each other; more are sorted.
-const FEW: usize = 8;
+const FEW: usize = 32;
 
 /// A member's name that stands twice in one object: legal JSON, but no two readers agree on what it means.
 pub fn repeated_name(value: Json<'_>) -> Option<&str> {
@@ -214,7 +215,10 @@ pub fn repeated_name(value: Json<'_>) -> Option<&str> {
         Json::Array(items) => items.iter().find_map(|item| repeated_name(*item)),
         Json::Object(members) => {
             let twice = if members.len() <= FEW {
-                let again = |index: &usize| members[..*index].iter().any(|(name, _)| *name == members[*index].0);
+                let again = |index: &usize| {
+                    let name = members[*index].0;
+                    members[..*index].iter().any(|(other, _)| same_text(other, name))
+                };
                 (1..members.len()).find(again).map(|index| members[index].0)
             } else {
                 let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();

@@ -267,25 +267,43 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The first place from `at` on where a string's text does not stand for itself: a quote, a backslash, a control
-/// character or the end. Eight bytes at a time, as nearly all text is plain.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+/// The high bit of each of eight bytes that does not stand for itself in a string: a quote, a backslash, a control
+/// character. Beyond the first hit there may be false ones.
+fn specials(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // The high bit of each byte that is zero, or below a bound; beyond the first hit there may be false ones.
+    let word = u64::from_le_bytes(word);
     let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * u64::from(b' ')) & !word;
+    let quote = zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+    (control | quote | backslash) & (ONES << 7)
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..b' ')
+}
+
+/// The first place from `at` on where a string's text does not stand for itself, or the end. Eight bytes at a time, as
+/// nearly all text is plain.
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let word = u64::from_le_bytes(*word);
-        let control = word.wrapping_sub(ONES * u64::from(b' ')) & !word;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        let hits = (control | quote | backslash) & (ONES << 7);
+        let hits = specials(*word);
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
         at += size_of::<u64>();
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' ')).unwrap_or(rest.len())
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+/// Whether a text stands for itself between quotes.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    // the last eight bytes overlap those before, so that no rest is left to be looked at one by one
+    match (bytes.last_chunk(), bytes.as_chunks().0) {
+        (Some(last), words) => words.iter().chain([last]).all(|word| specials(*word) == 0),
+        (None, _) => !bytes.iter().any(|byte| is_special(*byte)),
+    }
 }
 
 /// How long the escape is that a text begins with, if it does.

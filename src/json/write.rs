@@ -6,6 +6,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Json;
+use super::read::is_plain;
 
 impl Json<'_> {
     /// Appends the value's text, without any white space. Raw parts are written as they were read.
@@ -65,9 +66,7 @@ pub fn write_text(text: &str, out: &mut String) {
 
 /// Appends what stands between a string's quotes.
 pub fn write_inner(text: &str, out: &mut String) {
-    // without leaving early, so that it is done for many bytes at once
-    let is_special = |byte: u8| matches!(byte, 0..b' ' | b'"' | b'\\');
-    if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+    if is_plain(text.as_bytes()) {
         out.push_str(text);
         return;
     }

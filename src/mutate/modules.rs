@@ -38,6 +38,9 @@ pub struct ModuleRun {
 /// The same for what a module returns, each of which is laid by itself.
 const LARGEST_RETURNED: usize = 1024;
 
+/// Bytes that most templates take: an ordinary one has 6 KB.
+const TEMPLATE: usize = 8 << 10;
+
 impl<'a> Work<'_, 'a> {
     pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
         if self.plan.modules.is_empty() {
@@ -70,7 +73,8 @@ impl<'a> Work<'_, 'a> {
 
     fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
         let view = template::view(self.steps.last(), self.task, self.arena);
-        let template = view.to_string();
+        let mut template = String::with_capacity(TEMPLATE);
+        view.write(&mut template);
         let request = self.request(module, known);
         let call = Call {
             request: &request,
