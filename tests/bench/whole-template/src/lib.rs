@@ -11,7 +11,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     for container in list(&mut template["spec"]["containers"]) {
         list(&mut container["volumeMounts"]).push(json!({"name": "custom-mount", "mountPath": "/mnt/nfs"}));
     }
-    serde_json::to_string(&template).map(Outcome::Template).map_err(|error| error.to_string())
+    serde_json::to_string(&template).map(Outcome::Template).map_err(|error| error.to_string().into())
 }
 
 /// The list that `value` is, or becomes.
