@@ -2,7 +2,8 @@
 //!
 //! They are threads of their own and not tokio's blocking ones, because the point is the bounds: on threads, on what
 //! waits, and on what one module may have of both, so that a module that loops delays its own pods and nobody else's.
-//! On few cores the scheduler has a part in that: the threads give way to the workers, see [`NICE`].
+//! On few cores the scheduler has a part in that: a call that computes for long lowers its thread behind the workers
+//! ([`way`]), and the thread is replaced when the call has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,8 @@ use std::{fmt, io, thread};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+
+use crate::module::way;
 
 /// How much there is of what.
 #[derive(Debug, Clone, Copy)]
@@ -52,12 +55,6 @@ pub enum Busy {
     Running,
 }
 
-/// The module threads' niceness. A worker that wakes up for a request goes before a guest that computes, even on one
-/// core: at one request a time, others' p99 beside a module that loops was 14.8 times what it is alone without this,
-/// and 4.1 times with it. The price: where the workers want the whole core, a module that is not yet proven fast waits
-/// (at 16 at a time 15.9 times instead of 1.6). It weighs against podgraft's own threads only, not other containers.
-const NICE: i32 = 19;
-
 /// The module threads.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -73,6 +70,10 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     running: HashMap<Arc<str>, Running>,
+    /// threads that were lowered and have no successor yet
+    lowered: Vec<usize>,
+    /// lowered threads that have one, and may go
+    replaced: usize,
     stopped: bool,
 }
 
@@ -110,11 +111,7 @@ impl Pool {
     pub fn start(limits: Limits) -> io::Result<Self> {
         let pool = Self { shared: Arc::new(Shared { limits, state: Mutex::default(), changed: Condvar::new() }) };
         for number in 0..limits.threads {
-            let shared = Arc::clone(&pool.shared);
-            thread::Builder::new().name(format!("module-{number}")).spawn(move || {
-                give_way();
-                shared.work();
-            })?;
+            pool.shared.start_thread(number)?;
         }
         Ok(pool)
     }
@@ -161,8 +158,9 @@ impl fmt::Debug for Pool {
 // === impl Shared ===
 
 impl Shared {
-    fn submit(&self, job: Job) -> Result<(), Busy> {
+    fn submit(self: &Arc<Self>, job: Job) -> Result<(), Busy> {
         let mut state = lock(&self.state);
+        self.replace_lowered(&mut state);
         state.queue.retain(|job| job.task.is_wanted());
         let of_module = state.queue.iter().filter(|waiting| waiting.module == job.module).count();
         if state.queue.len() >= self.limits.queue || of_module >= self.limits.queue_per_module {
@@ -176,21 +174,51 @@ impl Shared {
         Ok(())
     }
 
-    /// A thread's life.
-    fn work(&self) {
+    fn start_thread(self: &Arc<Self>, number: usize) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        thread::Builder::new().name(format!("module-{number}")).spawn(move || {
+            way::can_give();
+            shared.work(number);
+        })?;
+        Ok(())
+    }
+
+    /// Starts successors of threads that were lowered. On the thread of whoever submits, because a lowered thread's
+    /// children are lowered too.
+    fn replace_lowered(self: &Arc<Self>, state: &mut State) {
+        while let Some(number) = state.lowered.pop() {
+            if self.start_thread(number).is_err() {
+                state.lowered.push(number);
+                return; // the lowered one goes on until there is room
+            }
+            state.replaced += 1;
+        }
+    }
+
+    /// A thread's life: until the end, or until it was lowered and has a successor.
+    fn work(&self, number: usize) {
         let mut state = lock(&self.state);
         while !state.stopped {
+            if way::gave() && state.replaced > 0 {
+                state.replaced -= 1;
+                // what woke it may be meant for the successor
+                self.changed.notify_one();
+                return;
+            }
             let Some(job) = state.next(self.limits.threads_per_module) else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(state);
-            let begun = Instant::now();
+            let (begun, was_lowered) = (Instant::now(), way::gave());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
             state = lock(&self.state);
             state.ended(&job.module, begun.elapsed());
             // others of this module may have waited for its share, and not for a thread
             self.changed.notify_one();
+            if way::gave() && !was_lowered {
+                state.lowered.push(number);
+            }
         }
     }
 }
@@ -225,13 +253,6 @@ impl State {
             }
         }
     }
-}
-
-/// Lowers this thread's priority. Where the system does not allow that or has one for the whole process only, guests
-/// compete with the workers as equals.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICE); // of the calling thread, in Linux
 }
 
 // === impl Work ===

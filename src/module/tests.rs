@@ -337,3 +337,34 @@ fn a_rested_clock_wakes_for_a_call() {
 fn digests_are_lower_case_hex() {
     assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_long_call_lowers_its_thread_and_a_late_one_the_next_calls_too() {
+    /// SCHED_OTHER is 0, SCHED_IDLE 5.
+    fn policy() -> String {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        after_name.split(' ').nth(38).unwrap().to_owned()
+    }
+    let module = module("sometimes");
+    let call_on_new_thread = |can_give: bool, template: &'static str, time: Duration| {
+        let module = Arc::clone(&module);
+        let body = move || {
+            if can_give {
+                way::can_give();
+            }
+            let result = call(&*module, template, Value::Null, time).result;
+            (result.is_ok(), policy())
+        };
+        std::thread::spawn(body).join().unwrap()
+    };
+    let (soon, later) = (Duration::from_millis(1), Duration::from_millis(500));
+    let of = |ended: bool, policy: &str| (ended, policy.to_owned());
+    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "0"));
+    assert_eq!(call_on_new_thread(false, "L", later), of(false, "0"), "not a thread to be given up");
+    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "5"), "the last one was late");
+    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "0"), "the last one was not");
+    assert_eq!(call_on_new_thread(true, "L", later), of(false, "5"), "of its long computing");
+    assert_eq!(call_on_new_thread(true, "L", soon), of(false, "5"), "from its beginning");
+}

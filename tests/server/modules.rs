@@ -6,6 +6,7 @@ use std::time::Duration;
 use podgraft::admission::Mutate;
 use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
+use podgraft::module::way;
 use podgraft::mutate::Verdict;
 use podgraft::render::{Call, Fault, Pace, Render, Rendered};
 
@@ -190,16 +191,33 @@ fn a_request_that_would_wait_past_its_deadline_is_refused_at_once() {
 }
 
 #[test]
-fn module_threads_give_way_to_workers() {
-    run(Fixture::new(), async |_server| {
-        let mut niceness = std::collections::BTreeMap::<String, Vec<String>>::new();
-        for task in std::fs::read_dir("/proc/self/task").unwrap() {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
-            let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
-            let name = name.split_once('(').unwrap().1.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
-            niceness.entry(name).or_default().push(rest.split(' ').nth(16).unwrap().to_owned());
+#[cfg(target_os = "linux")]
+fn a_module_thread_that_gave_way_is_replaced() {
+    let mut fixture = Fixture::new();
+    fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
+    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
+        (_, Pace::Inline) => Verdict::Slow("m".to_owned()),
+        (body, Pace::Patient(_)) => {
+            let before = policy();
+            if body == b"long" {
+                way::give();
+            }
+            done(format!("{before} {}", policy()))
         }
-        assert!(niceness["module-"].iter().all(|nice| nice == "19"), "{niceness:?}");
-        assert!(niceness["tokio-rt-worker"].iter().all(|nice| nice == "0"), "{niceness:?}");
+    }));
+    run(fixture, async |server| {
+        let mut client = server.connect().await;
+        // SCHED_OTHER is 0, SCHED_IDLE 5
+        for (body, policies) in [("long", "0 5"), ("short", "0 0"), ("long", "0 5"), ("long", "0 5")] {
+            assert_eq!(client.post(body.as_bytes()).await.body, policies, "{body}");
+        }
     });
+}
+
+/// The scheduling policy of this thread.
+#[cfg(target_os = "linux")]
+fn policy() -> String {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, after_name) = stat.rsplit_once(") ").unwrap();
+    after_name.split(' ').nth(38).unwrap().to_owned()
 }
