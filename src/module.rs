@@ -12,7 +12,7 @@ pub mod way;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
@@ -36,10 +36,6 @@ const FAST_CALLS: u32 = 100;
 
 /// An inline call is cut here, so that a worker's other requests wait no longer than for a page from disk.
 const INLINE_LIMIT: Duration = Duration::from_millis(2);
-
-/// CPU that a call has on a thread that can give way before it does: what ends sooner is never kept waiting by workers
-/// that want the whole core.
-const FAIR: Duration = Duration::from_millis(10);
 
 /// A compiled module. Two names for the same bytes share one.
 struct Module {
@@ -79,7 +75,6 @@ impl Render for Module {
                 if elapsed < FAST {
                     self.record.fast_call();
                 }
-                self.record.late.store(matches!(result, Err(Fault::Time(_))), Ordering::Relaxed);
                 result
             }
         };
@@ -95,7 +90,7 @@ impl Module {
         store.limiter(|state| state);
         store.set_hostcall_fuel(MAX_OUTPUT);
         let _ticking = self.clock.ticking();
-        self.set_deadline(&mut store, limit);
+        set_deadline(&mut store, limit);
         let result = self.code.instantiate(&mut store).and_then(|instance| {
             instance.podgraft_template_hook().call_update_template(&mut store, call.request, call.template)
         });
@@ -108,36 +103,32 @@ impl Module {
         };
         (result, store.into_data())
     }
-
-    /// Until when a call may run, and from when on behind the workers: after [`FAIR`], or from its beginning when the
-    /// call before was late.
-    fn set_deadline(&self, store: &mut Store<State>, limit: Duration) {
-        if self.record.late.load(Ordering::Relaxed) {
-            way::give();
-        }
-        if !way::is_open() {
-            store.set_epoch_deadline(ticks(limit));
-            return;
-        }
-        let (end, begun) = (Instant::now() + limit, way::cpu_time());
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(UpdateDeadline::Interrupt);
-            }
-            if way::is_open() && way::cpu_time().saturating_sub(begun) < FAIR {
-                return Ok(UpdateDeadline::Continue(1));
-            }
-            way::give();
-            Ok(UpdateDeadline::Continue(ticks(left)))
-        });
-    }
 }
 
 /// A call that was not made.
 fn refused(fault: Fault) -> Rendered {
     Rendered { result: Err(fault), logs: Vec::new(), elapsed: Duration::ZERO }
+}
+
+/// Until when a call may run; on a thread that can give way, from when on behind the workers, too.
+fn set_deadline(store: &mut Store<State>, limit: Duration) {
+    if !way::is_open() {
+        store.set_epoch_deadline(ticks(limit));
+        return;
+    }
+    let (end, begun) = (Instant::now() + limit, way::cpu_time());
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        if way::is_open() && way::cpu_time().saturating_sub(begun) < way::FAIR {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        way::give();
+        Ok(UpdateDeadline::Continue(ticks(left)))
+    });
 }
 
 /// Ticks until a deadline that is `limit` away: one more than fit, as the current one is already running out.
@@ -186,8 +177,6 @@ struct Record {
     fast_calls: AtomicU32,
     /// inline calls that had to be cut
     cuts: AtomicU32,
-    /// the last call on a thread of its own ran into its deadline
-    late: AtomicBool,
 }
 
 impl Record {

@@ -3,9 +3,9 @@
 //! They are threads of their own and not tokio's blocking ones, because the point is the bounds: on threads, on what
 //! waits, and on what one module may have of both, so that a module that loops delays its own pods and nobody else's.
 //! On few cores the scheduler has a part in that: a call that computes for long lowers its thread behind the workers
-//! ([`way`]), and the thread is replaced when the call has ended.
+//! ([`way`]). Such threads are for modules whose last call was long; the others get a successor.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -70,10 +70,14 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     running: HashMap<Arc<str>, Running>,
-    /// threads that were lowered and have no successor yet
-    lowered: Vec<usize>,
-    /// lowered threads that have one, and may go
-    replaced: usize,
+    /// modules whose last call was long
+    long: HashSet<Arc<str>>,
+    /// threads that were lowered
+    lowered: usize,
+    /// those of them that have nothing to do
+    lowered_idle: usize,
+    /// numbers of the threads that were lowered and have no successor yet
+    vacant: Vec<usize>,
     stopped: bool,
 }
 
@@ -160,7 +164,7 @@ impl fmt::Debug for Pool {
 impl Shared {
     fn submit(self: &Arc<Self>, job: Job) -> Result<(), Busy> {
         let mut state = lock(&self.state);
-        self.replace_lowered(&mut state);
+        self.fill(&mut state);
         state.queue.retain(|job| job.task.is_wanted());
         let of_module = state.queue.iter().filter(|waiting| waiting.module == job.module).count();
         if state.queue.len() >= self.limits.queue || of_module >= self.limits.queue_per_module {
@@ -170,7 +174,7 @@ impl Shared {
             return Err(Busy::Late);
         }
         state.queue.push_back(job);
-        self.changed.notify_one();
+        self.changed.notify_all(); // not every thread is for every job
         Ok(())
     }
 
@@ -185,51 +189,70 @@ impl Shared {
 
     /// Starts successors of threads that were lowered. On the thread of whoever submits, because a lowered thread's
     /// children are lowered too.
-    fn replace_lowered(self: &Arc<Self>, state: &mut State) {
-        while let Some(number) = state.lowered.pop() {
+    fn fill(self: &Arc<Self>, state: &mut State) {
+        while let Some(number) = state.vacant.pop() {
             if self.start_thread(number).is_err() {
-                state.lowered.push(number);
-                return; // the lowered one goes on until there is room
+                state.vacant.push(number);
+                return;
             }
-            state.replaced += 1;
         }
     }
 
-    /// A thread's life: until the end, or until it was lowered and has a successor.
+    /// A thread's life.
     fn work(&self, number: usize) {
         let mut state = lock(&self.state);
         while !state.stopped {
-            if way::gave() && state.replaced > 0 {
-                state.replaced -= 1;
-                // what woke it may be meant for the successor
-                self.changed.notify_one();
-                return;
-            }
-            let Some(job) = state.next(self.limits.threads_per_module) else {
+            let was_lowered = way::gave();
+            let Some(job) = state.next(self.limits, was_lowered) else {
+                state.lowered_idle += usize::from(was_lowered);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.lowered_idle -= usize::from(was_lowered);
                 continue;
             };
+            if state.long.contains(&job.module) {
+                way::give();
+            }
             drop(state);
-            let (begun, was_lowered) = (Instant::now(), way::gave());
+            let begun = Instant::now();
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
+            let took = begun.elapsed();
             state = lock(&self.state);
-            state.ended(&job.module, begun.elapsed());
+            state.ended(&job.module, took);
             // others of this module may have waited for its share, and not for a thread
-            self.changed.notify_one();
-            if way::gave() && !was_lowered {
-                state.lowered.push(number);
+            self.changed.notify_all();
+            if !way::gave() {
+                continue;
+            }
+            if took >= way::FAIR {
+                state.long.insert(job.module);
+            } else {
+                state.long.remove(&job.module);
+            }
+            if !was_lowered {
+                state.vacant.push(number);
+                if state.lowered == self.limits.threads {
+                    return;
+                }
+                state.lowered += 1;
             }
         }
     }
 }
 
 impl State {
-    /// The oldest job that is still wanted and whose module has not got all the threads it may have.
-    fn next(&mut self, threads_per_module: usize) -> Option<Job> {
+    /// The oldest job that is still wanted, whose module has not got all the threads it may have, and that is for this
+    /// kind of thread. A long one makes a lowered thread of another where there are too few of them.
+    fn next(&mut self, limits: Limits, lowered: bool) -> Option<Job> {
         self.queue.retain(|job| job.task.is_wanted());
-        let running = &self.running;
-        let free = |job: &Job| running.get(&job.module).is_none_or(|running| running.threads < threads_per_module);
-        let job = self.queue.iter().position(free).and_then(|index| self.queue.remove(index))?;
+        let too_few = self.lowered_idle == 0 && self.lowered < limits.threads;
+        // a job that came before its thread was lowered has nobody else until the successor is there
+        let too_few_equals = !self.vacant.is_empty();
+        let is_long = |job: &Job| self.long.contains(&job.module);
+        let fits = |job: &Job| if is_long(job) { lowered || too_few } else { !lowered || too_few_equals };
+        let has_share =
+            |job: &Job| self.running.get(&job.module).is_none_or(|running| running.threads < limits.threads_per_module);
+        let index = self.queue.iter().position(|job| fits(job) && has_share(job))?;
+        let job = self.queue.remove(index)?;
         self.running.entry(Arc::clone(&job.module)).or_default().threads += 1;
         Some(job)
     }

@@ -340,7 +340,7 @@ fn digests_are_lower_case_hex() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_long_call_lowers_its_thread_and_a_late_one_the_next_calls_too() {
+fn a_long_call_lowers_its_thread_if_that_can_be() {
     /// SCHED_OTHER is 0, SCHED_IDLE 5.
     fn policy() -> String {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
@@ -359,12 +359,9 @@ fn a_long_call_lowers_its_thread_and_a_late_one_the_next_calls_too() {
         };
         std::thread::spawn(body).join().unwrap()
     };
-    let (soon, later) = (Duration::from_millis(1), Duration::from_millis(500));
     let of = |ended: bool, policy: &str| (ended, policy.to_owned());
+    let long = Duration::from_millis(500);
     assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "0"));
-    assert_eq!(call_on_new_thread(false, "L", later), of(false, "0"), "not a thread to be given up");
-    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "5"), "the last one was late");
-    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "0"), "the last one was not");
-    assert_eq!(call_on_new_thread(true, "L", later), of(false, "5"), "of its long computing");
-    assert_eq!(call_on_new_thread(true, "L", soon), of(false, "5"), "from its beginning");
+    assert_eq!(call_on_new_thread(true, "L", long), of(false, "5"));
+    assert_eq!(call_on_new_thread(false, "L", long), of(false, "0"), "not a thread to be given up");
 }

@@ -1,12 +1,15 @@
 //! Which threads give way: on few cores a guest that computes for long must not keep the workers from a request.
 //!
-//! A thread says that it can, once; what then runs on it too long lowers it for good, because Linux lets nobody raise
-//! a thread again without a right that podgraft has not. Whoever owns the thread replaces it.
+//! A thread says that it can, once; what then runs on it for long lowers it for good, because Linux lets nobody raise
+//! a thread again without a right that podgraft has not. Whoever owns the thread finds another for short calls.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+/// CPU that a call has as an equal of the workers: what ends sooner is never kept waiting where they want the whole core.
+pub const FAIR: Duration = Duration::from_millis(10);
 
 thread_local!(static WAY: Cell<Way> = const { Cell::new(Way::Keeps) });
 
@@ -24,7 +27,7 @@ pub fn can_give() {
     }
 }
 
-/// Whether this thread was lowered, and wants replacing.
+/// Whether this thread was lowered.
 pub fn gave() -> bool {
     WAY.get() == Way::Gave
 }
@@ -36,7 +39,7 @@ pub(super) fn is_open() -> bool {
 
 /// Lowers this thread, if it can be: it runs when nobody else of podgraft wants its core, and whoever wakes up goes
 /// first at once. (Niceness 19 leaves the one who wakes waiting for a part of a slice: at one request a time p99 was
-/// 4.1 times what it is alone, and is 1.1 to 1.8 times with this.) It weighs against podgraft's own threads only, not
+/// 4.1 times what it is alone, and is 1.5 times with this.) It weighs against podgraft's own threads only, not
 /// other containers. Where the system refuses, guests compete with the workers as equals.
 pub fn give() {
     if !is_open() {

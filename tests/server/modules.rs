@@ -192,24 +192,35 @@ fn a_request_that_would_wait_past_its_deadline_is_refused_at_once() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_module_thread_that_gave_way_is_replaced() {
+fn long_calls_have_lowered_threads_and_others_never() {
     let mut fixture = Fixture::new();
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
-    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
-        (_, Pace::Inline) => Verdict::Slow("m".to_owned()),
-        (body, Pace::Patient(_)) => {
+    // the body is the module's name, and whether it computes for long
+    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (String::from_utf8_lossy(body).split_once(' '), pace) {
+        (Some((module, _)), Pace::Inline) => Verdict::Slow(module.to_owned()),
+        (Some((_, "short")), _) => done(policy()),
+        _ => {
             let before = policy();
-            if body == b"long" {
-                way::give();
-            }
+            way::give();
+            std::thread::sleep(way::FAIR);
             done(format!("{before} {}", policy()))
         }
     }));
     run(fixture, async |server| {
         let mut client = server.connect().await;
         // SCHED_OTHER is 0, SCHED_IDLE 5
-        for (body, policies) in [("long", "0 5"), ("short", "0 0"), ("long", "0 5"), ("long", "0 5")] {
-            assert_eq!(client.post(body.as_bytes()).await.body, policies, "{body}");
+        let calls = [
+            ("a long", "0 5"),
+            ("b short", "0"), // on the successor
+            ("a long", "5 5"),
+            ("a short", "5"), // nobody knows before
+            ("a short", "0"),
+            ("b long", "0 5"),
+            ("b long", "5 5"),
+            ("a short", "0"),
+        ];
+        for (number, (body, policies)) in calls.into_iter().enumerate() {
+            assert_eq!(client.post(body.as_bytes()).await.body, policies, "{number}: {body}");
         }
     });
 }
