@@ -87,6 +87,14 @@ fn on_core(core: Option<usize>, program: &Path) -> Command {
     command
 }
 
+/// Keeps this process, whose clients ask too, away from the core that serves. Servers without a core of their own
+/// inherit that.
+pub(crate) fn stay_on_core_1() {
+    let pid = std::process::id().to_string();
+    let moved = Command::new("taskset").args(["-a", "-c", "-p", "1", &pid]).stdout(Stdio::null()).status();
+    assert!(moved.unwrap().success(), "taskset -p");
+}
+
 /// A port that nobody has at the moment.
 fn free_address() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()

@@ -80,6 +80,7 @@ fn measure() -> Results {
 
     let config = fixture::ten_modules(&folder);
     let start = start_times(&config, &folder);
+    process::stay_on_core_1();
     let (program, _) = Server::program(&config, &folder, Some(0));
     let idle_memory = program.memory();
     let mut client = Client::connect(program.address, &folder);
