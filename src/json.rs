@@ -15,7 +15,7 @@ mod write;
 use bumpalo::Bump;
 
 pub use frozen::Frozen;
-pub use read::Error;
+pub use read::{Error, plain_end};
 pub use write::{separate, write_count, write_inner, write_text};
 
 /// One member of an object.

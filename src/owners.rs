@@ -8,7 +8,7 @@ use std::cell::{Cell, OnceCell};
 
 use bumpalo::Bump;
 
-use crate::json::Json;
+use crate::json::{Json, plain_end};
 use crate::patch::Step;
 
 /// As many questions are answered by walking over the text, which takes a seventh of the time that opening it does.
@@ -91,8 +91,13 @@ fn text_member(object: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
             b'"' => {
                 let begin = at + 1;
                 at = begin;
-                while *bytes.get(at)? != b'"' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                loop {
+                    at = plain_end(bytes, at);
+                    match bytes.get(at)? {
+                        b'"' => break,
+                        b'\\' => at += 2,
+                        _ => at += 1,
+                    }
                 }
                 let after = || object[at + 1..].trim_start();
                 if depth == 1 && is_it(&object[begin..at]) && after().starts_with(':') {

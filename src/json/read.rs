@@ -285,7 +285,7 @@ fn is_special(byte: u8) -> bool {
 
 /// The first place from `at` on where a string's text does not stand for itself, or the end. Eight bytes at a time, as
 /// nearly all text is plain.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+pub fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let hits = specials(*word);
         if hits != 0 {
