@@ -23,6 +23,7 @@ mod place;
 mod unkeyed;
 mod unset;
 
+pub use self::directive::is_directed;
 pub use self::unkeyed::demands;
 
 /// Merges fragments into one pod.
@@ -188,7 +189,7 @@ impl<'a, 'o> Merger<'a, 'o> {
         let by_key = match slot.kind {
             Type::Object(_) | Type::Map(_) => true,
             // No schema says what it is. Replacing it would take the pod's keys away, and nobody asked for that.
-            Type::Any => matches!(under.now, Some(Json::Object(_))) || directive::is_directed(&value),
+            Type::Any => matches!(under.now, Some(Json::Object(_))) || is_directed(&value),
             _ => false,
         };
         let merged = match (slot.kind, value) {

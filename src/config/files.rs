@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::cursor::{Cursor, Fields};
+use super::grammar::{NO_FOLDER, is_folder};
 use super::keys;
 use super::modules::hex;
 use super::scalars::object_name;
@@ -95,9 +96,8 @@ fn finish(item: &Cursor<'_>, fields: Fields<'_>, sources: usize) {
 
 fn folder<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
-    let fine = text.starts_with('/') && !text.contains(':') && text.split('/').all(|part| part != "..");
-    if !fine {
-        cursor.error("must be a path from the root (/) without .. and :");
+    if !is_folder(text) {
+        cursor.error(NO_FOLDER);
     }
     Some(text)
 }

@@ -11,7 +11,7 @@ const EMPTY: &str = "must not be empty";
 
 /// What is said of a text that a field with this rule, or an entry of a map with this rule, cannot have.
 pub(crate) fn misfit(text: &str, rule: Rule) -> Option<String> {
-    let climbs = || text.split('/').any(|part| part == "..");
+    let climbs = || climbs(text);
     let named = matches!(
         rule,
         Rule::Name | Rule::Label | Rule::PortName | Rule::Port | Rule::EnvName | Rule::MountPath | Rule::Filled
@@ -34,12 +34,25 @@ pub(crate) fn misfit(text: &str, rule: Rule) -> Option<String> {
         Rule::Relative if text.starts_with('/') || climbs() => "must be a relative path without ..",
         Rule::Absolute if !text.starts_with('/') || climbs() => "must be a path from the root (/) without ..",
         Rule::MountPath if text.contains(':') => "must be a path without :",
+        Rule::FilePath if !is_folder(text) => NO_FOLDER,
+        Rule::FilePath if matches!(text.rsplit('/').next(), Some("" | ".")) => "must end with the name of a file",
         Rule::Ip if text.parse::<core::net::IpAddr>().is_err() => "is not an IP address",
         Rule::Labels | Rule::NodeLabels if !is_label_text(text) => NO_LABEL_VALUE,
         _ => return None,
     };
     Some(what.to_owned())
 }
+
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+/// A folder that `fileMounts` may name.
+pub(crate) fn is_folder(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(':') && !climbs(path)
+}
+
+pub(crate) const NO_FOLDER: &str = "must be a path from the root (/) without .. and :";
 
 pub(crate) const NO_QUANTITY: &str = "is not a quantity, like 2, 500m, 16Gi";
 

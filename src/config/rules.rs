@@ -37,6 +37,8 @@ pub(crate) enum Rule {
     Absolute,
     /// a path in a container
     MountPath,
+    /// the same of a file of `fileMounts`
+    FilePath,
     /// a whole number in this range
     Whole(i64, i64),
     /// a file mode
@@ -164,6 +166,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("SecurityContext", "runAsUser", ID),
     ("TCPSocketAction", "port", Rule::Port),
     ("Toleration", "effect", Rule::Words(&["", "NoSchedule", "PreferNoSchedule", "NoExecute"])),
+    ("Toleration", "key", Rule::Key),
     ("Toleration", "operator", Rule::Words(&["Exists", "Equal", "Lt", "Gt"])),
     ("TopologySpreadConstraint", "maxSkew", SOME),
     ("TopologySpreadConstraint", "minDomains", SOME),
@@ -331,10 +334,7 @@ fn check_toleration(cursor: &Cursor<'_>) {
     if let Some(value) = cursor.get("value").filter(|value| exists && !value.node.is_empty()) {
         value.error("operator Exists takes no value");
     }
-    let key = cursor.get("key").filter(|key| !key.node.is_empty());
-    if let Some(key) = &key {
-        check_value(key, Rule::Key);
-    } else if !exists {
+    if !exists && cursor.get("key").is_none_or(|key| key.node.is_empty()) {
         cursor.error("without a key, operator must be Exists");
     }
     if let Some(seconds) = cursor.get("tolerationSeconds").filter(|_| !is("effect", "NoExecute")) {

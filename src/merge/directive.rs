@@ -21,7 +21,7 @@ pub(super) enum Directive {
 }
 
 /// Whether `value` is an object with a directive.
-pub(super) fn is_directed(value: &Json<'_>) -> bool {
+pub fn is_directed(value: &Json<'_>) -> bool {
     value.get(PATCH).is_some()
 }
 

@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
-use crate::config::{Rule, misfit, quantity_misfit, rule_of};
+use crate::config::{Rule, is_file_volume, misfit, quantity_misfit, rule_of};
 use crate::json::Json;
+use crate::merge::is_directed;
+use crate::patch::has_key;
 use crate::placeholder;
 use crate::review::cut;
 use crate::schema::{List, POD, Type};
@@ -37,17 +39,33 @@ fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, St
             let Type::List(element) = place.kind else { return None };
             let inside = Place { kind: *element, ..place };
             let mut pairs = items.iter().zip(filled.items()).enumerate();
-            pairs.find_map(|(index, (item, filled))| {
-                let (path, what) = in_value(item, *filled, inside)?;
+            pairs.find_map(|(index, (item, of_pod))| {
+                let found = in_value(item, *of_pod, inside);
+                let (path, what) = found.or_else(|| repeated(item, *of_pod, filled, place.list))?;
                 Some((format!("[{}]{path}", name_of(item, index, place.list)), what))
             })
         }
         Value::Object(members) => members.iter().zip(filled.members()).find_map(|((key, member), (_, filled))| {
-            let (path, what) = in_value(member, *filled, member_of(place, key)?)?;
+            let inside = member_of(place, key)?;
+            // `fileMounts` has rules of its own for what becomes this path
+            let is_file = key == "mountPath" && layer["name"].as_str().is_some_and(is_file_volume);
+            let inside = if is_file { Place { rule: Some(Rule::FilePath), ..inside } } else { inside };
+            let (path, what) = in_value(member, *filled, inside)?;
             Some((format!(".{key}{path}"), what))
         }),
         _ => None,
     }
+}
+
+/// An element whose name became that of another one in its list: one of the two would be lost, and nobody told. What
+/// is taken away may be given anew.
+fn repeated(item: &Value, filled: Json<'_>, all: Json<'_>, list: List) -> Option<(String, String)> {
+    let [key] = list.keys() else { return None };
+    let text = item.get(key)?.as_str().filter(|text| placeholder::is_in(text))?;
+    let name = filled.text(key);
+    let mut others = all.items().iter().filter(|other| has_key(other, list, name) && **other != filled);
+    others.find(|other| !is_directed(other) && !is_directed(&filled))?;
+    Some((format!(".{key}"), format!("`{}`, filled for this pod, stands twice in the list", cut(text, LONGEST))))
 }
 
 /// What no schema knows has no rule.
@@ -55,11 +73,17 @@ fn member_of(place: Place, key: &str) -> Option<Place> {
     match place.kind {
         Type::Object(object) => {
             let field = object.field(key)?;
-            Some(Place { kind: field.kind, list: field.list, rule: rule_of(object.name, field.name) })
+            let rule = rule_of(object.name, field.name).or_else(|| rule_of_claim(object.name, field.name));
+            Some(Place { kind: field.kind, list: field.list, rule })
         }
         Type::Map(element) => Some(Place { kind: *element, list: List::Atomic, ..place }),
         _ => None,
     }
+}
+
+/// In a configuration the name may be a stand-in (`PVC_NAME`), which `claims` has replaced by now.
+fn rule_of_claim(object: &str, field: &str) -> Option<Rule> {
+    (object == "PersistentVolumeClaimVolumeSource" && field == "claimName").then_some(Rule::Name)
 }
 
 fn text_misfit(text: &str, place: Place) -> Option<String> {

@@ -45,10 +45,9 @@ fn a_claim_name_that_a_placeholder_made_wrong_is_refused_by_name() {
     assert_eq!(answered_to(&pod(), &claim("a.b")).outcome, Outcome::Patched);
     for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
         let said = denial(&pod(), &claim(word));
-        assert!(
-            said.starts_with("422 InvalidResult queue/GPU: spec.volumes[data] has a claimName that is no name"),
-            "{said}"
-        );
+        let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.volumes[data].persistentVolumeClaim.claimName: ";
+        let end = ", filled for this pod, is not the name of an object (lower-case letters, digits, - and .)";
+        assert!(said.starts_with(begin) && said.ends_with(end), "{said}");
     }
 }
 
@@ -89,6 +88,11 @@ fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
         (spec(json!({"runtimeClassName": word})), "spec.runtimeClassName", name),
         (spec(json!({"imagePullSecrets": [{"name": word}]})), "spec.imagePullSecrets[${task_config.word}].name", name),
         (spec(json!({"nodeSelector": {"team": word}})), "spec.nodeSelector.team", label),
+        (
+            spec(json!({"tolerations": [{"key": word, "operator": "Exists"}]})),
+            "spec.tolerations[0].key",
+            "is not a key that Kubernetes takes (`name` or `prefix/name`)",
+        ),
         (
             spec(json!({"hostAliases": [{"ip": word}]})),
             "spec.hostAliases[${task_config.word}].ip",
@@ -166,4 +170,46 @@ fn what_a_placeholder_made_wrong_is_not_quoted() {
     let fine = with_word("data-science", json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}));
     let result = applied(&pod(), &answered_to(&pod(), &fine));
     assert_eq!(result["spec"]["imagePullSecrets"], json!([{"name": "data-science"}]));
+}
+
+#[test]
+fn a_file_that_a_placeholder_leads_elsewhere_is_refused_by_name() {
+    let folder = "must be a path from the root (/) without .. and :";
+    let name = "must end with the name of a file";
+    for (path, word, what) in [
+        ("${task_config.word}/x", "etc", folder),
+        ("${task_config.word}/x", "..", folder),
+        ("/etc/${task_config.word}", "..", folder),
+        ("/etc/${task_config.word}/x", "a/../../b", folder),
+        ("/etc/${task_config.word}", "a:b", folder),
+        ("/etc/${task_config.word}", "", name),
+        ("/etc/${task_config.word}", ".", name),
+    ] {
+        let file = json!({"spec": {"volumes": [{"name": "file-0123456789abcdef", "emptyDir": {}}], "containers": [
+            {"name": "primary", "volumeMounts": [{"name": "file-0123456789abcdef", "mountPath": path}]}]}});
+        let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.containers[primary]";
+        let said = denial(&pod(), &with_word(word, file.clone()));
+        let expected = format!("{begin}.volumeMounts[{path}].mountPath: `{path}`, filled for this pod, {what}");
+        assert_eq!(said, expected, "{word}");
+        let fine = if path.starts_with('/') { "fine" } else { "/fine" };
+        assert_eq!(answered_to(&pod(), &with_word(fine, file)).message, None, "{path}");
+    }
+}
+
+#[test]
+fn two_of_a_list_that_a_placeholder_gives_one_name_are_refused() {
+    let env = |other: &str| {
+        json!({"spec": {"containers": [{"name": "primary", "env": [
+            {"name": "${task_config.word}", "value": "one"}, {"name": "B", "value": other}]}]}})
+    };
+    assert_eq!(
+        denial(&pod(), &with_word("B", env("two"))),
+        "422 Placeholder queue/GPU (podgraft.yaml:1): spec.containers[primary].env[${task_config.word}].name: `${task_config.word}`, filled for this pod, stands twice in the list"
+    );
+    for (word, other) in [("A", "two"), ("B", "one")] {
+        assert_eq!(answered_to(&pod(), &with_word(word, env(other))).message, None, "{word} {other}");
+    }
+    let mut anew = env("two");
+    anew["spec"]["containers"][0]["env"][0] = json!({"name": "${task_config.word}", "$patch": "delete"});
+    assert_eq!(answered_to(&pod(), &with_word("B", anew)).message, None);
 }
