@@ -407,6 +407,11 @@ pub fn readable(path: &[Step<'_>]) -> String {
     text
 }
 
+/// The path of a member below `path`, as [`readable`] writes it.
+pub fn member_path(path: &str, key: &str) -> String {
+    if key.contains(['.', '/']) { format!("{path}[{key}]") } else { format!("{path}.{key}") }
+}
+
 /// The operations as JSON text.
 pub fn text(operations: &[Operation<'_>]) -> String {
     let mut text = String::with_capacity(operations.len() * 160 + 2);

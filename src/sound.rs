@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::fmt::Arguments;
 
 use crate::json::{Json, Member};
+use crate::patch::member_path;
 use crate::quantity;
 
 /// The readable path of what is wrong, and what.
@@ -207,7 +208,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
         if !value.as_str().is_some_and(is_label_text) {
             let message =
                 "has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)";
-            return Err((format!("metadata.labels.{key}"), message.to_owned()));
+            return Err((member_path("metadata.labels", key), message.to_owned()));
         }
     }
     Ok(())
@@ -233,7 +234,7 @@ fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
     match largest.filter(|_| bytes > MOST_ANNOTATIONS) {
         Some((key, _)) => {
             let message = format!("brings the pod to {bytes} bytes of annotations, and it may have {MOST_ANNOTATIONS}");
-            Err((format!("metadata.annotations.{key}"), message))
+            Err((member_path("metadata.annotations", key), message))
         }
         None => Ok(()),
     }

@@ -15,12 +15,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt::Arguments;
 
 use crate::json::Json;
+use crate::patch::member_path;
 use crate::sound::is_label_text;
 
 /// One warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// as `spec.nodeSelector.beta.kubernetes.io/os`
+    /// as `spec.nodeSelector[beta.kubernetes.io/os]`
     pub path: String,
     /// what the API server would say of it
     pub message: String,
@@ -90,7 +91,7 @@ impl<'a> Search<'a> {
         let changed = self.has_changed(&["metadata", "annotations"]) || self.has_changed(&["spec"]);
         let Some(annotations) = self.pod.at(&["metadata", "annotations"]).filter(|_| changed) else { return };
         for (key, value) in annotations.members() {
-            let path = || format!("metadata.annotations.{key}");
+            let path = || member_path("metadata.annotations", key);
             if let Some((_, message)) = DEPRECATED_ANNOTATIONS.iter().find(|(name, _)| name == key) {
                 self.warn(path(), *message);
             }
@@ -132,7 +133,7 @@ impl<'a> Search<'a> {
         if self.has_changed(&["spec", "nodeSelector"]) {
             for (key, _) in self.pod.at(&["spec", "nodeSelector"]).iter().flat_map(Json::members) {
                 if let Some(message) = deprecated_label(key) {
-                    self.warn(format!("spec.nodeSelector.{key}"), message);
+                    self.warn(member_path("spec.nodeSelector", key), message);
                 }
             }
         }

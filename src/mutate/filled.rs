@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::config::{Rule, is_file_volume, misfit, quantity_misfit, rule_of};
 use crate::json::Json;
 use crate::merge::is_directed;
-use crate::patch::has_key;
+use crate::patch::{has_key, member_path};
 use crate::placeholder;
 use crate::review::cut;
 use crate::schema::{List, POD, Type};
@@ -51,7 +51,7 @@ fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, St
             let is_file = key == "mountPath" && layer["name"].as_str().is_some_and(is_file_volume);
             let inside = if is_file { Place { rule: Some(Rule::FilePath), ..inside } } else { inside };
             let (path, what) = in_value(member, *filled, inside)?;
-            Some((format!(".{key}{path}"), what))
+            Some((format!("{}{path}", member_path("", key)), what))
         }),
         _ => None,
     }

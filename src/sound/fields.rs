@@ -6,6 +6,7 @@ use std::fmt::Arguments;
 
 use super::{Outcome, is_label_text, same};
 use crate::json::Json;
+use crate::patch::member_path;
 
 const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
 const HANDLED: [&[&str]; 5] = [
@@ -43,7 +44,7 @@ pub(super) fn check_spec<'a>(was: Json<'a>, now: Json<'a>) -> Outcome {
     let odd = |value: &Json<'_>| !value.as_str().is_some_and(is_label_text);
     let mut added = selected(now).iter().filter(|member| !selected(was).contains(member));
     if let Some((key, _)) = added.find(|(_, value)| odd(value)) {
-        return Err((format!("spec.nodeSelector.{key}"), "has a value that no label can have".to_owned()));
+        return Err((member_path("spec.nodeSelector", key), "has a value that no label can have".to_owned()));
     }
     check_profiles(now, was, format_args!("spec"))
 }

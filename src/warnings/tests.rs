@@ -26,7 +26,7 @@ fn container(parts: Value) -> Vec<String> {
 fn deprecated_node_labels_are_found_wherever_they_select() {
     let message = "deprecated since v1.14; use \"kubernetes.io/os\" instead";
     let key = "beta.kubernetes.io/os";
-    assert_eq!(spec(json!({"nodeSelector": {key: "linux"}})), [format!("spec.nodeSelector.{key} {message}")]);
+    assert_eq!(spec(json!({"nodeSelector": {key: "linux"}})), [format!("spec.nodeSelector[{key}] {message}")]);
     let terms = json!({"matchExpressions": [{"key": key, "operator": "Exists"}]});
     let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [terms]}});
     assert_eq!(
@@ -212,5 +212,5 @@ fn what_the_incoming_pod_earned_itself_is_not_counted() {
         earned(Json::lift(&before, &arena), Json::lift(&after, &arena)).map(|warning| warning.path)
     };
     assert_eq!(with("pool"), None);
-    assert_eq!(with("beta.kubernetes.io/arch").as_deref(), Some("spec.nodeSelector.beta.kubernetes.io/arch"));
+    assert_eq!(with("beta.kubernetes.io/arch").as_deref(), Some("spec.nodeSelector[beta.kubernetes.io/arch]"));
 }

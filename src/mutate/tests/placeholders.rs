@@ -147,6 +147,7 @@ fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
             label,
         ),
         (json!({"metadata": {"labels": {"team": word}}}), "metadata.labels.team", label),
+        (json!({"metadata": {"labels": {"a.b/c": word}}}), "metadata.labels[a.b/c]", label),
     ] {
         let said = denial(&pod(), &with_word("Data Science", layer));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1)";

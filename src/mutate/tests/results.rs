@@ -57,7 +57,7 @@ fn a_warning_that_only_the_result_earns_is_refused_by_name() {
     let layer = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}});
     assert_eq!(
         denial(&pod(), &snapshot(layer.clone(), Vec::new())),
-        "422 InvalidResult queue/GPU: spec.nodeSelector.beta.kubernetes.io/os would earn a warning of the API server, which fails a ClearML task: deprecated since v1.14; use \"kubernetes.io/os\" instead"
+        "422 InvalidResult queue/GPU: spec.nodeSelector[beta.kubernetes.io/os] would earn a warning of the API server, which fails a ClearML task: deprecated since v1.14; use \"kubernetes.io/os\" instead"
     );
     let mut own = pod();
     own["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
@@ -296,4 +296,14 @@ fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
     let elsewhere = snapshot(with_init(json!({})), Vec::new());
     elsewhere.pod_security.set(HashMap::from([("other".to_owned(), "restricted".parse().unwrap())]));
     assert_eq!(answered_to(&compliant, &elsewhere).outcome, Outcome::Patched, "another namespace's level");
+}
+
+#[test]
+fn what_stands_under_a_key_with_dots_is_its_layers() {
+    let layer = json!({"metadata": {"annotations": {"example.com/big": "x".repeat(300 << 10)}}});
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({"own": "x"});
+    let said = denial(&pod, &snapshot(layer, vec![]));
+    let begin = "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] brings the pod to ";
+    assert!(said.starts_with(begin), "{said}");
 }
