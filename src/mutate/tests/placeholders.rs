@@ -192,8 +192,8 @@ fn a_file_that_a_placeholder_leads_elsewhere_is_refused_by_name() {
         let said = denial(&pod(), &with_word(word, file.clone()));
         let expected = format!("{begin}.volumeMounts[{path}].mountPath: `{path}`, filled for this pod, {what}");
         assert_eq!(said, expected, "{word}");
-        let fine = if path.starts_with('/') { "fine" } else { "/fine" };
-        assert_eq!(answered_to(&pod(), &with_word(fine, file)).message, None, "{path}");
+        let good = if path.starts_with('/') { "fine" } else { "/fine" };
+        assert_eq!(answered_to(&pod(), &with_word(good, file)).message, None, "{path}");
     }
 }
 
