@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use serde_json::Value;
 
+use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{By, Halted, ModuleRun, Mutation, attempt};
@@ -196,12 +197,30 @@ fn replaced(queue: &Queue, snapshot: &Snapshot) -> Option<String> {
     let mut keys = Vec::new();
     for part in ["/metadata", "/spec", "/spec/containers/0"] {
         let all = base.fragment.pointer(part).and_then(Value::as_object).into_iter().flatten();
-        keys.extend(all.map(|(key, _)| key.as_str()).filter(|key| {
-            let is_container = matches!(*key, "containers" | "name");
-            !is_container && left.pointer(part).is_none_or(|left| left.get(key).is_none())
-        }));
+        let gone = all.filter(|(key, _)| {
+            let is_container = matches!(key.as_str(), "containers" | "name");
+            !is_container && left.pointer(part).is_none_or(|left| left.get(*key).is_none())
+        });
+        for (key, value) in gone {
+            let key = if is_of_files(value) { "fileMounts" } else { key.as_str() };
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
     }
     (!keys.is_empty()).then(|| format!("gives no {}: queue/{} replaces them", keys.join(", "), queue.name))
+}
+
+/// Whether nothing but `fileMounts` made these annotations, volumes or mounts: whoever wrote those knows of no others.
+fn is_of_files(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => !members.is_empty() && members.keys().all(|key| is_file_annotation(key)),
+        Value::Array(items) => {
+            let is_file = |item: &Value| item["name"].as_str().is_some_and(is_file_volume);
+            !items.is_empty() && items.iter().all(is_file)
+        }
+        _ => false,
+    }
 }
 
 /// What fragments asked for and the finished pod does not have.

@@ -35,7 +35,7 @@ pub mod when;
 mod yaml;
 
 pub use build::{Builder, Built};
-pub(crate) use files::is_file_volume;
+pub(crate) use files::{is_file_annotation, is_file_volume};
 pub(crate) use grammar::{misfit, quantity_misfit};
 pub use json_schema::json_schema;
 pub use modules::{Compile, Wasm};

@@ -38,6 +38,11 @@ pub(crate) fn is_file_volume(name: &str) -> bool {
     name.strip_prefix(VOLUME).is_some_and(|digest| digest.len() == DIGITS && digest.bytes().all(is_digit))
 }
 
+/// Whether an annotation has a name as files' annotations have.
+pub(crate) fn is_file_annotation(key: &str) -> bool {
+    key.starts_with(ANNOTATION)
+}
+
 /// What files there are: annotations, volumes and mounts. `taken` are the paths of other mounts.
 pub(crate) fn decode(list: &Cursor<'_>, taken: &BTreeSet<String>) -> Vec<Piece> {
     let mut paths = taken.clone();

@@ -272,3 +272,21 @@ fn programs_get_the_same_as_json() {
     assert_eq!(told["lost"].as_array().unwrap().len(), 2);
     assert_eq!(told["passed"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn files_that_a_queue_replaces_are_told_by_their_key() {
+    let config = "\
+apiVersion: podgraft.io/v1alpha1
+kind: GraftConfig
+basePodTemplate:
+  env: [{name: A, value: base}]
+  fileMounts: [{name: x, folderPath: /etc, fileContent: base}]
+queues:
+  gpu-queue:
+    templateOverrides:
+      env: [{name: B, value: queue}]
+      fileMounts: [{name: x, folderPath: /etc, fileContent: queue}]
+";
+    let ran = explain(config, POD, &[]);
+    assert!(ran.stdout.contains("  base  gives no fileMounts, env: queue/gpu-queue replaces them\n"), "{}", ran.stdout);
+}
