@@ -199,10 +199,14 @@ fn long_calls_have_lowered_threads_and_others_never() {
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (String::from_utf8_lossy(body).split_once(' '), pace) {
         (Some((module, _)), Pace::Inline) => Verdict::Slow(module.to_owned()),
         (Some((_, "short")), _) => done(policy()),
+        (Some((_, "waits")), _) => {
+            std::thread::sleep(2 * way::FAIR);
+            done(policy())
+        }
         _ => {
-            let before = policy();
+            let (before, begun) = (policy(), way::cpu_time());
             way::give();
-            std::thread::sleep(way::FAIR);
+            while way::cpu_time() - begun < way::FAIR {}
             done(format!("{before} {}", policy()))
         }
     }));
@@ -217,6 +221,8 @@ fn long_calls_have_lowered_threads_and_others_never() {
             ("a short", "0"),
             ("b long", "0 5"),
             ("b long", "5 5"),
+            ("b waits", "5"), // as a short call does behind the workers
+            ("b short", "0"),
             ("a short", "0"),
         ];
         for (number, (body, policies)) in calls.into_iter().enumerate() {
