@@ -341,7 +341,7 @@ fn digests_are_lower_case_hex() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_long_call_lowers_its_thread_if_that_can_be() {
-    /// SCHED_OTHER is 0, SCHED_IDLE 5.
+    /// `SCHED_OTHER` is 0, `SCHED_IDLE` 5.
     fn policy() -> String {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let (_, after_name) = stat.rsplit_once(") ").unwrap();
