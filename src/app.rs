@@ -133,6 +133,14 @@ async fn watched(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<
         }
     };
     let handle = config::start(source, settings.policies.clone(), namespace, compile, settings.poll);
+    let (mut readings, of_readings) = (handle.readings.clone(), Arc::clone(metrics));
+    tokio::spawn(async move {
+        while readings.changed().await.is_ok() {
+            for (source, error) in readings.borrow_and_update().iter() {
+                of_readings.config_source(*source, error.is_none());
+            }
+        }
+    });
     let (mut status, metrics) = (handle.status.clone(), Arc::clone(metrics));
     tokio::spawn(async move {
         while status.changed().await.is_ok() {

@@ -16,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::mutate::{Answer, ModuleRun, Outcome};
+use crate::watch::Origin;
 
 /// Most requests take some 50 us, while the API server's own smallest bucket is 5 ms; the last is the longest that a
 /// request may take.
@@ -41,6 +42,7 @@ pub struct Metrics {
     generation: Gauge,
     loaded: Gauge,
     problems: Gauge,
+    sources_up: Family<SourceLabel, Gauge>,
     not_after: Gauge,
     certificate_failures: Counter,
     connections: Gauge,
@@ -118,6 +120,11 @@ struct ModuleLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CutLabel {
     phase: Cut,
 }
@@ -150,6 +157,7 @@ impl Default for Metrics {
             generation: Gauge::default(),
             loaded: Gauge::default(),
             problems: Gauge::default(),
+            sources_up: Family::default(),
             not_after: Gauge::default(),
             certificate_failures: Counter::default(),
             connections: Gauge::default(),
@@ -202,6 +210,11 @@ impl Metrics {
             "config_problems",
             "Parts of the configuration whose newest version is unsound, so that an older one serves or none",
             self.problems.clone(),
+        );
+        registry.register(
+            "config_source_up",
+            "Whether this source of the configuration can be read (1), or what was read of it before serves on (0)",
+            self.sources_up.clone(),
         );
         registry.register(
             "certificate_not_after_timestamp_seconds",
@@ -304,6 +317,11 @@ impl Metrics {
         self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
     }
 
+    /// Whether a source of the configuration can be read just now.
+    pub fn config_source(&self, source: Origin, is_up: bool) {
+        self.sources_up.get_or_create(&SourceLabel { source }).set(i64::from(is_up));
+    }
+
     pub(crate) fn certificate_loaded(&self, not_after: Option<i64>) {
         self.not_after.set(not_after.unwrap_or_default());
     }
@@ -313,9 +331,15 @@ impl Metrics {
     }
 }
 
-// === impl Outcome, Cut, Refusal, Shed ===
+// === impl Outcome, Origin, Cut, Refusal, Shed ===
 
 impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Origin {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }

@@ -12,6 +12,7 @@
 
 mod cluster;
 mod files;
+mod origin;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
 use crate::pod_security::Levels;
 use crate::render::Render;
 use crate::snapshot::Snapshot;
+
+pub use origin::{Origin, Readings};
 
 /// Turns a module's bytes into code.
 pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String> + Send + Sync>;
@@ -67,6 +70,8 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// what the last load gave
     pub status: watch::Receiver<Status>,
+    /// what can be read just now
+    pub readings: watch::Receiver<Readings>,
     _tasks: JoinSet<()>,
 }
 
@@ -106,20 +111,23 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let policies = other_folder(policies, path.as_deref());
     let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
     let changes = parts.subscribe();
+    let (readings, last_readings) = watch::channel(Readings::default());
+    let reader = |origin| origin::Reader { origin, readings: readings.clone() };
     let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };
-        tasks.spawn(files::poll(folder, parts.clone(), 1, pace.poll));
+        tasks.spawn(files::poll(folder, reader(Origin::Policies), parts.clone(), 1, pace.poll));
     }
     let levels = Levels::default();
     match source {
         Source::Path(path) => {
             tracing::info!("no cluster: pods are not held to the Pod Security levels of their namespaces");
-            tasks.spawn(files::poll(files::Folder { path, only_modules: false }, parts, 0, pace.poll));
+            let folder = files::Folder { path, only_modules: false };
+            tasks.spawn(files::poll(folder, reader(Origin::Config), parts, 0, pace.poll));
         }
         Source::Cluster { client, namespace } => {
-            tasks.spawn(cluster::watch_namespaces(client.clone(), levels.clone()));
-            tasks.spawn(cluster::watch(client, namespace, parts, 0));
+            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(Origin::Namespaces), levels.clone()));
+            tasks.spawn(cluster::watch(client, reader(Origin::ConfigMaps), namespace, parts, 0));
         }
     }
     let empty = Snapshot { namespace: namespace.clone(), ..Snapshot::default() };
@@ -130,7 +138,7 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let builder = Arc::new(Mutex::new(Builder::knowing(levels)));
     let loader = Loader { builder, compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
     tasks.spawn(loader.run(changes, pace.settle));
-    Handle { snapshot, ready: is_ready, status: last_status, _tasks: tasks }
+    Handle { snapshot, ready: is_ready, status: last_status, readings: last_readings, _tasks: tasks }
 }
 
 /// Loads a file or folder once, as `podgraft render` and `podgraft check` do.

@@ -88,6 +88,7 @@ const SIDE_BY_SIDE: &[Test] = tests![
 
 const ALONE: &[Test] = tests![
     registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
+    registration::the_registration_deleted_is_a_way_out_of_every_pods_way,
     registration::certificate_and_authority_are_rotated_without_a_failed_call,
     certs::an_installed_certificate_and_its_successors_serve_without_a_failed_call,
     registration::podgraft_answers_the_api_server_by_its_certificate_and_nobody_else,

@@ -213,9 +213,9 @@ impl Shared {
                 way::give();
             }
             drop(state);
-            let begun = Instant::now();
+            let (begun, cpu_before) = (Instant::now(), way::cpu_time());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
-            let took = begun.elapsed();
+            let (took, computed) = (begun.elapsed(), way::cpu_time().saturating_sub(cpu_before));
             state = lock(&self.state);
             state.ended(&job.module, took);
             // others of this module may have waited for its share, and not for a thread
@@ -223,7 +223,8 @@ impl Shared {
             if !way::gave() {
                 continue;
             }
-            if took >= way::FAIR {
+            // not by what it took: behind the workers a short call may wait for long
+            if computed >= way::FAIR {
                 state.long.insert(job.module);
             } else {
                 state.long.remove(&job.module);
@@ -244,13 +245,15 @@ impl State {
     /// kind of thread. A long one makes a lowered thread of another where there are too few of them.
     fn next(&mut self, limits: Limits, lowered: bool) -> Option<Job> {
         self.queue.retain(|job| job.task.is_wanted());
-        let too_few = self.lowered_idle == 0 && self.lowered < limits.threads;
-        // a job that came before its thread was lowered has nobody else until the successor is there
-        let too_few_equals = !self.vacant.is_empty();
-        let is_long = |job: &Job| self.long.contains(&job.module);
-        let fits = |job: &Job| if is_long(job) { lowered || too_few } else { !lowered || too_few_equals };
         let has_share =
             |job: &Job| self.running.get(&job.module).is_none_or(|running| running.threads < limits.threads_per_module);
+        let is_long = |job: &Job| self.long.contains(&job.module);
+        // those that are idle have maybe been called already: who waits for them, one each, is not for another
+        let waiting = self.queue.iter().filter(|job| is_long(job) && has_share(job)).count();
+        let too_few = waiting > self.lowered_idle && self.lowered < limits.threads;
+        // a job that came before its thread was lowered has nobody else until the successor is there
+        let too_few_equals = !self.vacant.is_empty();
+        let fits = |job: &Job| if is_long(job) { lowered || too_few } else { !lowered || too_few_equals };
         let index = self.queue.iter().position(|job| fits(job) && has_share(job))?;
         let job = self.queue.remove(index)?;
         self.running.entry(Arc::clone(&job.module)).or_default().threads += 1;
@@ -296,3 +299,6 @@ impl<T: Send, F: FnOnce() -> T + Send> Task for Work<F, T> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

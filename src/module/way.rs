@@ -58,7 +58,7 @@ pub fn give() {
 }
 
 /// CPU that this thread has had.
-pub(super) fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -15,16 +16,18 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::origin::Reader;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 use crate::pod_security::{Levels, Policy};
 
 /// Follows the ConfigMaps and puts what they hold into its slot.
-pub(super) async fn watch(client: Client, namespace: String, parts: Parts, slot: usize) {
-    let api = Api::<ConfigMap>::namespaced(client, &namespace);
+pub(super) async fn watch(client: Client, reader: Reader, namespace: String, parts: Parts, slot: usize) {
     let what = format!("the ConfigMaps of {namespace}");
+    let client = heard(client, reader.clone(), what.clone());
+    let api = Api::<ConfigMap>::namespaced(client, &namespace);
     let value = |map| Some(part_of(map));
-    follow(api, &what, value, |maps| {
+    follow(api, &reader, &what, value, |maps| {
         // kube-root-ca.crt and its likes change nothing
         parts.send_if_modified(|parts| {
             let part = Some(whole(maps));
@@ -37,20 +40,40 @@ pub(super) async fn watch(client: Client, namespace: String, parts: Parts, slot:
 }
 
 /// Follows the Namespaces, for what the API server warns of in each. Their labels are all that is asked for.
-pub(super) async fn watch_namespaces(client: Client, levels: Levels) {
+pub(super) async fn watch_namespaces(client: Client, reader: Reader, levels: Levels) {
+    let what = "the Namespaces (without them no pod is held to a Pod Security level)";
+    let client = heard(client, reader.clone(), what.to_owned());
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
     let value = |namespace: PartialObjectMeta<Namespace>| Policy::of_labels(namespace.labels());
-    let what = "the Namespaces (without them no pod is held to a Pod Security level)";
-    follow(api, what, value, |namespaces| {
+    follow(api, &reader, what, value, |namespaces| {
         levels.set(namespaces.iter().map(|(name, policy)| (name.clone(), *policy)).collect());
     })
     .await;
+}
+
+/// The client, with an ear to what it is told: the watcher says when it fails, and not that it goes on where it was, for
+/// which nothing but the reply's beginning stands as long as no object changes.
+fn heard(client: Client, reader: Reader, what: String) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let (reader, what) = (Arc::new(reader), Arc::<str>::from(what));
+    let service = tower::service_fn(move |request| {
+        let (client, reader, what) = (client.clone(), Arc::clone(&reader), Arc::clone(&what));
+        async move {
+            let response = client.send(request).await?;
+            if response.status().is_success() && reader.succeeded() {
+                tracing::info!("can read again: {what}");
+            }
+            Ok::<_, kube::Error>(response)
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// Calls `changed` with everything that there is, whenever that may have changed. Objects without a value count as not
 /// there.
 async fn follow<K, V>(
     api: Api<K>,
+    reader: &Reader,
     what: &str,
     value: impl Fn(K) -> Option<V>,
     mut changed: impl FnMut(&BTreeMap<String, V>),
@@ -59,23 +82,17 @@ async fn follow<K, V>(
 {
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     let mut objects = Objects { all: BTreeMap::new(), listed: None, complete: false };
-    let mut said = None;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                // a list that begins may fail yet
-                if !matches!(event, Event::Init) && said.take().is_some() {
-                    tracing::info!("can read again: {what}");
-                }
                 if objects.take(event, &value) {
                     changed(&objects.all);
                 }
             }
             Err(error) => {
                 let text = chain(&error);
-                if said.as_ref() != Some(&text) {
+                if reader.failed(&text) {
                     tracing::warn!("cannot read {what}: {text}; trying again");
-                    said = Some(text);
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 
+use super::origin::Reader;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 
@@ -87,23 +88,22 @@ fn entry(path: PathBuf, metadata: &Metadata) -> (PathBuf, u64, u64, u64, Option<
 }
 
 /// Looks again and again, and puts what it finds into its slot.
-pub(super) async fn poll(folder: Folder, parts: Parts, slot: usize, every: Duration) {
+pub(super) async fn poll(folder: Folder, reader: Reader, parts: Parts, slot: usize, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = None;
-    let mut said = None;
     loop {
         ticks.tick().await;
         let (look, known) = (folder.clone(), seen.clone());
         let Ok(found) = tokio::task::spawn_blocking(move || changed(&look, known.as_ref())).await else { continue };
         match found {
-            Ok(None) => said = None,
+            Ok(None) => _ = reader.succeeded(),
             Ok(Some((part, signature))) => {
-                said = None;
+                reader.succeeded();
                 seen = Some(signature);
                 parts.send_modify(|parts| parts[slot] = Some(part));
             }
-            Err(error) => complain(&folder.path, &error, &mut said),
+            Err(error) => complain(&folder.path, &error, &reader),
         }
     }
 }
@@ -113,10 +113,8 @@ fn changed(folder: &Folder, seen: Option<&Signature>) -> io::Result<Option<(Part
 }
 
 /// Once for each error, not once a second.
-fn complain(path: &Path, error: &io::Error, said: &mut Option<String>) {
-    let text = error.to_string();
-    if said.as_ref() != Some(&text) {
-        tracing::warn!("cannot read {}: {text}; what was read before, if anything, goes on serving", path.display());
-        *said = Some(text);
+fn complain(path: &Path, error: &io::Error, reader: &Reader) {
+    if reader.failed(&error.to_string()) {
+        tracing::warn!("cannot read {}: {error}; what was read before, if anything, goes on serving", path.display());
     }
 }

@@ -255,6 +255,32 @@ async fn configmaps_are_followed_through_errors() {
     has_queues(&mut handle, &["r"]).await;
 }
 
+/// Waits until this can be read, or cannot.
+async fn is_read(handle: &mut Handle, origin: Origin, expected: bool) {
+    let is_up = |readings: &Readings| readings.get(&origin).is_some_and(|error| error.is_none() == expected);
+    handle.readings.wait_for(is_up).await.unwrap();
+}
+
+/// The watch goes on where it was, and as nothing has changed no event says so.
+#[tokio::test]
+async fn configmaps_that_can_be_read_again_are_known_to_be_before_any_changes() {
+    let said = Said::default();
+    let _guard = said.listen();
+    let client = client(&[(200, NO_CONFIG_MAPS), (403, FORBIDDEN), (200, "")], &[]);
+    let source = Source::Cluster { client, namespace: "podgraft".into() };
+    let mut handle = start_at(source, None, "podgraft".into(), compile(), QUICK);
+    assert!(handle.readings.borrow().is_empty(), "nobody has looked yet");
+    // that they could be read at first is gone at once
+    for expected in [false, true] {
+        is_read(&mut handle, Origin::ConfigMaps, expected).await;
+    }
+    let text = said.text();
+    let counts =
+        ["cannot read the ConfigMaps", "can read again: the ConfigMaps"].map(|line| text.matches(line).count());
+    assert_eq!(counts, [1, 1], "{text}");
+    assert!(!handle.readings.borrow().contains_key(&Origin::Namespaces), "they have not answered yet");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_without_configuration_is_ready() {
     let source = Source::Cluster { client: client(&[(200, NO_CONFIG_MAPS)], &[]), namespace: "podgraft".into() };

@@ -1,11 +1,12 @@
 //! The program: signals, exit codes, what it says when it cannot start.
 
+use std::fs;
 use std::process::Command;
 
 use podgraft::server::tls::Files;
 
 use super::client::{any_client, connect, review};
-use super::process::Process;
+use super::process::{Process, ask};
 use super::secret::Secret;
 
 #[test]
@@ -51,6 +52,29 @@ fn a_second_signal_ends_at_once_with_1() {
     process.line("draining");
     process.signal("TERM");
     assert_eq!(process.end().0, Some(1));
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
+    let policies = tempfile::tempdir().unwrap();
+    let folder = policies.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    let mut process = Process::start(&["--config-poll=10ms", "--policies", folder.to_str().unwrap()]);
+    let (_, admin) = process.addresses();
+    let until = |config: u8, policies: u8| {
+        let lines = [("config", config), ("policies", policies)]
+            .map(|(source, up)| format!("podgraft_config_source_up{{source=\"{source}\"}} {up}\n"));
+        // whoever hangs here sees that none of them comes
+        while !lines.iter().all(|line| ask(admin, "/metrics").unwrap().1.contains(line)) {}
+    };
+    until(1, 1);
+    for (path, config, of_policies) in [(process.config(), 0, 1), (folder.clone(), 1, 0)] {
+        let away = path.with_extension("away");
+        fs::rename(&path, &away).unwrap();
+        until(config, of_policies);
+        fs::rename(&away, &path).unwrap();
+        until(1, 1);
+    }
 }
 
 #[test]

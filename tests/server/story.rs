@@ -189,6 +189,7 @@ const SERIES: &[(&str, &str)] = &[
     ("podgraft_config_generation", "podgraft_config_generation"),
     ("podgraft_config_loaded_timestamp_seconds", "podgraft_config_loaded_timestamp_seconds"),
     ("podgraft_config_problems", "podgraft_config_problems"),
+    ("podgraft_config_source_up", "podgraft_config_source_up{source=\"config\"}"),
     ("podgraft_certificate_not_after_timestamp_seconds", "podgraft_certificate_not_after_timestamp_seconds"),
     ("podgraft_certificate_reload_failures", "podgraft_certificate_reload_failures_total"),
     ("podgraft_connections", ""),         // connections::

@@ -7,15 +7,17 @@ use serde_json::Value;
 
 use super::https;
 use super::load_client::{Load, Target, UID, span};
+use super::process::{PATIENCE, wait_until};
 use super::world::{Outcome, Place, World, env, root, same, says};
 
 pub(crate) fn podgraft_serves_on_without_the_api_server(world: &World) -> Outcome {
     let place = configured(world, "no-apiserver")?;
     let before = recorded(&place)?;
     world.cluster.stop_apiserver();
-    let meanwhile = serves(&place);
+    let meanwhile = serves(&place).and_then(|reply| until_source_is(&place, false).map(|()| reply));
     world.cluster.start_apiserver()?;
     same("the reply without the API server", meanwhile?, before)?;
+    until_source_is(&place, true)?;
     an_edit_is_seen(&place)
 }
 
@@ -90,6 +92,15 @@ fn review_of(place: &Place<'_>) -> Outcome<String> {
 fn serves(place: &Place<'_>) -> Outcome<String> {
     same("readiness", place.world.podgraft(|podgraft| podgraft.get("/readyz"))?.0, 200)?;
     recorded(place)
+}
+
+/// Waits until podgraft's metric says whether it can read its ConfigMaps.
+fn until_source_is(place: &Place<'_>, expected: bool) -> Outcome {
+    let series = "podgraft_config_source_up{source=\"configmaps\"}";
+    wait_until(&format!("{series} to be {}", u8::from(expected)), PATIENCE, || {
+        let is_up = place.world.podgraft(|podgraft| podgraft.metric(series))? > 0.5;
+        Ok((is_up == expected).then_some(()))
+    })
 }
 
 fn an_edit_is_seen(place: &Place<'_>) -> Outcome {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::install;
 use super::podgraft::BINARY;
 use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, Place, World, applied, expect, root, same, says, task_pod};
+use super::world::{Outcome, Place, World, applied, env, expect, root, same, says, task_pod};
 
 pub(crate) fn a_denial_names_webhook_reason_and_cause(world: &World) -> Outcome {
     let place = world.place("denials", "queues: {denials: {}}")?;
@@ -153,6 +153,34 @@ fn without_podgraft(optional: &Place<'_>, required: &Place<'_>) -> Outcome {
     let mut other = task_pod("other", "required");
     other["metadata"]["labels"] = json!({"app": "web"});
     required.create(&other).map(drop)
+}
+
+pub(crate) fn the_registration_deleted_is_a_way_out_of_every_pods_way(world: &World) -> Outcome {
+    let place = world.place("way-out", "queues: {way-out: {}}")?;
+    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
+    until_required(&place)?;
+
+    world.stop_podgraft()?;
+    let meanwhile = out_of_the_way(&place);
+    let ca_pem = world.certificate().ca_pem();
+    // whatever has failed, the other trials need both
+    let (registered, started) = (world.trust(&ca_pem), world.start_podgraft());
+    meanwhile.and(registered).and(started)?;
+    until_required(&place)?;
+    same("a pod after the way back", applied(&place.create_in("way-out", "three")?), "base")
+}
+
+fn out_of_the_way(place: &Place<'_>) -> Outcome {
+    let refusal = place.refusal(&task_pod("one", "way-out"))?;
+    says(&refusal, "failed calling webhook \"required.podgraft.io\"")?;
+    let deleted = place.world.cluster.kubectl(&["delete", "mutatingwebhookconfiguration", "podgraft"]);
+    expect(deleted.success(), || deleted.stderr.clone())?;
+    let dry = task_pod("two", "way-out").to_string();
+    wait_until("the API server's forgetting", PATIENCE, || {
+        Ok(place.kubectl(&["create", "--dry-run=server", "-f", "-"], &dry).success().then_some(()))
+    })?;
+    let pod = place.create_in("way-out", "two")?;
+    same("a pod without the registration", (applied(&pod), env(&pod, "FROM_BASE")), ("nothing", "absent"))
 }
 
 /// Waits until the API server knows of the namespace's label.
