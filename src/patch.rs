@@ -3,6 +3,10 @@
 //! The comparison knows the schema: elements of a keyed list are matched by their key, so that an element
 //! inserted in front is one `add` and not a rewrite of everything behind it.
 
+mod key;
+
+pub use key::{has_key, key_text};
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -12,7 +16,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::json::{self, Json, Member, same_text};
+use crate::json::{self, Json, Member};
 use crate::schema::{List, Object, POD, Type};
 
 /// One RFC 6902 operation.
@@ -245,51 +249,6 @@ fn matched(was: &[Name<'_>], will: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
             }
         })
         .collect()
-}
-
-/// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
-pub fn key_text<'a>(item: &Json<'a>, list: List, arena: &'a Bump) -> Option<&'a str> {
-    match list.keys() {
-        [] => None,
-        [only] => match item.get(only)? {
-            Json::Str(text) => Some(text),
-            other => Some(arena.alloc_str(&scalar_text(other))),
-        },
-        keys => {
-            let parts: Vec<String> =
-                keys.iter().map(|key| item.get(key).map_or_else(|| default_key(key).to_owned(), scalar_text)).collect();
-            Some(arena.alloc_str(&parts.join("/")))
-        }
-    }
-}
-
-/// Whether `item` has this key, as [`key_text`] gives it.
-pub fn has_key(item: &Json<'_>, list: List, key: &str) -> bool {
-    match list.keys() {
-        // nearly all lists, and said as a constant for [`Json::get`]
-        ["name"] => item.get("name").is_some_and(|name| is_text(name, key)),
-        [only] => item.get(only).is_some_and(|value| is_text(value, key)),
-        _ => key_text(item, list, &Bump::new()) == Some(key),
-    }
-}
-
-fn is_text(value: Json<'_>, text: &str) -> bool {
-    match value {
-        Json::Str(name) => same_text(name, text),
-        other => scalar_text(other) == text,
-    }
-}
-
-/// The API server fills these in before it compares keys.
-fn default_key(key: &str) -> &'static str {
-    if key == "protocol" { "TCP" } else { "" }
-}
-
-fn scalar_text(value: Json<'_>) -> String {
-    match value {
-        Json::Str(text) => text.to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// The type below a member of `kind`.
