@@ -74,6 +74,8 @@ impl Render for Module {
             (Pace::Patient(_), result) => {
                 if elapsed < FAST {
                     self.record.fast_call();
+                } else if matches!(result, Err(Fault::Time(_))) {
+                    way::cut();
                 }
                 result
             }

@@ -216,6 +216,7 @@ impl Shared {
             let (begun, cpu_before) = (Instant::now(), way::cpu_time());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
             let (took, computed) = (begun.elapsed(), way::cpu_time().saturating_sub(cpu_before));
+            let was_cut = way::was_cut();
             state = lock(&self.state);
             state.ended(&job.module, took);
             // others of this module may have waited for its share, and not for a thread
@@ -223,8 +224,9 @@ impl Shared {
             if !way::gave() {
                 continue;
             }
-            // not by what it took: behind the workers a short call may wait for long
-            if computed >= way::FAIR {
+            // Not by what it took: behind the workers a short call may wait for long. Nor only by what it computed, which
+            // there is next to nothing also for one that never ends.
+            if was_cut || computed >= way::FAIR {
                 state.long.insert(job.module);
             } else {
                 state.long.remove(&job.module);

@@ -11,7 +11,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// CPU that a call has as an equal of the workers: what ends sooner is never kept waiting where they want the whole core.
 pub const FAIR: Duration = Duration::from_millis(10);
 
-thread_local!(static WAY: Cell<Way> = const { Cell::new(Way::Keeps) });
+thread_local! {
+    static WAY: Cell<Way> = const { Cell::new(Way::Keeps) };
+    static CUT: Cell<bool> = const { Cell::new(false) };
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -30,6 +33,16 @@ pub fn can_give() {
 /// Whether this thread was lowered.
 pub fn gave() -> bool {
     WAY.get() == Way::Gave
+}
+
+/// A call on this thread was cut at its deadline.
+pub fn cut() {
+    CUT.set(true);
+}
+
+/// Whether one was since this was last asked.
+pub fn was_cut() -> bool {
+    CUT.take()
 }
 
 /// Whether [`give`] would do anything.
