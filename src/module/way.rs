@@ -52,7 +52,7 @@ pub(super) fn is_open() -> bool {
 
 /// Lowers this thread, if it can be: it runs when nobody else of podgraft wants its core, and whoever wakes up goes
 /// first at once. (Niceness 19 leaves the one who wakes waiting for a part of a slice: at one request a time p99 was
-/// 4.1 times what it is alone, and is 1.5 times with this.) It weighs against podgraft's own threads only, not
+/// 4.1 times what it is alone, and is 1.2 to 2.3 times with this.) It weighs against podgraft's own threads only, not
 /// other containers. Where the system refuses, guests compete with the workers as equals.
 pub fn give() {
     if !is_open() {
