@@ -138,7 +138,7 @@ pub fn mutate<'a>(
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, Stop> {
-    mutated(review, snapshot, (pace, Laying::OneByOne), runs, arena)
+    attempt(review, snapshot, pace, runs, arena).map_err(|halted| halted.stop)
 }
 
 /// The same, for whoever asks how far a refused pod got.
@@ -153,16 +153,6 @@ pub fn attempt<'a>(
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, Halted<'a>> {
     attempted(review, snapshot, (pace, Laying::OneByOne), runs, arena)
-}
-
-fn mutated<'a>(
-    review: &Review<'a>,
-    snapshot: &'a Snapshot,
-    how: (Pace<'_>, Laying),
-    runs: &mut Vec<ModuleRun>,
-    arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Stop> {
-    attempted(review, snapshot, how, runs, arena).map_err(|halted| halted.stop)
 }
 
 fn attempted<'a>(

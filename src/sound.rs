@@ -4,6 +4,8 @@
 
 mod fields;
 
+pub(crate) use self::fields::HANDLED;
+
 use std::cmp::Ordering;
 use std::fmt::Arguments;
 

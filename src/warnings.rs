@@ -253,9 +253,10 @@ const BYTES: &[&str] = &["memory", "ephemeral-storage"];
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 const NO_APPARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const NO_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
-const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// Annotations in whose place there are fields now; the last two go on with a container's name.
+pub(crate) const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
+pub(crate) const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
+pub(crate) const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 const DEPRECATED_ANNOTATIONS: &[(&str, &str)] = &[
     (

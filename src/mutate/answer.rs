@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{Laying, Mutation, Rejection, Stop, mutated};
+use super::{Laying, Mutation, Rejection, Stop, attempted};
 use crate::render::Pace;
 use crate::review::{self, Review};
 use crate::snapshot::Snapshot;
@@ -66,7 +66,8 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) ->
         Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
-    let result = match mutated(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena) {
+    let mutated = attempted(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena);
+    let result = match mutated.map_err(|halted| halted.stop) {
         Err(Stop::Slow(module)) => return Verdict::Slow(module),
         Err(Stop::Rejected(rejection)) => Err(rejection),
         Ok(mutation) => Ok(mutation),

@@ -3,6 +3,8 @@
 use super::Finding;
 use super::subject::{Owner, Subject, first_bad, set};
 use crate::json::Json;
+use crate::sound::HANDLED;
+use crate::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};
 
 pub(super) fn host_process(subject: &Subject<'_>) -> Option<Finding> {
     first_bad(subject.contexts(), "windowsOptions.hostProcess", "may not be true", |context| {
@@ -64,14 +66,13 @@ pub(super) fn is_zero(number: Json<'_>) -> bool {
 }
 
 pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Finding> {
-    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
     let must = "must be RuntimeDefault or Localhost";
     let field = first_bad(subject.contexts(), "appArmorProfile.type", must, |context| {
         set(context, "appArmorProfile").is_some_and(|profile| !is_confined(profile))
     });
     let is_allowed = |value: &str| value.is_empty() || value == "runtime/default" || value.starts_with("localhost/");
     let annotation = || {
-        let mut own = subject.annotations().iter().filter(|(key, _)| key.starts_with(PREFIX));
+        let mut own = subject.annotations().iter().filter(|(key, _)| key.starts_with(APPARMOR));
         let (key, _) = own.find(|(_, value)| value.as_str().is_some_and(|value| !is_allowed(value)))?;
         Some(Finding::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
     };
@@ -124,10 +125,9 @@ fn seccomp_annotations(subject: &Subject<'_>) -> Option<Finding> {
             !matches!(value, "runtime/default" | "docker/default") && !value.starts_with("localhost/")
         })
     };
-    let of_containers = subject
-        .containers()
-        .map(|(_, container)| format!("container.seccomp.security.alpha.kubernetes.io/{}", container.text("name")));
-    let mut keys = std::iter::once("seccomp.security.alpha.kubernetes.io/pod".to_owned()).chain(of_containers);
+    let of_containers =
+        subject.containers().map(|(_, container)| format!("{CONTAINER_SECCOMP}{}", container.text("name")));
+    let mut keys = std::iter::once(SECCOMP.to_owned()).chain(of_containers);
     let key = keys.find(|key| is_bad(key))?;
     Some(Finding::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
 }
@@ -158,15 +158,8 @@ pub(super) fn sysctls(subject: &Subject<'_>) -> Option<Finding> {
 
 /// The pod's traffic, not the node's, is what a probe may ask for.
 pub(super) fn probe_hosts(subject: &Subject<'_>) -> Option<Finding> {
-    const HANDLERS: &[&[&str]] = &[
-        &["livenessProbe"],
-        &["readinessProbe"],
-        &["startupProbe"],
-        &["lifecycle", "postStart"],
-        &["lifecycle", "preStop"],
-    ];
     let named = subject.containers().find_map(|(owner, container)| {
-        HANDLERS.iter().find_map(|handler| {
+        HANDLED.iter().find_map(|handler| {
             let found = container.at(handler)?;
             let kind = ["httpGet", "tcpSocket"].into_iter().find(|kind| {
                 found.at(&[kind, "host"]).is_some_and(|host| host.as_str().is_some_and(|it| !it.is_empty()))

@@ -9,7 +9,8 @@ use crate::json::Json;
 use crate::patch::member_path;
 
 const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
-const HANDLED: [&[&str]; 5] = [
+/// Where a container has handlers: probes, and what goes with its start and end.
+pub(crate) const HANDLED: [&[&str]; 5] = [
     &["livenessProbe"],
     &["readinessProbe"],
     &["startupProbe"],
