@@ -11,7 +11,7 @@ use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{By, Halted, ModuleRun, Mutation, attempt};
-use crate::owners::Owners;
+use crate::owners::ManagedFields;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
 use crate::review::Review;
@@ -321,7 +321,7 @@ impl<'a> Search<'_, 'a> {
         let path = readable(&self.path);
         let own = has.is_some() && has == was;
         let to = if own { None } else { self.mutation.steps.culprit(&path, self.arena) };
-        let owners = || Owners::of(self.mutation.steps.submitted, self.arena);
+        let owners = || ManagedFields::from_pod(self.mutation.steps.submitted, self.arena);
         let manager = own.then(|| owners().manager(&self.path).map(str::to_owned)).flatten();
         self.lost.push((path, to, manager));
     }

@@ -11,7 +11,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::json::{Json, Member};
-use crate::owners::Owners;
+use crate::owners::ManagedFields;
 use crate::patch::{Step, readable};
 use crate::schema::{Field, List, POD, Type};
 use crate::snapshot::Conflict;
@@ -30,7 +30,7 @@ pub use self::unkeyed::demands;
 pub struct Merger<'a, 'o> {
     arena: &'a Bump,
     original: Json<'a>,
-    owners: &'o Owners<'a>,
+    managed_fields: &'o ManagedFields<'a>,
     primary: Option<&'a str>,
     path: Vec<Step<'a>>,
     removed: Vec<String>,
@@ -123,11 +123,11 @@ impl Slot {
 
 impl<'a, 'o> Merger<'a, 'o> {
     /// A merger for the submitted pod `original`, whose primary container is called `primary`.
-    pub fn new(original: Json<'a>, owners: &'o Owners<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
+    pub fn new(original: Json<'a>, owners: &'o ManagedFields<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
         Self {
             arena,
             original,
-            owners,
+            managed_fields: owners,
             primary,
             path: Vec::new(),
             removed: Vec::new(),

@@ -21,7 +21,7 @@ use crate::layers::Plan;
 use crate::merge::Merger;
 use crate::merge::beforehand::Merged;
 use crate::normalize::normalize;
-use crate::owners::Owners;
+use crate::owners::ManagedFields;
 use crate::patch::{self, Operation, diff};
 use crate::pod_security::{self, Violation};
 use crate::provenance::Steps;
@@ -182,7 +182,7 @@ fn attempted<'a>(
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
         return Ok(None);
     };
-    let owners = Owners::of(pod.object, arena);
+    let owners = ManagedFields::from_pod(pod.object, arena);
     let known = OnceCell::new();
     let mut work = Work {
         arena,
@@ -192,7 +192,7 @@ fn attempted<'a>(
         plan: &plan,
         snapshot,
         pace,
-        owners: &owners,
+        managed_fields: &owners,
         merger: Merger::new(pod.object, &owners, task.primary, arena),
         steps: Steps { submitted: pod.object, steps: Vec::new() },
         laid: Vec::new(),
@@ -233,7 +233,7 @@ struct Work<'w, 'a> {
     plan: &'w Plan<'a>,
     snapshot: &'a Snapshot,
     pace: Pace<'w>,
-    owners: &'w Owners<'a>,
+    managed_fields: &'w ManagedFields<'a>,
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
     laid: Vec<(By<'a>, Json<'a>)>,
@@ -256,7 +256,7 @@ impl<'a> Work<'_, 'a> {
 
     fn finish(&mut self) -> Result<(), Rejection> {
         let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.owners, self.arena);
+            normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.managed_fields, self.arena);
         self.steps.push(Source::Normalize, pod);
         removable.extend_from_slice(self.merger.removed());
         if !self.applied.is_empty() && !self.steps.steps.is_empty() {

@@ -10,7 +10,7 @@ use serde_json::Number;
 pub use self::env::hidden;
 use crate::json::Json;
 use crate::mutate::By;
-use crate::owners::Owners;
+use crate::owners::ManagedFields;
 use crate::quantity;
 use crate::schema::Type;
 use crate::snapshot::PRIMARY;
@@ -23,7 +23,7 @@ pub fn normalize<'a>(
     pod: Json<'a>,
     laid: &[(By<'a>, Json<'a>)],
     task: &Task<'a, '_>,
-    owners: &Owners<'a>,
+    owners: &ManagedFields<'a>,
     arena: &'a Bump,
 ) -> (Json<'a>, Vec<String>) {
     let mut normalizer = Normalizer { original, pod, laid, task, owners, arena, removed: Vec::new() };
@@ -44,7 +44,7 @@ struct Normalizer<'n, 'a> {
     pod: Json<'a>,
     laid: &'n [(By<'a>, Json<'a>)],
     task: &'n Task<'a, 'n>,
-    owners: &'n Owners<'a>,
+    owners: &'n ManagedFields<'a>,
     arena: &'a Bump,
     removed: Vec<String>,
 }

@@ -15,7 +15,7 @@ use crate::patch::Step;
 const FEW: u32 = 5;
 
 /// The managedFields of one pod.
-pub struct Owners<'a> {
+pub struct ManagedFields<'a> {
     entries: &'a [Json<'a>],
     /// each owner's `fieldsV1`, nearly always raw
     sets: Vec<Json<'a>>,
@@ -24,9 +24,9 @@ pub struct Owners<'a> {
     arena: &'a Bump,
 }
 
-impl<'a> Owners<'a> {
+impl<'a> ManagedFields<'a> {
     /// The owners of `pod`'s fields.
-    pub fn of(pod: Json<'a>, arena: &'a Bump) -> Self {
+    pub fn from_pod(pod: Json<'a>, arena: &'a Bump) -> Self {
         let entries = pod.at(&["metadata", "managedFields"]).map_or(Json::Null, |entries| entries.open(arena));
         let entries = entries.items();
         let sets = entries.iter().filter_map(|entry| entry.get("fieldsV1")).collect();
@@ -35,7 +35,7 @@ impl<'a> Owners<'a> {
 
     /// Whether somebody who submitted the pod wrote what stands at `path`. Without managedFields (a manifest
     /// that was never in a cluster) everything was written.
-    pub fn wrote(&self, path: &[Step<'_>]) -> bool {
+    pub fn set_by_submitter(&self, path: &[Step<'_>]) -> bool {
         self.asked.set(self.asked.get().saturating_add(1));
         if self.sets.is_empty() {
             return true;
@@ -176,15 +176,15 @@ mod tests {
             ".": {}, "f:resources": {"f:limits": {"f:cpu": {}}}, "f:args": {},
             "f:ports": {"k:{\"containerPort\":53,\"protocol\":\"UDP\"}": {"f:name": {}}}}}}}}]}});
         let arena = Bump::new();
-        let owners = Owners::of(Json::lift(&pod, &arena), &arena);
+        let owners = ManagedFields::from_pod(Json::lift(&pod, &arena), &arena);
         let container = [Step::Member("spec"), Step::Member("containers"), Step::Element(0, Some("main"))];
-        let wrote = |rest: &[Step<'_>]| owners.wrote(&[&container, rest].concat());
+        let wrote = |rest: &[Step<'_>]| owners.set_by_submitter(&[&container, rest].concat());
         assert!(wrote(&[Step::Member("resources"), Step::Member("limits"), Step::Member("cpu")]));
         assert!(!wrote(&[Step::Member("resources"), Step::Member("limits"), Step::Member("memory")]));
         assert!(wrote(&[Step::Member("args"), Step::Element(0, None)]), "an atomic list is owned as a whole");
         assert!(wrote(&[Step::Member("ports"), Step::Element(0, Some("53/UDP")), Step::Member("name")]));
         assert!(!wrote(&[Step::Member("ports"), Step::Element(0, Some("53/TCP"))]));
-        assert!(!owners.wrote(&[
+        assert!(!owners.set_by_submitter(&[
             Step::Member("spec"),
             Step::Member("volumes"),
             Step::Element(0, Some("kube-api-access-x"))
@@ -223,19 +223,19 @@ mod tests {
             (in_main(&[m("ports"), e("53/TCP"), m("name")]), false),
         ];
         for (path, wrote) in cases {
-            let owners = Owners::of(pod, &arena);
-            assert_eq!(owners.wrote(&path), wrote, "{path:?} in the text");
+            let owners = ManagedFields::from_pod(pod, &arena);
+            assert_eq!(owners.set_by_submitter(&path), wrote, "{path:?} in the text");
             for _ in 0..FEW {
-                owners.wrote(&path);
+                owners.set_by_submitter(&path);
             }
             assert!(owners.opened.get().is_some());
-            assert_eq!(owners.wrote(&path), wrote, "{path:?} in the tree");
+            assert_eq!(owners.set_by_submitter(&path), wrote, "{path:?} in the tree");
         }
     }
 
     #[test]
     fn without_managed_fields_everything_was_written() {
         let arena = Bump::new();
-        assert!(Owners::of(Json::Object(&[]), &arena).wrote(&[Step::Member("spec")]));
+        assert!(ManagedFields::from_pod(Json::Object(&[]), &arena).set_by_submitter(&[Step::Member("spec")]));
     }
 }

@@ -28,7 +28,7 @@ use generate::Generator;
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::json::Json;
 use podgraft::merge::{Merger, Rule};
-use podgraft::owners::Owners;
+use podgraft::owners::ManagedFields;
 use podgraft::schema::{List, POD, Type};
 use podgraft::snapshot::Conflict;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ fn printed(mut command: Command, input: &str) -> Outcome<String> {
 fn lay((pod, patch): &Pair) -> Option<Value> {
     let arena = Bump::new();
     let original = Json::lift(pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, None, &arena);
     let rule = Rule { conflict: Conflict::Override, keeps_env: false, may_remove: true, alias: false };
     merger.lay(original, Json::lift(patch, &arena), rule).ok().map(|pod| pod.to_value())

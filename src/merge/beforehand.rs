@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Merger, Rule};
 use crate::json::{Frozen, Json};
-use crate::owners::Owners;
+use crate::owners::ManagedFields;
 use crate::snapshot::{Conflict, Layer, PRIMARY};
 
 /// So many plans are remembered (a plan of ten layers takes about 10 KB); pods that get another one have their layers
@@ -98,7 +98,7 @@ fn run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
         next.conflict == first.conflict && next.explicit == first.explicit && [first, **next].into_iter().all(is_plain)
     };
     let arena = Bump::new();
-    let owners = Owners::of(Json::Null, &arena);
+    let owners = ManagedFields::from_pod(Json::Null, &arena);
     let mut merger = Merger::new(Json::Null, &owners, Some(PRIMARY), &arena);
     let rule = Rule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
     let mut sum = Json::lift(&first.fragment, &arena);

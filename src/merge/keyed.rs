@@ -51,7 +51,7 @@ impl<'a> Merger<'a, '_> {
         let Some(key) = key_text(&item, list, self.arena) else { return false };
         let there = was.is_some_and(|was| was.items().iter().any(|own| has_key(own, list, key)));
         self.path.push(Step::Element(0, Some(key)));
-        let wrote = there && self.owners.wrote(&self.path);
+        let wrote = there && self.managed_fields.set_by_submitter(&self.path);
         self.path.pop();
         wrote
     }

@@ -16,7 +16,7 @@ const DENY: Rule = Rule { conflict: Conflict::Deny, ..KEEP };
 fn lay(pod: &Value, fragments: &[(Rule, Value)]) -> Result<Value, Trouble> {
     let arena = Bump::new();
     let original = Json::lift(pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, Some("main"), &arena);
     let mut result = original;
     for (rule, fragment) in fragments {

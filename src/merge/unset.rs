@@ -18,7 +18,7 @@ impl<'a> Merger<'a, '_> {
         let empty = was.is_empty() && (slot.field.is_some() || was.as_str().is_none());
         let zero = matches!(slot.kind, Type::Quantity) && is_zero(was);
         let default = || slot.field.and_then(|field| field.default).is_some_and(|default| default.is(was));
-        !empty && !zero && !default() && !self.is_derived(was) && self.owners.wrote(&self.path)
+        !empty && !zero && !default() && !self.is_derived(was) && self.managed_fields.set_by_submitter(&self.path)
     }
 
     /// Whether `was` is the `imagePullPolicy` that the API server works out from the submitted image.

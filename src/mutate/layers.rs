@@ -58,7 +58,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     fn nothing_laid(&self) -> Laid<'w, 'a> {
-        let merger = Merger::new(self.pod.object, self.owners, self.task.primary, self.arena);
+        let merger = Merger::new(self.pod.object, self.managed_fields, self.task.primary, self.arena);
         Laid { merger, steps: Steps { submitted: self.pod.object, steps: Vec::new() }, fragments: Vec::new() }
     }
 

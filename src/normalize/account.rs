@@ -29,7 +29,7 @@ impl<'a> Normalizer<'_, 'a> {
     }
 
     fn is_plugins_volume(&self, name: &str) -> bool {
-        name.starts_with(TOKEN_VOLUME) && !self.owners.wrote(&element("volumes", name))
+        name.starts_with(TOKEN_VOLUME) && !self.owners.set_by_submitter(&element("volumes", name))
     }
 
     fn pull_secrets(&mut self) {
@@ -41,7 +41,7 @@ impl<'a> Normalizer<'_, 'a> {
         let secrets = self.spec().get("imagePullSecrets").map_or(&[][..], |secrets| secrets.items());
         let names = secrets.iter().map(|secret| secret.text("name"));
         let old: Vec<&'a str> =
-            names.filter(|name| !brought(name) && !self.owners.wrote(&element("imagePullSecrets", name))).collect();
+            names.filter(|name| !brought(name) && !self.owners.set_by_submitter(&element("imagePullSecrets", name))).collect();
         self.retain("imagePullSecrets", |secret| !old.contains(&secret.text("name")));
         self.removed.extend(old.iter().map(|name| readable(&element("imagePullSecrets", name))));
     }

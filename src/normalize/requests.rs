@@ -28,7 +28,7 @@ impl<'a> Normalizer<'_, 'a> {
             let old = limits(was).get(resource);
             let (had, has) = (request(was, resource), request(now, resource));
             let copied = old.is_some() && had == old;
-            let wrote = || self.owners.wrote(&steps(list, name, resource));
+            let wrote = || self.owners.set_by_submitter(&steps(list, name, resource));
             old != Some(*limit) && has.is_some() && has == had && (copied || !wrote())
         });
         // Of what cannot be overcommitted a request without its limit is none: it goes with the limit.

@@ -102,7 +102,7 @@ fn without_a_primary_container_its_fields_are_refused() {
     let arena = Bump::new();
     let pod = main_with(&json!({}));
     let original = Json::lift(&pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let fragment = primary(&json!({"env": []}));
     let result = Merger::new(original, &owners, None, &arena).lay(original, Json::lift(&fragment, &arena), KEEP);
     assert_eq!(result.err(), Some(Trouble::NoPrimary));
@@ -113,7 +113,7 @@ fn an_empty_fragment_gives_the_very_same_pod() {
     let arena = Bump::new();
     let pod = main_with(&json!({"env": [{"name": "X", "value": "1"}]}));
     let original = Json::lift(&pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let fragment = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "containers": [{"name": "primary", "env": [{"name": "X", "value": "1"}]}]}});
     let result =
         Merger::new(original, &owners, Some("main"), &arena).lay(original, Json::lift(&fragment, &arena), OVERRIDE);
