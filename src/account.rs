@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, Halted, ModuleRun, Mutation, attempt};
+use crate::mutate::{By, MutateFailure, ModuleRun, Mutation, attempt};
 use crate::owners::ManagedFields;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
@@ -24,7 +24,7 @@ use crate::task::{ENVIRONMENT, Pod, Task};
 pub struct Account<'a> {
     /// what became of the pod: `Ok(None)` is one that is left alone, for the reason in `alone`; of one that is refused
     /// there is what was laid before
-    pub result: Result<Option<Mutation<'a>>, Halted<'a>>,
+    pub result: Result<Option<Mutation<'a>>, MutateFailure<'a>>,
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
     /// why the pod is left alone, if it is
@@ -95,7 +95,7 @@ impl<'a> Account<'a> {
     pub fn reached(&self) -> Option<&Mutation<'a>> {
         match &self.result {
             Ok(mutation) => mutation.as_ref(),
-            Err(halted) => halted.reached.as_deref(),
+            Err(halted) => halted.partial.as_deref(),
         }
     }
 

@@ -29,7 +29,7 @@ use self::body::{Memory, Unread, allowance};
 use self::log::{log, log_module};
 use self::pool::{Busy, Pool};
 use crate::metrics::{Metrics, Shed};
-use crate::mutate::{self, Answer, Reason, Rejection, Verdict};
+use crate::mutate::{self, Answer, Reason, Denial, Verdict};
 use crate::render::Pace;
 use crate::seldom::Seldom;
 use crate::snapshot::Snapshot;
@@ -51,7 +51,7 @@ pub trait Reviewer: Send + Sync + 'static {
     /// See [`mutate::answer`].
     fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict;
     /// See [`mutate::refuse`].
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer;
+    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer;
 }
 
 /// The real [`Reviewer`].
@@ -79,8 +79,8 @@ impl Reviewer for Mutate {
         mutate::answer(body, snapshot, pace, arena)
     }
 
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer {
-        mutate::refuse(body, rejection)
+    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+        mutate::deny(body, rejection)
     }
 }
 
@@ -155,7 +155,7 @@ impl Admission {
             return Ok(answer);
         }
         let message = format!("module '{module}' is busy: {busy}");
-        guarded(|_| self.reviewer.refuse(&body, Rejection::new(Reason::ModuleUnavailable, message)))
+        guarded(|_| self.reviewer.refuse(&body, Denial::new(Reason::ModuleUnavailable, message)))
     }
 }
 

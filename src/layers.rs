@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::mutate::{Reason, Rejection};
+use crate::mutate::{Reason, Denial};
 use crate::snapshot::{Conflict, Graft, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
 use crate::task::{Pod, Task, canonical_queue_name};
 
@@ -26,7 +26,7 @@ impl<'s> Plan<'s> {
     ///
     /// # Errors
     /// A unit that applies has no sound version; a queue or environment that does not exist.
-    pub fn of(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Rejection> {
+    pub fn of(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
         let queue = find_queue(task, pod, snapshot)?;
         if queue.is_none() && (task.queue_name.is_some() || task.queue_id.is_some()) {
             match snapshot.unknown_queue {
@@ -67,14 +67,14 @@ fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer>
     [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(of).collect()
 }
 
-fn sound<T>(unit: &Unit<T>) -> Result<&T, Rejection> {
+fn sound<T>(unit: &Unit<T>) -> Result<&T, Denial> {
     unit.good.as_deref().ok_or_else(|| {
         let why = unit.error.as_deref().unwrap_or("it has never been sound");
-        Rejection::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
+        Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
     })
 }
 
-fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<&'s Queue>, Rejection> {
+fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<&'s Queue>, Denial> {
     let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
         return Ok(None);
     };
@@ -85,9 +85,9 @@ fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) ->
     Ok((system && id && (queue.matches.is_empty() || queue.matches.holds(pod))).then_some(queue))
 }
 
-fn unknown_queue(task: &Task<'_, '_>) -> Rejection {
+fn unknown_queue(task: &Task<'_, '_>) -> Denial {
     let name = task.queue_name.or(task.queue_id).unwrap_or_default();
-    Rejection::new(Reason::UnknownQueue, format!("queue '{name}' is not configured, and unknownQueue is Deny"))
+    Denial::new(Reason::UnknownQueue, format!("queue '{name}' is not configured, and unknownQueue is Deny"))
 }
 
 /// The environments that apply, by priority then name.
@@ -95,7 +95,7 @@ fn environments<'s>(
     task: &Task<'_, '_>,
     pod: &Pod<'_>,
     snapshot: &'s Snapshot,
-) -> Result<Vec<(&'s str, &'s Graft)>, Rejection> {
+) -> Result<Vec<(&'s str, &'s Graft)>, Denial> {
     let mut found = task.environment.is_none();
     let mut list = Vec::new();
     for unit in &snapshot.environments {
@@ -115,7 +115,7 @@ fn environments<'s>(
         return Ok(list);
     }
     let name = task.environment.unwrap_or_default();
-    Err(Rejection::new(
+    Err(Denial::new(
         Reason::UnknownEnvironment,
         format!("environment '{name}' does not exist or is not for this pod"),
     ))

@@ -11,10 +11,10 @@ use std::cell::OnceCell;
 
 use bumpalo::Bump;
 
-pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, refuse};
+pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, deny};
 pub use self::modules::ModuleRun;
 use self::placeholders::Known;
-pub use self::rejection::{Reason, Rejection};
+pub use self::rejection::{Reason, Denial};
 use crate::guards;
 use crate::json::Json;
 use crate::layers::Plan;
@@ -93,31 +93,31 @@ pub enum By<'a> {
 
 /// Why there is no mutation.
 #[derive(Debug)]
-pub enum Stop {
+pub enum MutateError {
     /// refused
-    Rejected(Rejection),
+    Denied(Denial),
     /// to be run again at the patient pace, because of this module
     Slow(String),
 }
 
-impl From<Rejection> for Stop {
-    fn from(rejection: Rejection) -> Self {
-        Stop::Rejected(rejection)
+impl From<Denial> for MutateError {
+    fn from(rejection: Denial) -> Self {
+        MutateError::Denied(rejection)
     }
 }
 
 /// Why there is no mutation, and how far it got.
 #[derive(Debug)]
-pub struct Halted<'a> {
+pub struct MutateFailure<'a> {
     /// why
-    pub stop: Stop,
+    pub error: MutateError,
     /// as a pod that goes through has it, up to the refusal; none where that came before anything could be laid
-    pub reached: Option<Box<Mutation<'a>>>,
+    pub partial: Option<Box<Mutation<'a>>>,
 }
 
-impl<S: Into<Stop>> From<S> for Halted<'_> {
+impl<S: Into<MutateError>> From<S> for MutateFailure<'_> {
     fn from(stop: S) -> Self {
-        Self { stop: stop.into(), reached: None }
+        Self { error: stop.into(), partial: None }
     }
 }
 
@@ -137,8 +137,8 @@ pub fn mutate<'a>(
     pace: Pace<'_>,
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Stop> {
-    attempt(review, snapshot, pace, runs, arena).map_err(|halted| halted.stop)
+) -> Result<Option<Mutation<'a>>, MutateError> {
+    attempt(review, snapshot, pace, runs, arena).map_err(|halted| halted.error)
 }
 
 /// The same, for whoever asks how far a refused pod got.
@@ -151,7 +151,7 @@ pub fn attempt<'a>(
     pace: Pace<'_>,
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Halted<'a>> {
+) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
     attempted(review, snapshot, (pace, Laying::OneByOne), runs, arena)
 }
 
@@ -161,7 +161,7 @@ fn attempted<'a>(
     (pace, laying): (Pace<'_>, Laying),
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Halted<'a>> {
+) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
     let pod = Pod { object: review.object, namespace: review.namespace };
     if !is_ours(review, &pod, snapshot) {
         return Ok(None);
@@ -174,10 +174,10 @@ fn attempted<'a>(
             "the pod has a list or map of {} elements, more than the {LARGEST} that podgraft takes",
             review.largest
         );
-        return Err(Rejection::new(Reason::TooLarge, message).into());
+        return Err(Denial::new(Reason::TooLarge, message).into());
     }
     sound::shape(pod.object).map_err(|(path, what)| {
-        Rejection::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
+        Denial::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
     })?;
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
         return Ok(None);
@@ -205,9 +205,9 @@ fn attempted<'a>(
     };
     match work.run(runs) {
         Ok(()) => Ok(Some(work.mutation())),
-        Err(Stop::Rejected(rejection)) => {
-            let stop = Stop::Rejected(work.without_values(rejection));
-            Err(Halted { stop, reached: Some(Box::new(work.mutation())) })
+        Err(MutateError::Denied(rejection)) => {
+            let stop = MutateError::Denied(work.without_values(rejection));
+            Err(MutateFailure { error: stop, partial: Some(Box::new(work.mutation())) })
         }
         Err(slow) => Err(slow.into()),
     }
@@ -248,13 +248,13 @@ struct Work<'w, 'a> {
 }
 
 impl<'a> Work<'_, 'a> {
-    fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+    fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
         self.lay_layers()?;
         self.run_modules(runs)?;
-        self.finish().map_err(Stop::Rejected)
+        self.finish().map_err(MutateError::Denied)
     }
 
-    fn finish(&mut self) -> Result<(), Rejection> {
+    fn finish(&mut self) -> Result<(), Denial> {
         let (pod, mut removable) =
             normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.managed_fields, self.arena);
         self.steps.push(Source::Normalize, pod);
@@ -266,7 +266,7 @@ impl<'a> Work<'_, 'a> {
         }
         self.operations = diff(self.pod.object, self.steps.last(), self.arena);
         self.guard(self.operations, &removable)?;
-        self.earns_no_warning().map_err(|message| Rejection::new(Reason::InvalidResult, message))
+        self.earns_no_warning().map_err(|message| Denial::new(Reason::InvalidResult, message))
     }
 
     /// What the API server would warn of because of podgraft, as a sentence.
@@ -305,21 +305,21 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// Everything that must hold before a patch may leave.
-    fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Rejection> {
+    fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Denial> {
         if operations.len() > MOST_OPERATIONS {
             let message = format!("the pod would need {} changes, more than {MOST_OPERATIONS}", operations.len());
-            return Err(Rejection::new(Reason::TooLarge, message));
+            return Err(Denial::new(Reason::TooLarge, message));
         }
         self.check(self.pod.object, self.steps.last(), operations, removable)?;
         // A patch that does not apply rejects the pod even where failures are ignored, and nobody is named.
         match patch::apply(self.pod.object, operations, self.arena) {
             Ok(result) if result == self.steps.last() => Ok(()),
-            Ok(_) => Err(Rejection::new(
+            Ok(_) => Err(Denial::new(
                 Reason::Internal,
                 "the patch gives another pod than the layers do; please report this",
             )),
             Err(why) => {
-                Err(Rejection::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
+                Err(Denial::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
             }
         }
     }
@@ -352,20 +352,20 @@ impl<'a> Work<'_, 'a> {
         after: Json<'a>,
         operations: &[Operation<'a>],
         removable: &[String],
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Denial> {
         let by = |path: &str| self.by(path);
         guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
-            Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
+            Denial::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
         })?;
         // What layers and modules give has been looked at where it came from; who allows unknown fields vouches for them.
         if !self.plan.layers.iter().any(|layer| layer.unknown) {
             guards::fits(operations).map_err(|misfit| {
                 let message = format!("{}{} {}", by(&misfit.path), misfit.path, misfit.message);
-                Rejection::new(Reason::InvalidResult, message)
+                Denial::new(Reason::InvalidResult, message)
             })?;
         }
         sound::check(before, after)
-            .map_err(|(path, what)| Rejection::new(Reason::InvalidResult, format!("{}{path} {what}", by(&path))))
+            .map_err(|(path, what)| Denial::new(Reason::InvalidResult, format!("{}{path} {what}", by(&path))))
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Position, Problem, parse_all};
 use crate::json::Json;
-use crate::mutate::{ModuleRun, Mutation, Rejection, Stop, mutate};
+use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::patch::{Action, readable};
 use crate::provenance::Touch;
 use crate::render::Pace;
@@ -143,7 +143,7 @@ pub struct Answered<'a> {
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
     /// as [`mutate`] gives it
-    pub result: Result<Option<Mutation<'a>>, Rejection>,
+    pub result: Result<Option<Mutation<'a>>, Denial>,
 }
 
 impl<'a> Answered<'a> {
@@ -165,8 +165,8 @@ pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Re
     let mut runs = Vec::new();
     let result = match mutate(&review, snapshot, Pace::Patient(&|| PATIENCE), &mut runs, arena) {
         Ok(mutation) => Ok(mutation),
-        Err(Stop::Rejected(rejection)) => Err(rejection),
-        Err(Stop::Slow(module)) => return Err(format!("module {module} did not run")),
+        Err(MutateError::Denied(rejection)) => Err(rejection),
+        Err(MutateError::Slow(module)) => return Err(format!("module {module} did not run")),
     };
     Ok(Answered { review, runs, result })
 }
@@ -175,13 +175,13 @@ pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Re
 #[derive(Debug)]
 pub struct Outcome {
     /// the pod that comes back, made by applying the patch; or the refusal
-    pub result: Result<Value, Rejection>,
+    pub result: Result<Value, Denial>,
     /// who did what
     pub touches: Vec<Touch>,
     /// what the manifest sets and comes back otherwise or not at all
     pub replaced: Vec<String>,
     /// what is done to the result when it is sent again: nothing, where all is well
-    pub again: Result<Vec<Touch>, Rejection>,
+    pub again: Result<Vec<Touch>, Denial>,
     /// whether the pod is a task's
     pub ours: bool,
     /// what is worth knowing of a pod that went through

@@ -6,7 +6,7 @@
 mod clearml;
 
 use crate::json::Json;
-use crate::mutate::{Reason, Rejection};
+use crate::mutate::{Reason, Denial};
 use crate::review::Review;
 use crate::snapshot::{Snapshot, System, SystemKind};
 use crate::sound::is_label_text;
@@ -179,12 +179,12 @@ impl<'a, 's> Task<'a, 's> {
     ///
     /// # Errors
     /// A pod that contradicts itself.
-    pub fn from_pod(review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Rejection> {
+    pub fn from_pod(review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
         let pod = Pod { object: review.object, namespace: review.namespace };
         let Some((row, system)) = recognise(&pod, snapshot) else {
             return Ok(None);
         };
-        let claimed = (row.task_id)(&pod, system).map_err(|why| Rejection::new(Reason::IdentityContradiction, why))?;
+        let claimed = (row.task_id)(&pod, system).map_err(|why| Denial::new(Reason::IdentityContradiction, why))?;
         let trusted = is_submitter(review.user, system, snapshot);
         Ok(Some(Self {
             system,

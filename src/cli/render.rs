@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::diff::{self, Side};
 use super::input::{Given, Manifests};
 use super::load::Configuration;
-use crate::mutate::{ModuleRun, Mutation, Rejection};
+use crate::mutate::{ModuleRun, Mutation, Denial};
 use crate::offline;
 use crate::snapshot::Snapshot;
 use crate::yaml;
@@ -102,7 +102,7 @@ fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snaps
 }
 
 /// A rejection as people read it.
-pub(super) fn refusal(rejection: &Rejection) -> String {
+pub(super) fn refusal(rejection: &Denial) -> String {
     format!("rejected ({}, {}): {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }
 

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{Laying, Mutation, Rejection, Stop, attempted};
+use super::{Laying, Mutation, Denial, MutateError, attempted};
 use crate::render::Pace;
 use crate::review::{self, Review};
 use crate::snapshot::Snapshot;
@@ -67,15 +67,15 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) ->
     };
     let mut modules = Vec::new();
     let mutated = attempted(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena);
-    let result = match mutated.map_err(|halted| halted.stop) {
-        Err(Stop::Slow(module)) => return Verdict::Slow(module),
-        Err(Stop::Rejected(rejection)) => Err(rejection),
+    let result = match mutated.map_err(|halted| halted.error) {
+        Err(MutateError::Slow(module)) => return Verdict::Slow(module),
+        Err(MutateError::Denied(rejection)) => Err(rejection),
         Ok(mutation) => Ok(mutation),
     };
     Verdict::Done(Answer { modules, ..answered(&review, snapshot, result) })
 }
 
-fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Rejection>) -> Answer {
+fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Denial>) -> Answer {
     let mut answer = Answer {
         status: 200,
         body: Vec::new(),
@@ -133,7 +133,7 @@ pub fn malformed(status: u16, message: String) -> Answer {
 }
 
 /// A denial made outside of [`answer`]: no room, no time.
-pub fn refuse(body: &[u8], rejection: Rejection) -> Answer {
+pub fn deny(body: &[u8], rejection: Denial) -> Answer {
     let arena = Bump::new();
     match Review::parse(body, &arena) {
         Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),

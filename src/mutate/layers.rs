@@ -1,6 +1,6 @@
 //! Laying a plan's layers: merged beforehand where that is exact, or one by one.
 
-use super::{By, NO_PRIMARY, Reason, Rejection, Work};
+use super::{By, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
 use crate::merge::beforehand::{Merged, names};
 use crate::merge::{Merger, Rule, Trouble};
@@ -16,7 +16,7 @@ struct Laid<'w, 'a> {
 }
 
 impl<'w, 'a> Work<'w, 'a> {
-    pub(super) fn lay_layers(&mut self) -> Result<(), Rejection> {
+    pub(super) fn lay_layers(&mut self) -> Result<(), Denial> {
         let merged = self.merged.and_then(|merged| self.at_once(merged));
         let (laid, result) = if let Some(laid) = merged {
             (laid, Ok(()))
@@ -48,7 +48,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// What could be laid, and why no more.
-    fn one_by_one(&self) -> (Laid<'w, 'a>, Result<(), Rejection>) {
+    fn one_by_one(&self) -> (Laid<'w, 'a>, Result<(), Denial>) {
         let mut all = self.nothing_laid();
         let result = self.plan.layers.iter().try_for_each(|layer| {
             let fragment = self.fragment(layer)?;
@@ -62,7 +62,7 @@ impl<'w, 'a> Work<'w, 'a> {
         Laid { merger, steps: Steps { submitted: self.pod.object, steps: Vec::new() }, fragments: Vec::new() }
     }
 
-    fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Rejection> {
+    fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
         let fragment = if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
         Ok(sidecars::place(fragment, self.pod.object, self.arena))
     }
@@ -95,16 +95,16 @@ impl<'a> Laid<'_, 'a> {
     }
 }
 
-fn in_layer(layer: &Layer, trouble: &Trouble) -> Rejection {
+fn in_layer(layer: &Layer, trouble: &Trouble) -> Denial {
     let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
     match trouble {
-        Trouble::NoPrimary => Rejection::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
-        Trouble::Conflict(path) => Rejection::new(
+        Trouble::NoPrimary => Denial::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
+        Trouble::Conflict(path) => Denial::new(
             Reason::Conflict,
             format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
         ),
-        Trouble::Removal(path) => Rejection::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
-        Trouble::Directive(what) => Rejection::new(Reason::ConfigInvalid, format!("{at}: {what}")),
+        Trouble::Removal(path) => Denial::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
+        Trouble::Directive(what) => Denial::new(Reason::ConfigInvalid, format!("{at}: {what}")),
     }
 }
 

@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{By, Known, NO_PRIMARY, Reason, Rejection, Stop, Work};
+use super::{By, Known, NO_PRIMARY, Reason, Denial, MutateError, Work};
 use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
@@ -42,7 +42,7 @@ const LARGEST_RETURNED: usize = 1024;
 const TEMPLATE: usize = 8 << 10;
 
 impl<'a> Work<'_, 'a> {
-    pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+    pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
         if self.plan.modules.is_empty() {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
+    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
         let view = template::view(self.steps.last(), self.task, self.arena);
         let mut template = String::with_capacity(TEMPLATE);
         view.write(&mut template);
@@ -85,7 +85,7 @@ impl<'a> Work<'_, 'a> {
         };
         let rendered = module.code.render(&call);
         if matches!(rendered.result, Err(Fault::Slow)) {
-            return Err(Stop::Slow(module.name.clone()));
+            return Err(MutateError::Slow(module.name.clone()));
         }
         let before = self.steps.last();
         let laid = match rendered.result {
@@ -106,13 +106,13 @@ impl<'a> Work<'_, 'a> {
             logs: rendered.logs.iter().map(|log| redactor.log(log)).collect(),
         });
         match (laid, module.on_error) {
-            (Err(rejection), OnError::Fail) => Err(Stop::Rejected(rejection)),
+            (Err(rejection), OnError::Fail) => Err(MutateError::Denied(rejection)),
             _ => Ok(()),
         }
     }
 
     /// Takes what a module returned: JSON, of the schema, without what it must not hold.
-    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Rejection> {
+    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Denial> {
         let (text, whole) = match returned {
             Returned::Unchanged => return Ok(()),
             Returned::Template(text) => (text, true),
@@ -236,24 +236,24 @@ struct Worker<'r> {
 }
 
 /// Not cut here: what is cut off within a secret would no longer be found.
-fn failed(module: &Module, what: &str) -> Rejection {
-    Rejection { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
+fn failed(module: &Module, what: &str) -> Denial {
+    Denial { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
 }
 
 /// What is said of a module may quote what it returned.
-fn redacted(rejection: &Rejection, module: &Module, redactor: &Redactor<'_>) -> Rejection {
+fn redacted(rejection: &Denial, module: &Module, redactor: &Redactor<'_>) -> Denial {
     let ours = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
     let ours = ours.iter().find(|ours| rejection.message.starts_with(*ours)).map_or("", String::as_str);
     let message = format!("{ours}{}", redactor.text(&rejection.message[ours.len()..]));
-    Rejection { message, reason: rejection.reason }
+    Denial { message, reason: rejection.reason }
 }
 
-fn fault_of(module: &Module, fault: &Fault) -> Rejection {
+fn fault_of(module: &Module, fault: &Fault) -> Denial {
     let reason = match fault {
         Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,
     };
-    Rejection { reason, message: format!("module {} {fault}", module.name) }
+    Denial { reason, message: format!("module {} {fault}", module.name) }
 }
 
 /// A fragment's `$patch` members are ours, not the pod's; elements that have one are keys and no more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::filled::first_misfit;
-use super::{Reason, Rejection, Work};
+use super::{Reason, Denial, Work};
 use crate::json::Json;
 use crate::layers;
 use crate::placeholder::{self, Facts};
@@ -40,7 +40,7 @@ impl<'w, 'a> Work<'w, 'a> {
         Pod::env(self.pod.containers().iter().find(is_primary)?, "CLEARML_WORKER_ID")
     }
 
-    pub(super) fn filled(&self, layer: &'a Layer) -> Result<Json<'a>, Rejection> {
+    pub(super) fn filled(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
         let known = self.known();
         let facts = Facts {
             task_id: self.task.id.as_deref(),
@@ -56,7 +56,7 @@ impl<'w, 'a> Work<'w, 'a> {
         };
         let refused = |what: String| {
             let message = format!("{} ({}:{}): {what}", layer.source, layer.file, layer.line);
-            Rejection::new(Reason::Placeholder, message)
+            Denial::new(Reason::Placeholder, message)
         };
         let filled = placeholder::fill(&layer.fragment, &facts, self.arena);
         let filled = filled.map_err(|unfilled| refused(unfilled.to_string()))?;
@@ -64,12 +64,12 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// A refusal may name a path, and a path may hold what a placeholder was filled with.
-    pub(super) fn without_values(&self, rejection: Rejection) -> Rejection {
+    pub(super) fn without_values(&self, rejection: Denial) -> Denial {
         if rejection.reason == Reason::Placeholder || !self.plan.layers.iter().any(|layer| layer.placeholders) {
             return rejection;
         }
         let known = self.known();
         let redactor = Redactor::new(&[], &[&known.task_config, &known.providers], self.arena);
-        Rejection { message: redactor.text(&rejection.message), ..rejection }
+        Denial { message: redactor.text(&rejection.message), ..rejection }
     }
 }

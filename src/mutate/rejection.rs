@@ -4,7 +4,7 @@ use crate::review::cut;
 
 /// Why a pod is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
+pub struct Denial {
     /// from a closed set
     pub reason: Reason,
     /// one sentence for whoever reads it in a terminal or a task's console
@@ -74,15 +74,15 @@ impl Reason {
     }
 }
 
-impl Rejection {
+impl Denial {
     /// A rejection.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
         // It may quote a name that somebody made very long, and goes into a status, a log and a terminal.
-        message.truncate(cut(&message, LONGEST_MESSAGE).len());
+        message.truncate(cut(&message, MAX_MESSAGE_BYTES).len());
         Self { reason, message }
     }
 }
 
 /// Bytes of a rejection's sentence.
-const LONGEST_MESSAGE: usize = 2048;
+const MAX_MESSAGE_BYTES: usize = 2048;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mutate::{Stop, mutate};
+use crate::mutate::{MutateError, mutate};
 use crate::render::Pace;
 use crate::review::Review;
 use crate::snapshot::{Conflict, Graft, Layer, Snapshot, Source, System, SystemKind, Unit};
@@ -76,8 +76,8 @@ fn through(pod: &Value, fragment: &Value) -> Result<Value, String> {
             json_patch::patch(&mut result, &serde_json::from_value::<json_patch::Patch>(patch).unwrap()).unwrap();
             Ok(result)
         }
-        Err(Stop::Rejected(rejection)) => Err(rejection.message),
-        Err(Stop::Slow(_)) => panic!("slow"),
+        Err(MutateError::Denied(rejection)) => Err(rejection.message),
+        Err(MutateError::Slow(_)) => panic!("slow"),
     }
 }
 

@@ -14,7 +14,7 @@ use podgraft::admission::{Mutate, Reviewer};
 use podgraft::app::{App, Settings, Source, World};
 use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
-use podgraft::mutate::{self, Answer, Outcome, Rejection, Verdict};
+use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
 use podgraft::render::Pace;
 use podgraft::server::tls::{Files, Oldest};
 use podgraft::server::{CONNECTIONS, Timeouts};
@@ -171,8 +171,8 @@ impl Reviewer for Fixed {
         Verdict::Done(answer(self.0.clone()))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer {
-        mutate::refuse(body, rejection)
+    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+        mutate::deny(body, rejection)
     }
 }
 
@@ -184,8 +184,8 @@ impl Reviewer for Naive {
         Verdict::Done(answer(naive::answer(body, &self.0)))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer {
-        mutate::refuse(body, rejection)
+    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+        mutate::deny(body, rejection)
     }
 }
 

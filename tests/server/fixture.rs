@@ -11,7 +11,7 @@ use podgraft::admission::Reviewer;
 use podgraft::admission::pool::Limits;
 use podgraft::app::{App, Settings, Source, World};
 use podgraft::metrics::Metrics;
-use podgraft::mutate::{Answer, Outcome, Rejection, Verdict};
+use podgraft::mutate::{Answer, Outcome, Denial, Verdict};
 use podgraft::render::Pace;
 use podgraft::server::tls::Oldest;
 use podgraft::server::tls::clients::Trust;
@@ -39,7 +39,7 @@ impl Reviewer for Fake {
         (self.0)(body, pace)
     }
 
-    fn refuse(&self, _: &[u8], Rejection { reason, message }: Rejection) -> Answer {
+    fn refuse(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
         let answer = answer(format!("{} {} {message}", reason.code(), reason.name()));
         Answer { outcome: Outcome::Denied, reason: Some(reason.name()), ..answer }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::account::{self, Account, Lost, Passed};
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, Halted, Mutation, Stop};
+use crate::mutate::{By, MutateFailure, Mutation, MutateError};
 use crate::offline::PATIENCE;
 use crate::provenance::{Steps, Touch, is_within};
 use crate::render::Pace;
@@ -136,12 +136,12 @@ impl Explanation {
         }
         match &account.result {
             Ok(_) => {}
-            Err(Halted { stop: Stop::Rejected(rejection), .. }) => {
+            Err(MutateFailure { error: MutateError::Denied(rejection), .. }) => {
                 explanation.outcome = "rejected";
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
                 explanation.rejection = Some(Refusal { code, reason, message: rejection.message.clone() });
             }
-            Err(Halted { stop: Stop::Slow(module), .. }) => return Err(format!("module {module} did not run")),
+            Err(MutateFailure { error: MutateError::Slow(module), .. }) => return Err(format!("module {module} did not run")),
         }
         Ok(explanation)
     }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
 use crate::json::Json;
-use crate::mutate::Rejection;
+use crate::mutate::Denial;
 use crate::offline::{self, Outcome, Sender};
 use crate::pod_security::Policy;
 use crate::provenance::Touch;
@@ -30,7 +30,7 @@ use crate::yaml;
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
 const EXPECTED: &str = "expected.yaml";
-const REJECTION: &str = "rejection.txt";
+const DENIAL: &str = "rejection.txt";
 const POD_SECURITY: &str = "pod-security.txt";
 
 /// A folder with one case.
@@ -74,7 +74,7 @@ pub fn find(root: &Path) -> anyhow::Result<Vec<Case>> {
 }
 
 fn look_into(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result<()> {
-    if [POD, REVIEW, EXPECTED, REJECTION].iter().any(|file| folder.join(file).is_file()) {
+    if [POD, REVIEW, EXPECTED, DENIAL].iter().any(|file| folder.join(file).is_file()) {
         // `.` has a name, too
         let whole = || folder.canonicalize().unwrap_or_default();
         let own = || whole().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -122,7 +122,7 @@ impl Case {
             }
             (Some(Expectation::Refusal(wanted)), Err(rejection)) if wanted == refusal(rejection) => None,
             (Some(Expectation::Refusal(wanted)), Err(rejection)) => {
-                Some(format!("{REJECTION} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
+                Some(format!("{DENIAL} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
             }
             (Some(Expectation::Refusal(wanted)), Ok(pod)) => {
                 let changes = differences(submitted, pod, &outcome.touches);
@@ -130,7 +130,7 @@ impl Case {
             }
             (None, _) if suite.update => Some(String::new()),
             (None, result) => {
-                bail!("neither {EXPECTED} nor {REJECTION} is there; --update writes what comes out: {}", told(result))
+                bail!("neither {EXPECTED} nor {DENIAL} is there; --update writes what comes out: {}", told(result))
             }
         };
         match failed {
@@ -177,10 +177,10 @@ impl Case {
 
     /// An empty file expects nothing yet: it is the first thing that somebody makes of a new case.
     fn expectation(&self, update: bool) -> anyhow::Result<Option<Expectation>> {
-        match (self.folder.join(EXPECTED).is_file(), self.folder.join(REJECTION).is_file()) {
-            (true, true) => bail!("{EXPECTED} and {REJECTION} are both there: only one of them can come true"),
+        match (self.folder.join(EXPECTED).is_file(), self.folder.join(DENIAL).is_file()) {
+            (true, true) => bail!("{EXPECTED} and {DENIAL} are both there: only one of them can come true"),
             (false, false) => Ok(None),
-            (false, true) => Ok(Some(Expectation::Refusal(self.read(REJECTION)?.trim().to_owned()))),
+            (false, true) => Ok(Some(Expectation::Refusal(self.read(DENIAL)?.trim().to_owned()))),
             (true, false) => {
                 let mut documents = offline::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
                 match (documents.pop(), documents.is_empty()) {
@@ -197,13 +197,13 @@ impl Case {
         fs::read_to_string(self.folder.join(name)).with_context(|| format!("{name} cannot be read"))
     }
 
-    fn write(&self, result: &Result<Value, Rejection>) -> anyhow::Result<()> {
+    fn write(&self, result: &Result<Value, Denial>) -> anyhow::Result<()> {
         let (name, other, text) = match result {
             Ok(pod) => {
                 let arena = Bump::new();
-                (EXPECTED, REJECTION, yaml::text(Json::lift(pod, &arena)))
+                (EXPECTED, DENIAL, yaml::text(Json::lift(pod, &arena)))
             }
-            Err(rejection) => (REJECTION, EXPECTED, refusal(rejection) + "\n"),
+            Err(rejection) => (DENIAL, EXPECTED, refusal(rejection) + "\n"),
         };
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -223,11 +223,11 @@ enum Expectation {
 }
 
 /// A refusal as `rejection.txt` holds it.
-fn refusal(rejection: &Rejection) -> String {
+fn refusal(rejection: &Denial) -> String {
     format!("{} {}: {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }
 
-fn told(result: &Result<Value, Rejection>) -> String {
+fn told(result: &Result<Value, Denial>) -> String {
     result.as_ref().map_or_else(refusal, |_| "a pod".to_owned())
 }
 

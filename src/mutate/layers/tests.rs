@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::super::{Laying, Stop, attempted};
+use super::super::{Laying, MutateError, attempted};
 use crate::merge::beforehand::Plans;
 use crate::render::Pace;
 use crate::review::Review;
@@ -141,14 +141,14 @@ fn through(pod: &Value, snapshot: &Snapshot, laying: Laying) -> Result<(Value, S
     let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match attempted(&review, snapshot, (Pace::Inline, laying), &mut Vec::new(), &arena).map_err(|halted| halted.stop) {
+    match attempted(&review, snapshot, (Pace::Inline, laying), &mut Vec::new(), &arena).map_err(|halted| halted.error) {
         Ok(mutation) => {
             let mutation = mutation.unwrap();
             let patch = serde_json::to_string(mutation.operations).unwrap();
             Ok((mutation.steps.last().to_value(), patch, mutation.applied, mutation.laid.len()))
         }
-        Err(Stop::Rejected(rejection)) => Err(rejection.message),
-        Err(Stop::Slow(_)) => panic!("slow"),
+        Err(MutateError::Denied(rejection)) => Err(rejection.message),
+        Err(MutateError::Slow(_)) => panic!("slow"),
     }
 }
 
