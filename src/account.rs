@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, MutateFailure, ModuleRun, Mutation, attempt};
+use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
 use crate::owners::ManagedFields;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
@@ -34,7 +34,7 @@ pub struct Account<'a> {
     /// what a layer or module asked for and something else is there, in the order in which they were laid
     pub lost: Vec<Lost>,
     /// of a pod that is refused, what was not laid any more, in order: first, if it is one of them, who caused it
-    pub rest: Vec<By<'a>>,
+    pub rest: Vec<FragmentSource<'a>>,
 }
 
 /// A unit or module that did not apply.
@@ -64,7 +64,7 @@ pub struct Lost {
 /// Takes a review through everything and says what was left out on the way.
 pub fn account<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Account<'a> {
     let mut runs = Vec::new();
-    let result = attempt(review, snapshot, pace, &mut runs, arena);
+    let result = mutate_keeping_partial(review, snapshot, pace, &mut runs, arena);
     let pod = Pod { object: review.object, namespace: review.namespace };
     let mut account = Account { result, runs, alone: None, passed: Vec::new(), lost: Vec::new(), rest: Vec::new() };
     match Task::from_pod(review, snapshot) {
@@ -83,7 +83,7 @@ pub fn account<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, 
         Err(_) => {}
     }
     if let Some(mutation) = account.reached() {
-        let idle: Vec<_> = mutation.idle.iter().map(|(module, why)| idle(module, why.as_deref())).collect();
+        let idle: Vec<_> = mutation.skipped_modules.iter().map(|(module, why)| idle(module, why.as_deref())).collect();
         account.lost = lost_in(mutation, arena);
         account.passed.extend(idle);
     }
@@ -100,20 +100,20 @@ impl<'a> Account<'a> {
     }
 
     /// What of a plan was still to be laid when the pod was refused.
-    fn not_laid(&self, plan: &Plan<'a>) -> Vec<By<'a>> {
-        let (laid, idle) = self.reached().map_or((&[][..], &[][..]), |reached| (&reached.laid[..], &reached.idle[..]));
-        let layers = laid.iter().filter(|(by, _)| matches!(by, By::Layer(_))).count();
-        let rest = plan.layers.iter().skip(layers).map(|layer| By::Layer(layer));
+    fn not_laid(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
+        let (laid, idle) = self.reached().map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
+        let layers = laid.iter().filter(|(by, _)| matches!(by, FragmentSource::Layer(_))).count();
+        let rest = plan.layers.iter().skip(layers).map(|layer| FragmentSource::Layer(layer));
         let done = |module: &Module| {
-            laid.iter().any(|(by, _)| matches!(by, By::Module(laid) if laid.name == module.name))
+            laid.iter().any(|(by, _)| matches!(by, FragmentSource::Module(laid) if laid.name == module.name))
                 || idle.iter().any(|(idle, _)| idle.name == module.name)
                 || self
                     .runs
                     .iter()
-                    .any(|run| run.name == module.name && (run.fault.is_none() || module.on_error == OnError::Ignore))
+                    .any(|run| run.name == module.name && (run.error.is_none() || module.on_error == OnError::Ignore))
         };
         let modules = plan.modules.iter().filter(|module| !done(module));
-        rest.chain(modules.map(|module| By::Module(module))).collect()
+        rest.chain(modules.map(|module| FragmentSource::Module(module))).collect()
     }
 }
 
@@ -226,15 +226,15 @@ fn is_of_files(value: &Value) -> bool {
 /// What fragments asked for and the finished pod does not have.
 pub fn lost_in<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Lost> {
     let mut lost = Vec::new();
-    for (by, fragment) in &mutation.laid {
+    for (by, fragment) in &mutation.fragments {
         let mut search = Search { mutation, arena, path: Vec::new(), lost: Vec::new() };
         search.object(*fragment, Some(mutation.steps.last()), Some(mutation.steps.submitted), Type::Object(&POD));
         lost.extend(search.lost.into_iter().map(|(path, to, manager)| match by {
-            By::Layer(layer) => {
+            FragmentSource::Layer(layer) => {
                 let at = Some((Arc::clone(&layer.file), layer.line));
                 Lost { path, source: layer.source.clone(), at, to, manager }
             }
-            By::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to, manager },
+            FragmentSource::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to, manager },
         }));
     }
     lost

@@ -300,7 +300,7 @@ impl Metrics {
     fn module_ran(&self, run: &ModuleRun) {
         let module = ModuleLabel { module: run.name.clone() };
         self.module_durations.get_or_create(&module).observe(run.elapsed.as_secs_f64());
-        if run.fault.is_some() {
+        if run.error.is_some() {
             self.module_faults.get_or_create(&module).inc();
         }
     }

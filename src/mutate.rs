@@ -13,7 +13,7 @@ use bumpalo::Bump;
 
 pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, deny};
 pub use self::modules::ModuleRun;
-use self::placeholders::Known;
+use self::placeholders::TaskFacts;
 pub use self::rejection::{Reason, Denial};
 use crate::guards;
 use crate::json::Json;
@@ -33,14 +33,14 @@ use crate::task::{Pod, Task};
 use crate::warnings::{self, Warning};
 
 /// A label's value, where the API server has looked at it.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_CHARS: usize = 63;
 
 /// Elements that a list, or members that a map, of a pod may have. Merging and comparing look elements up by walking
 /// lists, which is the fastest for what pods have (tens) and would take a worker's time by the second for 100,000.
-const LARGEST: usize = 4096;
+const MAX_ELEMENTS: usize = 4096;
 
 /// Operations of one patch: every one copies the list that it changes, when the patch is tried.
-const MOST_OPERATIONS: usize = 1024;
+const MAX_OPERATIONS: usize = 1024;
 
 /// The annotation that tells people what was applied.
 pub const APPLIED: &str = "podgraft.io/applied";
@@ -57,11 +57,11 @@ pub struct Mutation<'a> {
     /// the configured queue
     pub queue: Option<String>,
     /// that the pod names a queue which nobody configured, for whoever looks for what it did not get
-    pub note: Option<String>,
+    pub notice: Option<String>,
     /// what was laid, in order: who gave it and the fragment, placeholders filled
-    pub laid: Vec<(By<'a>, Json<'a>)>,
+    pub fragments: Vec<(FragmentSource<'a>, Json<'a>)>,
     /// the modules that did not run: their condition did not hold, or (the text) could not be evaluated
-    pub idle: Vec<(&'a Module, Option<String>)>,
+    pub skipped_modules: Vec<(&'a Module, Option<String>)>,
     /// the primary container's name
     pub primary: Option<&'a str>,
 }
@@ -74,9 +74,9 @@ impl<'a> Mutation<'a> {
             steps: Steps { submitted: pod, steps: Vec::new() },
             applied: String::new(),
             queue: None,
-            note: None,
-            laid: Vec::new(),
-            idle: Vec::new(),
+            notice: None,
+            fragments: Vec::new(),
+            skipped_modules: Vec::new(),
             primary: None,
         }
     }
@@ -84,7 +84,7 @@ impl<'a> Mutation<'a> {
 
 /// Who gave a fragment.
 #[derive(Debug, Clone, Copy)]
-pub enum By<'a> {
+pub enum FragmentSource<'a> {
     /// a layer of the configuration
     Layer(&'a Layer),
     /// a module's call
@@ -138,14 +138,14 @@ pub fn mutate<'a>(
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateError> {
-    attempt(review, snapshot, pace, runs, arena).map_err(|halted| halted.error)
+    mutate_keeping_partial(review, snapshot, pace, runs, arena).map_err(|halted| halted.error)
 }
 
 /// The same, for whoever asks how far a refused pod got.
 ///
 /// # Errors
 /// As [`mutate`], and what was laid before.
-pub fn attempt<'a>(
+pub fn mutate_keeping_partial<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
     pace: Pace<'_>,
@@ -163,15 +163,15 @@ fn attempted<'a>(
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
     let pod = Pod { object: review.object, namespace: review.namespace };
-    if !is_ours(review, &pod, snapshot) {
+    if !is_task_pod_creation(review, &pod, snapshot) {
         return Ok(None);
     }
     let Some(task) = Task::from_pod(review, snapshot)? else {
         return Ok(None);
     };
-    if review.largest > LARGEST {
+    if review.largest > MAX_ELEMENTS {
         let message = format!(
-            "the pod has a list or map of {} elements, more than the {LARGEST} that podgraft takes",
+            "the pod has a list or map of {} elements, more than the {MAX_ELEMENTS} that podgraft takes",
             review.largest
         );
         return Err(Denial::new(Reason::TooLarge, message).into());
@@ -206,7 +206,7 @@ fn attempted<'a>(
     match work.run(runs) {
         Ok(()) => Ok(Some(work.mutation())),
         Err(MutateError::Denied(rejection)) => {
-            let stop = MutateError::Denied(work.without_values(rejection));
+            let stop = MutateError::Denied(work.redact_denial(rejection));
             Err(MutateFailure { error: stop, partial: Some(Box::new(work.mutation())) })
         }
         Err(slow) => Err(slow.into()),
@@ -214,7 +214,7 @@ fn attempted<'a>(
 }
 
 /// Not a pod's creation, a mirror pod (the kubelet's own), or podgraft itself: passed through.
-fn is_ours(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot) -> bool {
+fn is_task_pod_creation(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot) -> bool {
     review.kind == "Pod"
         && review.is_core
         && review.operation == "CREATE"
@@ -236,7 +236,7 @@ struct Work<'w, 'a> {
     managed_fields: &'w ManagedFields<'a>,
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
-    laid: Vec<(By<'a>, Json<'a>)>,
+    laid: Vec<(FragmentSource<'a>, Json<'a>)>,
     idle: Vec<(&'a Module, Option<String>)>,
     applied: String,
     /// what the layers were merged into; none where they are laid one by one
@@ -244,7 +244,7 @@ struct Work<'w, 'a> {
     /// as many of the steps are the layers'
     layer_steps: usize,
     operations: &'a [Operation<'a>],
-    known: &'w OnceCell<Known>,
+    known: &'w OnceCell<TaskFacts>,
 }
 
 impl<'a> Work<'_, 'a> {
@@ -291,23 +291,23 @@ impl<'a> Work<'_, 'a> {
     fn mutation(self) -> Mutation<'a> {
         let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let note =
-            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
+            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, MAX_LABEL_CHARS)));
         Mutation {
             operations: self.operations,
             steps: self.steps,
             applied: self.applied,
             queue: self.plan.queue.map(|queue| queue.name.clone()),
-            note,
-            laid: self.laid,
-            idle: self.idle,
+            notice: note,
+            fragments: self.laid,
+            skipped_modules: self.idle,
             primary: self.task.primary,
         }
     }
 
     /// Everything that must hold before a patch may leave.
     fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Denial> {
-        if operations.len() > MOST_OPERATIONS {
-            let message = format!("the pod would need {} changes, more than {MOST_OPERATIONS}", operations.len());
+        if operations.len() > MAX_OPERATIONS {
+            let message = format!("the pod would need {} changes, more than {MAX_OPERATIONS}", operations.len());
             return Err(Denial::new(Reason::TooLarge, message));
         }
         self.check(self.pod.object, self.steps.last(), operations, removable)?;

@@ -9,7 +9,7 @@ use serde_json::Number;
 
 pub use self::env::hidden;
 use crate::json::Json;
-use crate::mutate::By;
+use crate::mutate::FragmentSource;
 use crate::owners::ManagedFields;
 use crate::quantity;
 use crate::schema::Type;
@@ -21,7 +21,7 @@ use crate::task::Task;
 pub fn normalize<'a>(
     original: Json<'a>,
     pod: Json<'a>,
-    laid: &[(By<'a>, Json<'a>)],
+    laid: &[(FragmentSource<'a>, Json<'a>)],
     task: &Task<'a, '_>,
     owners: &ManagedFields<'a>,
     arena: &'a Bump,
@@ -42,7 +42,7 @@ pub fn normalize<'a>(
 struct Normalizer<'n, 'a> {
     original: Json<'a>,
     pod: Json<'a>,
-    laid: &'n [(By<'a>, Json<'a>)],
+    laid: &'n [(FragmentSource<'a>, Json<'a>)],
     task: &'n Task<'a, 'n>,
     owners: &'n ManagedFields<'a>,
     arena: &'a Bump,

@@ -226,7 +226,7 @@ fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
             outcome.touches = mutation.steps.touches(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
             outcome.replaced = replaced.map(|operation| readable(operation.path)).collect();
-            outcome.note = mutation.note;
+            outcome.note = mutation.notice;
         }
         Ok(None) => {}
         Err(rejection) => outcome.result = Err(rejection),

@@ -51,7 +51,7 @@ pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &Seldom) {
             Level::Error => error!(target: "podgraft::guest", module, uid, "{text}"),
         }
     }
-    if let Some(fault) = run.fault.as_deref().map(one_line) {
+    if let Some(fault) = run.error.as_deref().map(one_line) {
         if let Some(more) = seldom.may("module") {
             warn!(module, uid, more, "{fault}");
         } else {

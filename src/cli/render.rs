@@ -80,7 +80,7 @@ fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snaps
     say_logs(&answered.runs);
     let mutation = match answered.result {
         Ok(Some(mutation)) => {
-            if let Some(note) = &mutation.note {
+            if let Some(note) = &mutation.notice {
                 tell!("{who}{note}");
             }
             if mutation.operations.is_empty() {

@@ -94,7 +94,7 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
         Ok(Some(mutation)) if mutation.operations.is_empty() => {
             answer.outcome = Outcome::Unchanged;
             answer.queue = mutation.queue;
-            answer.message = mutation.note;
+            answer.message = mutation.notice;
             answer.body = review::allowed(review.uid);
         }
         Ok(Some(mutation)) => {
@@ -102,7 +102,7 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
             answer.operations = mutation.operations.len();
             answer.body = review::patched(review.uid, mutation.operations, &mutation.applied, &snapshot.digest);
             answer.queue = mutation.queue;
-            answer.message = mutation.note;
+            answer.message = mutation.notice;
         }
         Err(rejection) => {
             answer.outcome = Outcome::Denied;

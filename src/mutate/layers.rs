@@ -1,6 +1,6 @@
 //! Laying a plan's layers: merged beforehand where that is exact, or one by one.
 
-use super::{By, NO_PRIMARY, Reason, Denial, Work};
+use super::{FragmentSource, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
 use crate::merge::beforehand::{Merged, names};
 use crate::merge::{Merger, Rule, Trouble};
@@ -12,7 +12,7 @@ use crate::snapshot::{Layer, Source};
 struct Laid<'w, 'a> {
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
-    fragments: Vec<(By<'a>, Json<'a>)>,
+    fragments: Vec<(FragmentSource<'a>, Json<'a>)>,
 }
 
 impl<'w, 'a> Work<'w, 'a> {
@@ -63,7 +63,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
-        let fragment = if layer.placeholders { self.filled(layer)? } else { Json::lift(&layer.fragment, self.arena) };
+        let fragment = if layer.placeholders { self.fill_placeholders(layer)? } else { Json::lift(&layer.fragment, self.arena) };
         Ok(sidecars::place(fragment, self.pod.object, self.arena))
     }
 
@@ -90,7 +90,7 @@ impl<'a> Laid<'_, 'a> {
     fn lay(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
         let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
         self.steps.push(layer.source.clone(), pod);
-        self.fragments.push((By::Layer(layer), fragment));
+        self.fragments.push((FragmentSource::Layer(layer), fragment));
         Ok(())
     }
 }

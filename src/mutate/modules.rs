@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{By, Known, NO_PRIMARY, Reason, Denial, MutateError, Work};
+use super::{FragmentSource, TaskFacts, NO_PRIMARY, Reason, Denial, MutateError, Work};
 use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
@@ -30,23 +30,23 @@ pub struct ModuleRun {
     /// wall clock
     pub elapsed: Duration,
     /// why it failed, if it did
-    pub fault: Option<String>,
+    pub error: Option<String>,
     /// what it logged, redacted
     pub logs: Vec<Log>,
 }
 
 /// The same for what a module returns, each of which is laid by itself.
-const LARGEST_RETURNED: usize = 1024;
+const MAX_RETURNED_ELEMENTS: usize = 1024;
 
 /// Bytes that most templates take: an ordinary one has 6 KB.
-const TEMPLATE: usize = 8 << 10;
+const TEMPLATE_CAPACITY: usize = 8 << 10;
 
 impl<'a> Work<'_, 'a> {
     pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
         if self.plan.modules.is_empty() {
             return Ok(());
         }
-        let known = self.known();
+        let known = self.task_facts();
         let (task, plan, pod) = (self.task, self.plan, self.pod);
         let mut scope = None;
         for module in &self.plan.modules {
@@ -71,9 +71,9 @@ impl<'a> Work<'_, 'a> {
         Ok(())
     }
 
-    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
+    fn run_module(&mut self, module: &'a Module, known: &TaskFacts, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
         let view = template::view(self.steps.last(), self.task, self.arena);
-        let mut template = String::with_capacity(TEMPLATE);
+        let mut template = String::with_capacity(TEMPLATE_CAPACITY);
         view.write(&mut template);
         let request = self.request(module, known);
         let call = Call {
@@ -89,8 +89,8 @@ impl<'a> Work<'_, 'a> {
         }
         let before = self.steps.last();
         let laid = match rendered.result {
-            Err(fault) => Err(fault_of(module, &fault)),
-            Ok(returned) => self.take(module, view, returned),
+            Err(fault) => Err(denial_of(module, &fault)),
+            Ok(returned) => self.apply_output(module, view, returned),
         };
         // Gathering what must not be said costs more than most modules: only where there is something to say.
         let redactor = if laid.is_err() || !rendered.logs.is_empty() {
@@ -102,7 +102,7 @@ impl<'a> Work<'_, 'a> {
         runs.push(ModuleRun {
             name: module.name.clone(),
             elapsed: rendered.elapsed,
-            fault: laid.as_ref().err().map(|rejection| rejection.message.clone()),
+            error: laid.as_ref().err().map(|rejection| rejection.message.clone()),
             logs: rendered.logs.iter().map(|log| redactor.log(log)).collect(),
         });
         match (laid, module.on_error) {
@@ -112,7 +112,7 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// Takes what a module returned: JSON, of the schema, without what it must not hold.
-    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Denial> {
+    fn apply_output(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Denial> {
         let (text, whole) = match returned {
             Returned::Unchanged => return Ok(()),
             Returned::Template(text) => (text, true),
@@ -124,7 +124,7 @@ impl<'a> Work<'_, 'a> {
             .ok()
             .filter(|(value, _)| matches!(value, Json::Object(_)))
             .ok_or_else(|| failed(module, &format!("returned a {what} that is not a JSON object")))?;
-        if largest > LARGEST_RETURNED.max(self.review.largest) {
+        if largest > MAX_RETURNED_ELEMENTS.max(self.review.largest) {
             return Err(failed(module, &format!("returned a {what} with a list or map of {largest} elements")));
         }
         if let Some(name) = template::repeated_name(value) {
@@ -155,7 +155,7 @@ impl<'a> Work<'_, 'a> {
             Trouble::NoPrimary => failed(module, NO_PRIMARY),
         })?;
         self.steps.push(Source::Module(module.name.clone()), pod);
-        self.laid.push((By::Module(module), fragment));
+        self.laid.push((FragmentSource::Module(module), fragment));
         // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
         let step = diff(before.0, self.steps.last(), self.arena);
         if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
@@ -170,7 +170,7 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// The hook's arguments but the template and `task_config` (design section 5).
-    fn request(&self, module: &Module, known: &Known) -> String {
+    fn request(&self, module: &Module, known: &TaskFacts) -> String {
         let request = Request {
             queue: self.task.queue_id,
             queue_name: self.queue_name(),
@@ -188,7 +188,7 @@ impl<'a> Work<'_, 'a> {
 }
 
 /// What conditions are asked about.
-fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k Known) -> Scope<'k> {
+fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k TaskFacts) -> Scope<'k> {
     let labels = pod.object.at(&["metadata", "labels"]);
     let labels = labels.iter().flat_map(Json::members);
     Scope::new(Facts {
@@ -248,7 +248,7 @@ fn redacted(rejection: &Denial, module: &Module, redactor: &Redactor<'_>) -> Den
     Denial { message, reason: rejection.reason }
 }
 
-fn fault_of(module: &Module, fault: &Fault) -> Denial {
+fn denial_of(module: &Module, fault: &Fault) -> Denial {
     let reason = match fault {
         Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,

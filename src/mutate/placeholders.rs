@@ -14,15 +14,15 @@ use crate::snapshot::Layer;
 use crate::task::Pod;
 
 /// What the configuration knows of a pod's user, queue and namespace.
-pub(super) struct Known {
+pub(super) struct TaskFacts {
     pub(super) task_config: Arc<Value>,
     pub(super) providers: Arc<Value>,
 }
 
 impl<'w, 'a> Work<'w, 'a> {
     /// What the configuration knows, gathered when the first layer or module asks.
-    pub(super) fn known(&self) -> &'w Known {
-        self.known.get_or_init(|| Known {
+    pub(super) fn task_facts(&self) -> &'w TaskFacts {
+        self.known.get_or_init(|| TaskFacts {
             task_config: layers::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue),
             providers: layers::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue),
         })
@@ -40,8 +40,8 @@ impl<'w, 'a> Work<'w, 'a> {
         Pod::env(self.pod.containers().iter().find(is_primary)?, "CLEARML_WORKER_ID")
     }
 
-    pub(super) fn filled(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
-        let known = self.known();
+    pub(super) fn fill_placeholders(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
+        let known = self.task_facts();
         let facts = Facts {
             task_id: self.task.id.as_deref(),
             user: self.task.user,
@@ -64,11 +64,11 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// A refusal may name a path, and a path may hold what a placeholder was filled with.
-    pub(super) fn without_values(&self, rejection: Denial) -> Denial {
+    pub(super) fn redact_denial(&self, rejection: Denial) -> Denial {
         if rejection.reason == Reason::Placeholder || !self.plan.layers.iter().any(|layer| layer.placeholders) {
             return rejection;
         }
-        let known = self.known();
+        let known = self.task_facts();
         let redactor = Redactor::new(&[], &[&known.task_config, &known.providers], self.arena);
         Denial { message: redactor.text(&rejection.message), ..rejection }
     }

@@ -68,7 +68,7 @@ pub(crate) fn answer(body: impl Into<String>) -> Answer {
     let run = podgraft::mutate::ModuleRun {
         name: "nfs".to_owned(),
         elapsed: Duration::from_millis(1),
-        fault: Some("trapped".to_owned()),
+        error: Some("trapped".to_owned()),
         logs: Vec::new(),
     };
     Answer {

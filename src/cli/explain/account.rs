@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::account::{self, Account, Lost, Passed};
 use crate::json::Json;
 use crate::layers::Plan;
-use crate::mutate::{By, MutateFailure, Mutation, MutateError};
+use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::offline::PATIENCE;
 use crate::provenance::{Steps, Touch, is_within};
 use crate::render::Pace;
@@ -148,7 +148,7 @@ impl Explanation {
 
     fn fill<'a>(&mut self, mutation: &Mutation<'a>, task: Option<&Task<'_, '_>>, lost: &[Lost], arena: &'a Bump) {
         self.outcome = if mutation.operations.is_empty() { "unchanged" } else { "patched" };
-        self.order = mutation.laid.iter().map(|(by, _)| step(*by)).collect();
+        self.order = mutation.fragments.iter().map(|(by, _)| step(*by)).collect();
         let laid = Laid::of(mutation, arena);
         self.fields = fields(&mutation.steps, &laid, arena);
         self.lost = lost.iter().map(|lost| missing(lost, mutation, task)).collect();
@@ -217,14 +217,14 @@ fn place(layer: &Layer) -> Place {
     Place { file: layer.file.to_string(), line: layer.line }
 }
 
-fn step(by: By<'_>) -> Step {
+fn step(by: FragmentSource<'_>) -> Step {
     match by {
-        By::Layer(layer) => {
+        FragmentSource::Layer(layer) => {
             // the variants are called as the configuration writes them
             let conflict = Some(format!("{:?}", layer.conflict));
             Step { source: layer.source.to_string(), at: Some(place(layer)), conflict }
         }
-        By::Module(module) => Step { source: format!("module/{}", module.name), at: None, conflict: None },
+        FragmentSource::Module(module) => Step { source: format!("module/{}", module.name), at: None, conflict: None },
     }
 }
 
@@ -233,12 +233,12 @@ struct Laid<'a>(Vec<(&'a Layer, Vec<String>)>);
 
 impl<'a> Laid<'a> {
     fn of(mutation: &Mutation<'a>, arena: &'a Bump) -> Self {
-        let layers = mutation.laid.iter().filter_map(|(by, fragment)| match by {
-            By::Layer(layer) => {
+        let layers = mutation.fragments.iter().filter_map(|(by, fragment)| match by {
+            FragmentSource::Layer(layer) => {
                 let paths = yaml::lines(*fragment, arena).into_iter().map(|line| named(line.path, mutation.primary));
                 Some((*layer, paths.collect()))
             }
-            By::Module(_) => None,
+            FragmentSource::Module(_) => None,
         });
         Self(layers.collect())
     }
@@ -316,7 +316,7 @@ fn entry(path: &str, outer: &str) -> Option<String> {
 fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
     let is_its =
         |layer: &&Layer| lost.at.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
-    let layers = mutation.laid.iter().filter_map(|(by, _)| if let By::Layer(layer) = by { Some(*layer) } else { None });
+    let layers = mutation.fragments.iter().filter_map(|(by, _)| if let FragmentSource::Layer(layer) = by { Some(*layer) } else { None });
     let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
     let of_task = task.is_some_and(Task::owner_sets_env) && lost.path.contains(".env[");
     let written = lost.manager.as_ref().map_or_else(String::new, |manager| format!(", written by {manager},"));
@@ -335,7 +335,7 @@ fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) ->
 /// Units that are not for the pod, modules whose condition does not hold, and modules that ran in vain.
 fn unused(account: &Account<'_>) -> Vec<Unused> {
     let reached = account.reached();
-    let (laid, idle) = reached.map_or((&[][..], &[][..]), |reached| (&reached.laid[..], &reached.idle[..]));
+    let (laid, idle) = reached.map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
     let condition = |source: &Source| {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
@@ -344,11 +344,11 @@ fn unused(account: &Account<'_>) -> Vec<Unused> {
         let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });
-    let is_its = |by: &By<'_>, name: &str| matches!(by, By::Module(module) if module.name == name);
+    let is_its = |by: &FragmentSource<'_>, name: &str| matches!(by, FragmentSource::Module(module) if module.name == name);
     let was_laid = |name: &str| laid.iter().any(|(by, _)| is_its(by, name));
     let refused = |name: &str| account.rest.iter().any(|by| is_its(by, name));
     let in_vain = account.runs.iter().filter(|run| !was_laid(&run.name) && !refused(&run.name)).map(|run| {
-        let failed = run.fault.as_ref().map(|fault| format!("failed, and its onError is Ignore: {fault}"));
+        let failed = run.error.as_ref().map(|fault| format!("failed, and its onError is Ignore: {fault}"));
         let because = failed.unwrap_or_else(|| "ran, and had nothing to change".to_owned());
         Unused { source: format!("module/{}", run.name), because }
     });

@@ -145,7 +145,7 @@ fn through(pod: &Value, snapshot: &Snapshot, laying: Laying) -> Result<(Value, S
         Ok(mutation) => {
             let mutation = mutation.unwrap();
             let patch = serde_json::to_string(mutation.operations).unwrap();
-            Ok((mutation.steps.last().to_value(), patch, mutation.applied, mutation.laid.len()))
+            Ok((mutation.steps.last().to_value(), patch, mutation.applied, mutation.fragments.len()))
         }
         Err(MutateError::Denied(rejection)) => Err(rejection.message),
         Err(MutateError::Slow(_)) => panic!("slow"),

@@ -125,7 +125,7 @@ fn a_fault_refuses_the_pod_or_is_ignored_as_the_module_says() {
     );
     let ignored = answered_to(&pod(), &faulty(OnError::Ignore, time));
     assert_eq!(ignored.outcome, Outcome::Patched);
-    assert_eq!(ignored.modules[0].fault.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
+    assert_eq!(ignored.modules[0].error.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
     assert_eq!(applied(&pod(), &ignored)["metadata"]["annotations"][APPLIED], "base, queue/GPU");
 }
 
@@ -266,7 +266,7 @@ fn whatever_fails_of_a_module_that_may_fail_is_left_out_whole() {
     let result = applied(&pod(), &answer);
     assert!(result["metadata"]["labels"].get("x").is_none());
     assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU");
-    assert!(answer.modules[0].fault.as_ref().unwrap().contains("spec.nodeName may not be changed"));
+    assert!(answer.modules[0].error.as_ref().unwrap().contains("spec.nodeName may not be changed"));
 }
 
 #[test]
