@@ -320,7 +320,7 @@ impl<'a> Search<'_, 'a> {
     fn lose(&mut self, has: Option<Json<'a>>, was: Option<Json<'a>>) {
         let path = readable(&self.path);
         let own = has.is_some() && has == was;
-        let to = if own { None } else { self.mutation.steps.culprit(&path, self.arena) };
+        let to = if own { None } else { self.mutation.steps.last_writer(&path, self.arena) };
         let owners = || ManagedFields::from_pod(self.mutation.steps.submitted, self.arena);
         let manager = own.then(|| owners().manager(&self.path).map(str::to_owned)).flatten();
         self.lost.push((path, to, manager));

@@ -266,22 +266,22 @@ impl<'a> Work<'_, 'a> {
         }
         self.operations = diff(self.pod.object, self.steps.last(), self.arena);
         self.guard(self.operations, &removable)?;
-        self.earns_no_warning().map_err(|message| Denial::new(Reason::InvalidResult, message))
+        self.check_new_warnings().map_err(|message| Denial::new(Reason::InvalidResult, message))
     }
 
     /// What the API server would warn of because of podgraft, as a sentence.
-    fn earns_no_warning(&self) -> Result<(), String> {
+    fn check_new_warnings(&self) -> Result<(), String> {
         let (before, after) = (self.pod.object, self.steps.last());
-        if let Some(Warning { path, message, beside }) = warnings::earned(before, after) {
-            let by = self.by_either(&path, beside.as_deref());
+        if let Some(Warning { path, message, related_path: beside }) = warnings::introduced(before, after) {
+            let by = self.blame_either(&path, beside.as_deref());
             let why = "would earn a warning of the API server, which fails a ClearML task";
             return Err(format!("{by}{path} {why}: {message}"));
         }
         let Some(policy) = self.snapshot.pod_security.of(self.pod.namespace) else { return Ok(()) };
-        let Some(Violation { path, beside, must, reason }) = pod_security::earned(before, after, policy) else {
+        let Some(Violation { path, related_path: beside, must, reason }) = pod_security::introduced(before, after, policy) else {
             return Ok(());
         };
-        let by = self.by_either(&path, beside);
+        let by = self.blame_either(&path, beside);
         let why = "and the API server's warning fails a ClearML task";
         Err(format!(
             "{by}{path} {must}: the pod would violate its namespace's PodSecurity \"{policy}\" ({reason}), {why}"
@@ -326,10 +326,10 @@ impl<'a> Work<'_, 'a> {
 
     /// Whose a path is, as a message begins: who touched it, or else what stands beside it in the same element (a
     /// request is wrong because somebody lowered the limit).
-    fn by(&self, path: &str) -> String {
+    fn blame_prefix(&self, path: &str) -> String {
         let mut at = path;
         loop {
-            if let Some(source) = self.culprit(at) {
+            if let Some(source) = self.last_writer(at) {
                 return format!("{source}: ");
             }
             match at.rfind('.').filter(|_| !at.ends_with(']')) {
@@ -340,8 +340,8 @@ impl<'a> Work<'_, 'a> {
     }
 
     /// The same, where either of two paths may be the one that somebody touched.
-    fn by_either(&self, path: &str, beside: Option<&str>) -> String {
-        let by = |path: &str| Some(self.by(path)).filter(|by| !by.is_empty());
+    fn blame_either(&self, path: &str, beside: Option<&str>) -> String {
+        let by = |path: &str| Some(self.blame_prefix(path)).filter(|by| !by.is_empty());
         by(path).or_else(|| beside.and_then(by)).unwrap_or_default()
     }
 
@@ -353,7 +353,7 @@ impl<'a> Work<'_, 'a> {
         operations: &[Operation<'a>],
         removable: &[String],
     ) -> Result<(), Denial> {
-        let by = |path: &str| self.by(path);
+        let by = |path: &str| self.blame_prefix(path);
         guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
             Denial::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
         })?;

@@ -12,7 +12,7 @@ use crate::config::{Position, Problem, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::patch::{Action, readable};
-use crate::provenance::Touch;
+use crate::provenance::Change;
 use crate::render::Pace;
 use crate::review::Review;
 use crate::snapshot::Snapshot;
@@ -177,11 +177,11 @@ pub struct Outcome {
     /// the pod that comes back, made by applying the patch; or the refusal
     pub result: Result<Value, Denial>,
     /// who did what
-    pub touches: Vec<Touch>,
+    pub touches: Vec<Change>,
     /// what the manifest sets and comes back otherwise or not at all
     pub replaced: Vec<String>,
     /// what is done to the result when it is sent again: nothing, where all is well
-    pub again: Result<Vec<Touch>, Denial>,
+    pub again: Result<Vec<Change>, Denial>,
     /// whether the pod is a task's
     pub ours: bool,
     /// what is worth knowing of a pod that went through
@@ -223,7 +223,7 @@ fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
             if let Ok(pod) = &mut outcome.result {
                 apply(pod, &mutation)?;
             }
-            outcome.touches = mutation.steps.touches(&arena);
+            outcome.touches = mutation.steps.changes(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
             outcome.replaced = replaced.map(|operation| readable(operation.path)).collect();
             outcome.note = mutation.notice;

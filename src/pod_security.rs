@@ -22,7 +22,7 @@ pub struct Violation {
     /// as `spec.initContainers[fetch].securityContext.privileged`
     pub path: String,
     /// another place at which it could be said, where there is one: who touched that may be who is to blame
-    pub beside: Option<&'static str>,
+    pub related_path: Option<&'static str>,
     /// what would be right, as `must be false`
     pub must: &'static str,
     /// how the API server calls it
@@ -30,7 +30,7 @@ pub struct Violation {
 }
 
 /// The first violation of `after`, unless `before` has one, for then the API server warns anyhow.
-pub fn earned(before: Json<'_>, after: Json<'_>, policy: Policy) -> Option<Violation> {
+pub fn introduced(before: Json<'_>, after: Json<'_>, policy: Policy) -> Option<Violation> {
     let violation = violations(after, policy).next()?;
     violations(before, policy).next().is_none().then_some(violation)
 }
@@ -40,7 +40,7 @@ pub fn violations(pod: Json<'_>, policy: Policy) -> impl Iterator<Item = Violati
     let subject = Subject::of(pod, policy);
     CHECKS.iter().filter(move |check| check.is_of(policy)).filter_map(move |check| {
         let finding = (check.run)(&subject)?;
-        Some(Violation { path: finding.path, beside: finding.beside, must: finding.must, reason: check.reason })
+        Some(Violation { path: finding.path, related_path: finding.beside, must: finding.must, reason: check.reason })
     })
 }
 
@@ -54,28 +54,28 @@ struct Check {
     since: u32,
     /// the minor version from which `restricted` has a check of its own in its place
     replaced: Option<u32>,
-    run: fn(&Subject<'_>) -> Option<Finding>,
+    run: fn(&Subject<'_>) -> Option<Breach>,
 }
 
 /// What a check finds.
-struct Finding {
+struct Breach {
     path: String,
     beside: Option<&'static str>,
     must: &'static str,
 }
 
-impl Finding {
+impl Breach {
     fn new(path: String, must: &'static str) -> Self {
         Self { path, beside: None, must }
     }
 }
 
 impl Check {
-    const fn baseline(reason: &'static str, run: fn(&Subject<'_>) -> Option<Finding>) -> Self {
+    const fn baseline(reason: &'static str, run: fn(&Subject<'_>) -> Option<Breach>) -> Self {
         Self { reason, level: Level::Baseline, since: 0, replaced: None, run }
     }
 
-    const fn restricted(reason: &'static str, since: u32, run: fn(&Subject<'_>) -> Option<Finding>) -> Self {
+    const fn restricted(reason: &'static str, since: u32, run: fn(&Subject<'_>) -> Option<Breach>) -> Self {
         Self { reason, level: Level::Restricted, since, replaced: None, run }
     }
 

@@ -21,7 +21,7 @@ pub struct Steps<'a> {
 
 /// One field that a step set or took away.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Touch {
+pub struct Change {
     /// as `spec.containers[main].env[HOME].value`
     pub path: String,
     /// who
@@ -44,12 +44,12 @@ impl<'a> Steps<'a> {
     }
 
     /// What every step touched, in the order of the steps.
-    pub fn touches(&self, arena: &'a Bump) -> Vec<Touch> {
+    pub fn changes(&self, arena: &'a Bump) -> Vec<Change> {
         let before = std::iter::once(self.submitted).chain(self.steps.iter().map(|(_, pod)| *pod));
         let steps = before.zip(&self.steps);
         steps
             .flat_map(|(before, (source, after))| {
-                diff(before, *after, arena).iter().map(move |operation| Touch {
+                diff(before, *after, arena).iter().map(move |operation| Change {
                     path: readable(operation.path),
                     source: source.clone(),
                     removed: operation.action == Action::Remove,
@@ -59,8 +59,8 @@ impl<'a> Steps<'a> {
     }
 
     /// Who touched `path` or something in it last.
-    pub fn culprit(&self, path: &str, arena: &'a Bump) -> Option<Source> {
-        let touches = self.touches(arena);
+    pub fn last_writer(&self, path: &str, arena: &'a Bump) -> Option<Source> {
+        let touches = self.changes(arena);
         touches
             .into_iter()
             .rev()

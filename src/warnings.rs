@@ -26,21 +26,21 @@ pub struct Warning {
     /// what the API server would say of it
     pub message: String,
     /// the other one, where two meet: either may be who is new
-    pub beside: Option<String>,
+    pub related_path: Option<String>,
 }
 
 /// Every warning that a pod, or a fragment of one, earns.
-pub fn of(pod: Json<'_>) -> Vec<Warning> {
+pub fn all(pod: Json<'_>) -> Vec<Warning> {
     Search { pod, before: Json::Null, found: Vec::new() }.all()
 }
 
 /// The first warning that `after` earns and `before` did not. Looks only at what is not the very same value in both.
-pub fn earned(before: Json<'_>, after: Json<'_>) -> Option<Warning> {
+pub fn introduced(before: Json<'_>, after: Json<'_>) -> Option<Warning> {
     let found = Search { pod: after, before, found: Vec::new() }.all();
     if found.is_empty() {
         return None;
     }
-    let had = of(before);
+    let had = all(before);
     found.into_iter().find(|warning| !had.contains(warning))
 }
 
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
     }
 
     fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.found.push(Warning { path: path.into(), message: message.into(), beside: None });
+        self.found.push(Warning { path: path.into(), message: message.into(), related_path: None });
     }
 
     fn has_changed(&self, path: &[&str]) -> bool {

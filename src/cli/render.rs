@@ -126,11 +126,11 @@ fn print(output: Output, mutation: &Mutation<'_>, who: &str, index: usize, arena
         Output::Diff => {
             let (before, after) = (Side::new(mutation.steps.submitted, arena), Side::new(after, arena));
             head(&mut out, who)?;
-            write!(out, "{}", diff::text(&before, &after, &mutation.steps.touches(arena), ""))?;
+            write!(out, "{}", diff::text(&before, &after, &mutation.steps.changes(arena), ""))?;
         }
         Output::Provenance => {
             head(&mut out, who)?;
-            for touch in mutation.steps.touches(arena) {
+            for touch in mutation.steps.changes(arena) {
                 let removed = if touch.removed { " removed" } else { "" };
                 writeln!(out, "{}{removed} by {}", touch.path, touch.source)?;
             }

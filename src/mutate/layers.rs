@@ -78,11 +78,11 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// Who touched `path` last. The steps of layers that were merged do not tell, so these are laid again.
-    pub(super) fn culprit(&self, path: &str) -> Option<Source> {
+    pub(super) fn last_writer(&self, path: &str) -> Option<Source> {
         let again = self.merged.map(|_| self.one_by_one().0);
-        let Some(Laid { mut steps, .. }) = again else { return self.steps.culprit(path, self.arena) };
+        let Some(Laid { mut steps, .. }) = again else { return self.steps.last_writer(path, self.arena) };
         steps.steps.extend_from_slice(self.steps.steps.get(self.layer_steps..).unwrap_or_default());
-        steps.culprit(path, self.arena)
+        steps.last_writer(path, self.arena)
     }
 }
 

@@ -1,30 +1,30 @@
 //! What no pod may have above `privileged`.
 
-use super::Finding;
-use super::subject::{Owner, Subject, first_bad, set};
+use super::Breach;
+use super::subject::{Holder, Subject, first_bad, set};
 use crate::json::Json;
 use crate::sound::HANDLED;
 use crate::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};
 
-pub(super) fn host_process(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn host_process(subject: &Subject<'_>) -> Option<Breach> {
     first_bad(subject.contexts(), "windowsOptions.hostProcess", "may not be true", |context| {
         context.at(&["windowsOptions", "hostProcess"]) == Some(Json::Bool(true))
     })
 }
 
-pub(super) fn host_namespaces(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn host_namespaces(subject: &Subject<'_>) -> Option<Breach> {
     let flags = ["hostNetwork", "hostPID", "hostIPC"];
     let flag = flags.into_iter().find(|flag| subject.spec.get(flag) == Some(Json::Bool(true)))?;
-    Some(Finding::new(Owner::Pod.path(flag), "may not be true"))
+    Some(Breach::new(Holder::Pod.path(flag), "may not be true"))
 }
 
-pub(super) fn privileged(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn privileged(subject: &Subject<'_>) -> Option<Breach> {
     first_bad(subject.container_contexts(), "privileged", "may not be true", |context| {
         context.get("privileged") == Some(Json::Bool(true))
     })
 }
 
-pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Breach> {
     const DEFAULT: &[&str] = &[
         "AUDIT_WRITE",
         "CHOWN",
@@ -50,22 +50,22 @@ pub(super) fn adds_other(context: Json<'_>, allowed: &[&str]) -> bool {
     added.iter().any(|name| !name.as_str().is_some_and(|name| allowed.contains(&name)))
 }
 
-pub(super) fn host_path(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn host_path(subject: &Subject<'_>) -> Option<Breach> {
     let volume = subject.spec.list("volumes").iter().find(|volume| set(**volume, "hostPath").is_some())?;
-    Some(Finding::new(format!("spec.volumes[{}].hostPath", volume.text("name")), "may not be set"))
+    Some(Breach::new(format!("spec.volumes[{}].hostPath", volume.text("name")), "may not be set"))
 }
 
-pub(super) fn host_ports(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn host_ports(subject: &Subject<'_>) -> Option<Breach> {
     let is_set = |port: &Json<'_>| set(*port, "hostPort").is_some_and(|number| !is_zero(number));
     let (owner, _) = subject.containers().find(|(_, container)| container.list("ports").iter().any(is_set))?;
-    Some(Finding::new(owner.path("ports"), "may have no hostPort"))
+    Some(Breach::new(owner.path("ports"), "may have no hostPort"))
 }
 
 pub(super) fn is_zero(number: Json<'_>) -> bool {
     matches!(number, Json::Uint(0) | Json::Int(0))
 }
 
-pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Breach> {
     let must = "must be RuntimeDefault or Localhost";
     let field = first_bad(subject.contexts(), "appArmorProfile.type", must, |context| {
         set(context, "appArmorProfile").is_some_and(|profile| !is_confined(profile))
@@ -74,7 +74,7 @@ pub(super) fn app_armor(subject: &Subject<'_>) -> Option<Finding> {
     let annotation = || {
         let mut own = subject.annotations().iter().filter(|(key, _)| key.starts_with(APPARMOR));
         let (key, _) = own.find(|(_, value)| value.as_str().is_some_and(|value| !is_allowed(value)))?;
-        Some(Finding::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
+        Some(Breach::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
     };
     field.or_else(annotation)
 }
@@ -84,7 +84,7 @@ pub(super) fn is_confined(profile: Json<'_>) -> bool {
     matches!(profile.text("type"), "RuntimeDefault" | "Localhost")
 }
 
-pub(super) fn selinux(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn selinux(subject: &Subject<'_>) -> Option<Breach> {
     let newest = if subject.policy.is_since(31) { "container_engine_t" } else { "" };
     let is_allowed =
         |name: &str| matches!(name, "" | "container_t" | "container_init_t" | "container_kvm_t") || name == newest;
@@ -96,30 +96,30 @@ pub(super) fn selinux(subject: &Subject<'_>) -> Option<Finding> {
     })
 }
 
-pub(super) fn proc_mount(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn proc_mount(subject: &Subject<'_>) -> Option<Breach> {
     if subject.has_own_users() { None } else { masked_proc(subject) }
 }
 
 /// Also among users of one's own, which `restricted` does not count here.
-pub(super) fn masked_proc(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn masked_proc(subject: &Subject<'_>) -> Option<Breach> {
     first_bad(subject.container_contexts(), "procMount", "must be Default", |context| {
         set(context, "procMount").is_some_and(|mount| mount != Json::Str("Default"))
     })
 }
 
 /// Before 1.19 a profile was an annotation.
-pub(super) fn seccomp(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn seccomp(subject: &Subject<'_>) -> Option<Breach> {
     if subject.policy.is_since(19) { seccomp_fields(subject) } else { seccomp_annotations(subject) }
 }
 
-pub(super) fn seccomp_fields(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn seccomp_fields(subject: &Subject<'_>) -> Option<Breach> {
     let must = "must be RuntimeDefault or Localhost";
     first_bad(subject.contexts(), "seccompProfile.type", must, |context| {
         set(context, "seccompProfile").is_some_and(|profile| !is_confined(profile))
     })
 }
 
-fn seccomp_annotations(subject: &Subject<'_>) -> Option<Finding> {
+fn seccomp_annotations(subject: &Subject<'_>) -> Option<Breach> {
     let is_bad = |key: &str| {
         subject.annotation(key).is_some_and(|value| {
             !matches!(value, "runtime/default" | "docker/default") && !value.starts_with("localhost/")
@@ -129,7 +129,7 @@ fn seccomp_annotations(subject: &Subject<'_>) -> Option<Finding> {
         subject.containers().map(|(_, container)| format!("{CONTAINER_SECCOMP}{}", container.text("name")));
     let mut keys = std::iter::once(SECCOMP.to_owned()).chain(of_containers);
     let key = keys.find(|key| is_bad(key))?;
-    Some(Finding::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
+    Some(Breach::new(format!("metadata.annotations[{key}]"), "must be runtime/default or localhost/…"))
 }
 
 /// The names that are safe, with the minor version that knew them first.
@@ -148,16 +148,16 @@ const SYSCTLS: &[(&str, u32)] = &[
     ("net.ipv4.tcp_wmem", 32),
 ];
 
-pub(super) fn sysctls(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn sysctls(subject: &Subject<'_>) -> Option<Breach> {
     let is_safe = |name: &str| SYSCTLS.iter().any(|(safe, since)| *safe == name && subject.policy.is_since(*since));
     let context = subject.context();
     let sysctl = context.list("sysctls").iter().find(|sysctl| !is_safe(sysctl.text("name")))?;
     let path = format!("spec.securityContext.sysctls[{}]", sysctl.text("name"));
-    Some(Finding::new(path, "may not be set: it is not one of the safe ones"))
+    Some(Breach::new(path, "may not be set: it is not one of the safe ones"))
 }
 
 /// The pod's traffic, not the node's, is what a probe may ask for.
-pub(super) fn probe_hosts(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn probe_hosts(subject: &Subject<'_>) -> Option<Breach> {
     let named = subject.containers().find_map(|(owner, container)| {
         HANDLED.iter().find_map(|handler| {
             let found = container.at(handler)?;
@@ -167,5 +167,5 @@ pub(super) fn probe_hosts(subject: &Subject<'_>) -> Option<Finding> {
             Some(owner.path(&format!("{}.{kind}.host", handler.join("."))))
         })
     });
-    named.map(|path| Finding::new(path, "may not be set"))
+    named.map(|path| Breach::new(path, "may not be set"))
 }

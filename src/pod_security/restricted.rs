@@ -1,11 +1,11 @@
 //! What `restricted` asks for beside all that.
 
-use super::Finding;
+use super::Breach;
 use super::baseline::{adds_other, is_confined, is_zero, seccomp_fields};
 use super::subject::{Subject, first_bad, set};
 use crate::json::Json;
 
-pub(super) fn privilege_escalation(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn privilege_escalation(subject: &Subject<'_>) -> Option<Breach> {
     if subject.is_windows(25) {
         return None;
     }
@@ -14,7 +14,7 @@ pub(super) fn privilege_escalation(subject: &Subject<'_>) -> Option<Finding> {
     })
 }
 
-pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Breach> {
     if subject.is_windows(25) {
         return None;
     }
@@ -30,7 +30,7 @@ pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Finding> {
     })
 }
 
-pub(super) fn volumes(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn volumes(subject: &Subject<'_>) -> Option<Breach> {
     const ALLOWED: &[&str] = &[
         "configMap",
         "csi",
@@ -50,10 +50,10 @@ pub(super) fn volumes(subject: &Subject<'_>) -> Option<Finding> {
     };
     let volume = subject.spec.list("volumes").iter().find(|volume| is_bad(**volume))?;
     let must = "must be a configMap, csi, downwardAPI, emptyDir, ephemeral, image, persistentVolumeClaim, projected or secret volume";
-    Some(Finding::new(format!("spec.volumes[{}]", volume.text("name")), must))
+    Some(Breach::new(format!("spec.volumes[{}]", volume.text("name")), must))
 }
 
-pub(super) fn non_root(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn non_root(subject: &Subject<'_>) -> Option<Breach> {
     const FIELD: &str = "runAsNonRoot";
     if subject.has_own_users() {
         return None;
@@ -67,19 +67,19 @@ pub(super) fn non_root(subject: &Subject<'_>) -> Option<Finding> {
 }
 
 /// The first container that says nothing of a field which the pod's own context does not say either.
-fn unsaid(subject: &Subject<'_>, field: &str, must: &'static str, beside: &'static str) -> Option<Finding> {
+fn unsaid(subject: &Subject<'_>, field: &str, must: &'static str, beside: &'static str) -> Option<Breach> {
     let finding = first_bad(subject.container_contexts(), field, must, |context| set(context, field).is_none())?;
-    Some(Finding { beside: Some(beside), ..finding })
+    Some(Breach { beside: Some(beside), ..finding })
 }
 
-pub(super) fn user(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn user(subject: &Subject<'_>) -> Option<Breach> {
     if subject.has_own_users() {
         return None;
     }
     first_bad(subject.contexts(), "runAsUser", "may not be 0", |context| context.get("runAsUser").is_some_and(is_zero))
 }
 
-pub(super) fn seccomp(subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn seccomp(subject: &Subject<'_>) -> Option<Breach> {
     const FIELD: &str = "seccompProfile";
     if subject.is_windows(25) {
         return None;

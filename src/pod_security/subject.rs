@@ -1,6 +1,6 @@
 //! A pod as the checks look at it.
 
-use super::{Finding, Policy};
+use super::{Breach, Policy};
 use crate::json::Json;
 
 /// The pod, and what it is judged by.
@@ -12,18 +12,18 @@ pub(super) struct Subject<'p> {
 
 /// Whose something is.
 #[derive(Clone, Copy)]
-pub(super) enum Owner<'p> {
+pub(super) enum Holder<'p> {
     Pod,
     /// of this list, by its name
     Container(&'static str, &'p str),
 }
 
-impl Owner<'_> {
+impl Holder<'_> {
     /// The path of one of its fields.
     pub(super) fn path(self, field: &str) -> String {
         match self {
-            Owner::Pod => format!("spec.{field}"),
-            Owner::Container(list, name) => format!("spec.{list}[{name}].{field}"),
+            Holder::Pod => format!("spec.{field}"),
+            Holder::Container(list, name) => format!("spec.{list}[{name}].{field}"),
         }
     }
 }
@@ -48,15 +48,15 @@ impl<'p> Subject<'p> {
     }
 
     /// Containers of all kinds.
-    pub(super) fn containers(&self) -> impl Iterator<Item = (Owner<'p>, Json<'p>)> {
+    pub(super) fn containers(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
         let spec = self.spec;
         ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| {
-            spec.list(list).iter().map(move |container| (Owner::Container(list, container.text("name")), *container))
+            spec.list(list).iter().map(move |container| (Holder::Container(list, container.text("name")), *container))
         })
     }
 
     /// The containers' security contexts; null where there is none.
-    pub(super) fn container_contexts(&self) -> impl Iterator<Item = (Owner<'p>, Json<'p>)> {
+    pub(super) fn container_contexts(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
         self.containers().map(|(owner, container)| (owner, container.get("securityContext").unwrap_or(Json::Null)))
     }
 
@@ -66,8 +66,8 @@ impl<'p> Subject<'p> {
     }
 
     /// The pod's own, and the containers'.
-    pub(super) fn contexts(&self) -> impl Iterator<Item = (Owner<'p>, Json<'p>)> {
-        std::iter::once((Owner::Pod, self.context())).chain(self.container_contexts())
+    pub(super) fn contexts(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
+        std::iter::once((Holder::Pod, self.context())).chain(self.container_contexts())
     }
 
     /// A pod of Windows has none of Linux' fields, and from this minor version on need not have them.
@@ -83,11 +83,11 @@ impl<'p> Subject<'p> {
 
 /// The first owner whose security context is bad, with the field of it that is to be named.
 pub(super) fn first_bad<'p>(
-    mut contexts: impl Iterator<Item = (Owner<'p>, Json<'p>)>,
+    mut contexts: impl Iterator<Item = (Holder<'p>, Json<'p>)>,
     field: &str,
     must: &'static str,
     is_bad: impl Fn(Json<'p>) -> bool,
-) -> Option<Finding> {
+) -> Option<Breach> {
     let (owner, _) = contexts.find(|(_, context)| is_bad(*context))?;
-    Some(Finding::new(owner.path(&format!("securityContext.{field}")), must))
+    Some(Breach::new(owner.path(&format!("securityContext.{field}")), must))
 }

@@ -254,7 +254,7 @@ fn only_what_podgraft_brings_is_earned() {
     let policy = "restricted".parse().unwrap();
     let pod = |changes: &[(&str, Value)]| arena.alloc(changed(changes));
     let earned = |before: &Value, after: &Value| {
-        super::earned(
+        super::introduced(
             Json::lift(arena.alloc(before.clone()), &arena),
             Json::lift(arena.alloc(after.clone()), &arena),
             policy,

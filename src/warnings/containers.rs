@@ -91,7 +91,7 @@ impl<'a> Search<'a> {
     }
 
     fn meet(&mut self, path: &str, message: String, beside: &str) {
-        self.found.push(Warning { path: path.to_owned(), message, beside: Some(beside.to_owned()) });
+        self.found.push(Warning { path: path.to_owned(), message, related_path: Some(beside.to_owned()) });
     }
 }
 

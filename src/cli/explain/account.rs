@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::offline::PATIENCE;
-use crate::provenance::{Steps, Touch, is_within};
+use crate::provenance::{Steps, Change, is_within};
 use crate::render::Pace;
 use crate::review::Review;
 use crate::schema::nearest;
@@ -282,19 +282,19 @@ fn fields<'a>(steps: &Steps<'a>, laid: &Laid<'_>, arena: &'a Bump) -> Vec<Field>
 }
 
 /// What every step touched; a whole list or map that is new is told entry by entry.
-fn single_touches<'a>(steps: &Steps<'a>, arena: &'a Bump) -> Vec<Touch> {
+fn single_touches<'a>(steps: &Steps<'a>, arena: &'a Bump) -> Vec<Change> {
     let mut before = steps.submitted;
     let mut found = Vec::new();
     for (source, after) in &steps.steps {
         let step = Steps { submitted: before, steps: vec![(source.clone(), *after)] };
         let lines = yaml::lines(*after, arena);
-        for touch in step.touches(arena) {
+        for touch in step.changes(arena) {
             let mut entries: Vec<String> = lines.iter().filter_map(|line| entry(&line.path, &touch.path)).collect();
             entries.dedup();
             if entries.is_empty() || touch.removed {
                 found.push(touch);
             } else {
-                found.extend(entries.into_iter().map(|path| Touch { path, ..touch.clone() }));
+                found.extend(entries.into_iter().map(|path| Change { path, ..touch.clone() }));
             }
         }
         before = *after;

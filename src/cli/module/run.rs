@@ -101,6 +101,6 @@ fn print(value: &Value) -> anyhow::Result<()> {
 
 fn show(mutation: &Mutation<'_>, arena: &Bump) -> anyhow::Result<()> {
     let (before, after) = (Side::new(mutation.steps.submitted, arena), Side::new(mutation.steps.last(), arena));
-    let text = diff::text(&before, &after, &mutation.steps.touches(arena), "");
+    let text = diff::text(&before, &after, &mutation.steps.changes(arena), "");
     Ok(write!(anstream::stdout().lock(), "{text}")?)
 }

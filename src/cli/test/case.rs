@@ -23,7 +23,7 @@ use crate::json::Json;
 use crate::mutate::Denial;
 use crate::offline::{self, Outcome, Sender};
 use crate::pod_security::Policy;
-use crate::provenance::Touch;
+use crate::provenance::Change;
 use crate::snapshot::Snapshot;
 use crate::yaml;
 
@@ -243,7 +243,7 @@ fn unstable(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn differences(before: &Value, after: &Value, touches: &[Touch]) -> String {
+fn differences(before: &Value, after: &Value, touches: &[Change]) -> String {
     let arena = Bump::new();
     let side = |pod| Side::whole(Json::lift(pod, &arena), &arena);
     diff::text(&side(before), &side(after), touches, "")
