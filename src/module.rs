@@ -20,7 +20,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 pub use engine::{Engine, sha256_hex};
 pub use trial::{Inspection, Seen, Trial};
 
-use crate::render::{Call, Fault, Outcome, Pace, Render, Rendered};
+use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
 use crate::snapshot::Budget;
 use engine::{Clock, TICK};
 use host::{Denied, Guest, State, TemplateModulePre};
@@ -52,7 +52,7 @@ impl fmt::Debug for Module {
     }
 }
 
-impl Render for Module {
+impl Hook for Module {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let limit = match call.pace {
             Pace::Inline if !self.record.is_fast() => return refused(Fault::Slow),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::snapshot::Budget;
 
 /// A compiled template module.
-pub trait Render: Send + Sync + fmt::Debug {
+pub trait Hook: Send + Sync + fmt::Debug {
     /// Runs `update-template` once, in an instance of its own.
     fn render(&self, call: &Call<'_>) -> Rendered;
 }

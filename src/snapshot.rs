@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::config::when::When;
 use crate::merge::beforehand::Plans;
 use crate::pod_security::Levels;
-use crate::render::Render;
+use crate::render::Hook;
 use crate::task::canonical_queue_name;
 
 /// Everything that a request may ask of the configuration.
@@ -265,7 +265,7 @@ pub struct Module {
     /// what a call may use
     pub budget: Budget,
     /// the code
-    pub code: Arc<dyn Render>,
+    pub code: Arc<dyn Hook>,
 }
 
 /// What a module's failure means for the pod.

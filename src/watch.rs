@@ -27,13 +27,13 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
 use crate::pod_security::Levels;
-use crate::render::Render;
+use crate::render::Hook;
 use crate::snapshot::Snapshot;
 
 pub use origin::{Origin, Readings};
 
 /// Turns a module's bytes into code.
-pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String> + Send + Sync>;
+pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + Send + Sync>;
 
 /// Where the configuration is.
 pub enum Source {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
-use crate::render::{Call, Outcome, Render, Rendered};
+use crate::render::{Call, Outcome, Hook, Rendered};
 use crate::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
@@ -22,13 +22,13 @@ const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 #[derive(Debug)]
 struct Idle;
 
-impl Render for Idle {
+impl Hook for Idle {
     fn render(&self, _: &Call<'_>) -> Rendered {
         Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
     }
 }
 
-fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
     if bytes.starts_with(b"bad") { Err("is no component".to_owned()) } else { Ok(Arc::new(Idle)) }
 }
 

@@ -15,7 +15,7 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel
 
 use super::host::{self, State, TemplateModulePre};
 use super::{Module, Record};
-use crate::render::Render;
+use crate::render::Hook;
 use crate::review::cut;
 
 /// The only import.
@@ -78,7 +78,7 @@ impl Engine {
 
     /// Compiles a component, unless the same bytes are in use already. The error is one sentence that names the
     /// module and says what would be right.
-    pub fn compile(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+    pub fn compile(&self, name: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
         let digest = sha256_hex(bytes);
         // held while compiling: a second caller with the same bytes finds them done
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,18 +19,18 @@ fn misbehaving(name: &str) -> Vec<u8> {
     wat::parse_file(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn module(name: &str) -> Arc<dyn Render> {
+fn module(name: &str) -> Arc<dyn Hook> {
     Engine::new().unwrap().compile(name, &misbehaving(name)).unwrap()
 }
 
 /// One patient call.
-fn call(module: &dyn Render, template: &str, task_config: Value, time: Duration) -> Rendered {
+fn call(module: &dyn Hook, template: &str, task_config: Value, time: Duration) -> Rendered {
     let budget = Budget { time, memory: MEMORY };
     let (task_config, pace) = (Arc::new(task_config), Pace::Patient(&|| PLENTY));
     module.render(&Call { request: "{}", template, task_config: &task_config, budget, pace })
 }
 
-fn inline(module: &dyn Render, template: &str) -> Rendered {
+fn inline(module: &dyn Hook, template: &str) -> Rendered {
     let task_config = Arc::new(Value::Null);
     let budget = Budget { time: PLENTY, memory: MEMORY };
     module.render(&Call { request: "{}", template, task_config: &task_config, budget, pace: Pace::Inline })
@@ -161,7 +161,7 @@ fn a_guest_sees_the_configuration() {
     assert_eq!(call(&*config, "smb", tree, PLENTY).result, Ok(Outcome::Unchanged));
 }
 
-fn inject_nfs() -> Arc<dyn Render> {
+fn inject_nfs() -> Arc<dyn Hook> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/inject-nfs.wasm");
     Engine::new().unwrap().compile("inject-nfs", &std::fs::read(path).unwrap()).unwrap()
 }

@@ -8,7 +8,7 @@ use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
 use super::{Engine, Module, Record, refused, sha256_hex};
-use crate::render::{Call, Fault, Outcome, Pace, Render, Rendered};
+use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
 
 /// A component as its bytes describe it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Trial {
     }
 }
 
-impl Render for Trial {
+impl Hook for Trial {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let Pace::Patient(left) = call.pace else { return refused(Fault::Slow) };
         let start = Instant::now();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Render, Rendered};
+use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Hook, Rendered};
 use crate::snapshot::{
     Budget, Conflict, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
 };
@@ -31,7 +31,7 @@ impl<F> fmt::Debug for Fake<F> {
     }
 }
 
-impl<F: Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync> Render for Fake<F> {
+impl<F: Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync> Hook for Fake<F> {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let logs = vec![Log { level: Level::Info, message: format!("saw {}", call.template) }];
         Rendered { result: (self.0)(call), logs, elapsed: Duration::ZERO }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use podgraft::module::Engine;
-use podgraft::render::{Call, Outcome, Pace, Render, Rendered};
+use podgraft::render::{Call, Outcome, Pace, Hook, Rendered};
 use podgraft::review::Review;
 use podgraft::snapshot::{Budget, Module, Snapshot};
 use serde_json::{Value, json};
@@ -158,7 +158,7 @@ impl fmt::Debug for Spy {
     }
 }
 
-impl Render for Spy {
+impl Hook for Spy {
     fn render(&self, call: &Call<'_>) -> Rendered {
         assert!(serde_json::from_str::<Value>(call.template).is_ok());
         *self.0.lock().unwrap() = Some((call.request.to_owned(), call.template.to_owned()));

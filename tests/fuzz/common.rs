@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
-use podgraft::render::{Call, Fault, Log, Outcome, Pace, Render, Rendered};
+use podgraft::render::{Call, Fault, Log, Outcome, Pace, Hook, Rendered};
 use podgraft::snapshot::Snapshot;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub static RETURNED: Mutex<Option<Outcome>> = Mutex::new(None);
 #[derive(Debug)]
 struct Told;
 
-impl Render for Told {
+impl Hook for Told {
     fn render(&self, _call: &Call<'_>) -> Rendered {
         let result = match &*RETURNED.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(Outcome::Template(text)) => Ok(Outcome::Template(text.clone())),
@@ -34,14 +34,14 @@ impl Render for Told {
 #[derive(Debug)]
 struct Refuses;
 
-impl Render for Refuses {
+impl Hook for Refuses {
     fn render(&self, call: &Call<'_>) -> Rendered {
         Rendered { result: Err(Fault::Refused(call.request.to_owned())), logs: Vec::new(), elapsed: Duration::ZERO }
     }
 }
 
 /// The code of a module: its bytes say how it behaves.
-pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
     match bytes {
         b"told" => Ok(Arc::new(Told)),
         b"refuses" => Ok(Arc::new(Refuses)),

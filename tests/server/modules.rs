@@ -8,7 +8,7 @@ use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::module::way;
 use podgraft::mutate::Verdict;
-use podgraft::render::{Call, Fault, Pace, Render, Rendered};
+use podgraft::render::{Call, Fault, Pace, Hook, Rendered};
 
 use super::client::task_review;
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};
@@ -107,7 +107,7 @@ fn a_deadline_in_the_queue_or_on_a_thread_is_a_denial() {
 struct Panicking;
 
 #[expect(clippy::panic, reason = "it is what this module is for")]
-impl Render for Panicking {
+impl Hook for Panicking {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let slow = Rendered { result: Err(Fault::Slow), logs: Vec::new(), elapsed: Duration::ZERO };
         match (call.pace, call.request.contains("\"patient\"")) {

@@ -14,7 +14,7 @@ use super::size;
 use crate::cli::render::refusal;
 use crate::module::{Engine, Seen};
 use crate::offline;
-use crate::render::{Call, Pace, Render};
+use crate::render::{Call, Pace, Hook};
 use crate::snapshot::Budget;
 
 /// A module that returns `unchanged` at once; `empty.wat` is its text.
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The times of each, sorted: called in turn, so that whatever else the machine does meets both.
 fn times(
-    modules: &[Arc<dyn Render>; 2],
+    modules: &[Arc<dyn Hook>; 2],
     seen: &Seen,
     budget: Budget,
     calls: u32,

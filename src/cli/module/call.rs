@@ -12,7 +12,7 @@ use super::{name_of, read};
 use crate::cli::input::{self, Sending};
 use crate::config::{Builder, File, Input, Problem, Wasm};
 use crate::module::{Engine, Trial};
-use crate::render::Render;
+use crate::render::Hook;
 use crate::review::Review;
 use crate::snapshot::{Budget, Snapshot};
 use crate::task::{self, Pod, Task};
@@ -143,7 +143,7 @@ fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<Trial>>) -> an
     let file = File { name: "the command line".to_owned(), text: config.to_string() };
     let input = Input { files: vec![file], wasm, namespace: String::new() };
     let built = Builder::default().build(&input, &|_, _| match trial {
-        Some(trial) => Ok(Arc::clone(trial) as Arc<dyn Render>),
+        Some(trial) => Ok(Arc::clone(trial) as Arc<dyn Hook>),
         None => Err("is not there".to_owned()),
     });
     match built.problems.first() {
