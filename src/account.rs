@@ -21,7 +21,7 @@ use crate::task::{ENVIRONMENT, Pod, Task};
 
 /// One pod's admission, with the reasons for what it did not get.
 #[derive(Debug)]
-pub struct Account<'a> {
+pub struct Report<'a> {
     /// what became of the pod: `Ok(None)` is one that is left alone, for the reason in `alone`; of one that is refused
     /// there is what was laid before
     pub result: Result<Option<Mutation<'a>>, MutateFailure<'a>>,
@@ -30,16 +30,16 @@ pub struct Account<'a> {
     /// why the pod is left alone, if it is
     pub alone: Option<String>,
     /// what the configuration has and the pod did not get at all, in the order of the configuration
-    pub passed: Vec<Passed>,
+    pub passed: Vec<NotApplied>,
     /// what a layer or module asked for and something else is there, in the order in which they were laid
-    pub lost: Vec<Lost>,
+    pub lost: Vec<Overridden>,
     /// of a pod that is refused, what was not laid any more, in order: first, if it is one of them, who caused it
     pub rest: Vec<FragmentSource<'a>>,
 }
 
 /// A unit or module that did not apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
+pub struct NotApplied {
     /// which
     pub source: Source,
     /// why, to be read after its name: `is for the namespaces ml-prod, not for dev`
@@ -48,7 +48,7 @@ pub struct Passed {
 
 /// A value that was asked for and is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
+pub struct Overridden {
     /// as `spec.containers[main].env[HOME]`
     pub path: String,
     /// who asked for it
@@ -62,35 +62,35 @@ pub struct Lost {
 }
 
 /// Takes a review through everything and says what was left out on the way.
-pub fn account<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Account<'a> {
+pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Report<'a> {
     let mut runs = Vec::new();
     let result = mutate_keeping_partial(review, snapshot, pace, &mut runs, arena);
     let pod = Pod { object: review.object, namespace: review.namespace };
-    let mut account = Account { result, runs, alone: None, passed: Vec::new(), lost: Vec::new(), rest: Vec::new() };
+    let mut account = Report { result, runs, alone: None, passed: Vec::new(), lost: Vec::new(), rest: Vec::new() };
     match Task::from_pod(review, snapshot) {
         Ok(Some(task)) => {
-            account.passed = passed_over(&task, &pod, snapshot);
-            match &account.result {
-                Ok(None) => account.alone = Some(left_alone(review, &task, snapshot)),
+            explain.passed = units_not_applied(&task, &pod, snapshot);
+            match &explain.result {
+                Ok(None) => explain.alone = Some(why_skipped(review, &task, snapshot)),
                 Ok(Some(_)) => {}
                 Err(_) => {
                     let plan = Plan::of(&task, &pod, snapshot).ok().flatten();
-                    account.rest = plan.map_or_else(Vec::new, |plan| account.not_laid(&plan));
+                    explain.rest = plan.map_or_else(Vec::new, |plan| explain.not_laid(&plan));
                 }
             }
         }
-        Ok(None) => account.alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
+        Ok(None) => explain.alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
         Err(_) => {}
     }
-    if let Some(mutation) = account.reached() {
-        let idle: Vec<_> = mutation.skipped_modules.iter().map(|(module, why)| idle(module, why.as_deref())).collect();
-        account.lost = lost_in(mutation, arena);
-        account.passed.extend(idle);
+    if let Some(mutation) = explain.reached() {
+        let idle: Vec<_> = mutation.skipped_modules.iter().map(|(module, why)| skipped_module(module, why.as_deref())).collect();
+        explain.lost = overridden_settings(mutation, arena);
+        explain.passed.extend(idle);
     }
-    account
+    explain
 }
 
-impl<'a> Account<'a> {
+impl<'a> Report<'a> {
     /// What was done to the pod; if it is refused, until then.
     pub fn reached(&self) -> Option<&Mutation<'a>> {
         match &self.result {
@@ -100,7 +100,7 @@ impl<'a> Account<'a> {
     }
 
     /// What of a plan was still to be laid when the pod was refused.
-    fn not_laid(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
+    fn not_reached(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
         let (laid, idle) = self.reached().map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
         let layers = laid.iter().filter(|(by, _)| matches!(by, FragmentSource::Layer(_))).count();
         let rest = plan.layers.iter().skip(layers).map(|layer| FragmentSource::Layer(layer));
@@ -117,7 +117,7 @@ impl<'a> Account<'a> {
     }
 }
 
-fn left_alone(review: &Review<'_>, task: &Task<'_, '_>, snapshot: &Snapshot) -> String {
+fn why_skipped(review: &Review<'_>, task: &Task<'_, '_>, snapshot: &Snapshot) -> String {
     let named = task.queue_name.or(task.queue_id);
     if !snapshot.namespace.is_empty() && review.namespace == snapshot.namespace {
         return "it is in podgraft's own namespace".to_owned();
@@ -128,19 +128,19 @@ fn left_alone(review: &Review<'_>, task: &Task<'_, '_>, snapshot: &Snapshot) -> 
     }
 }
 
-fn idle(module: &Module, why: Option<&str>) -> Passed {
+fn skipped_module(module: &Module, why: Option<&str>) -> NotApplied {
     let why = why
         .map_or("its condition is false".to_owned(), |why| format!("its condition fails and onError is Ignore: {why}"));
-    Passed { source: Source::Module(module.name.clone()), why }
+    NotApplied { source: Source::Module(module.name.clone()), why }
 }
 
 /// The units that do not apply to a pod, and parts of the base that its queue replaces.
-pub fn passed_over(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<Passed> {
+pub fn units_not_applied(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<NotApplied> {
     let mut passed = Vec::new();
     let plan = Plan::of(task, pod, snapshot).ok().flatten();
     let queue = plan.as_ref().and_then(|plan| plan.queue);
     if let Some(why) = queue.and_then(|queue| replaced(queue, snapshot)) {
-        passed.push(Passed { source: Source::Base, why });
+        passed.push(NotApplied { source: Source::Base, why });
     }
     for unit in &snapshot.environments {
         let why = match &unit.good {
@@ -152,7 +152,7 @@ pub fn passed_over(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> V
             }
             Some(environment) => mismatch(&environment.matches, pod),
         };
-        passed.extend(why.map(|why| Passed { source: unit.source.clone(), why }));
+        passed.extend(why.map(|why| NotApplied { source: unit.source.clone(), why }));
     }
     if queue.is_none() {
         passed.extend(no_queue(task, pod, snapshot));
@@ -161,12 +161,12 @@ pub fn passed_over(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> V
 }
 
 /// Why the queue that the pod names gives it nothing.
-fn no_queue(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Option<Passed> {
+fn no_queue(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Option<NotApplied> {
     let name = task.queue_name.or(task.queue_id)?;
     let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
         let names = snapshot.queues.by_name.keys().map(String::as_str);
         let hint = nearest(name, names).map_or_else(String::new, |near| format!("; the nearest is '{near}'"));
-        return Some(Passed { source: Source::Queue(name.to_owned()), why: format!("is not configured{hint}") });
+        return Some(NotApplied { source: Source::Queue(name.to_owned()), why: format!("is not configured{hint}") });
     };
     let why = match unit.good.as_deref() {
         None => format!("has no valid configuration: {}", unit.error.as_deref().unwrap_or("it has never been sound")),
@@ -178,7 +178,7 @@ fn no_queue(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Option<P
         }
         Some(queue) => mismatch(&queue.matches, pod)?,
     };
-    Some(Passed { source: unit.source.clone(), why })
+    Some(NotApplied { source: unit.source.clone(), why })
 }
 
 /// The first condition that does not hold.
@@ -224,7 +224,7 @@ fn is_of_files(value: &Value) -> bool {
 }
 
 /// What fragments asked for and the finished pod does not have.
-pub fn lost_in<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Lost> {
+pub fn overridden_settings<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Overridden> {
     let mut lost = Vec::new();
     for (by, fragment) in &mutation.fragments {
         let mut search = Search { mutation, arena, path: Vec::new(), lost: Vec::new() };
@@ -232,9 +232,9 @@ pub fn lost_in<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<Lost> {
         lost.extend(search.lost.into_iter().map(|(path, to, manager)| match by {
             FragmentSource::Layer(layer) => {
                 let at = Some((Arc::clone(&layer.file), layer.line));
-                Lost { path, source: layer.source.clone(), at, to, manager }
+                Overridden { path, source: layer.source.clone(), at, to, manager }
             }
-            FragmentSource::Module(module) => Lost { path, source: Source::Module(module.name.clone()), at: None, to, manager },
+            FragmentSource::Module(module) => Overridden { path, source: Source::Module(module.name.clone()), at: None, to, manager },
         }));
     }
     lost
@@ -277,10 +277,10 @@ impl<'a> Search<'_, 'a> {
             (Json::Array(items), _, List::Set | List::Concat) => {
                 let present = has.map_or(&[][..], |has| has.items());
                 if items.iter().any(|item| item.get("$patch").is_none() && !present.contains(item)) {
-                    self.lose(has, was);
+                    self.record_overridden(has, was);
                 }
             }
-            _ if has != Some(wanted) => self.lose(has, was),
+            _ if has != Some(wanted) => self.record_overridden(has, was),
             _ => {}
         }
     }
@@ -307,7 +307,7 @@ impl<'a> Search<'_, 'a> {
         self.path.push(Step::Element(0, Some(key)));
         if matches!(list, List::KeyedWhole(_)) {
             if has != Some(wanted) {
-                self.lose(has, was);
+                self.record_overridden(has, was);
             }
         } else {
             let named = list.keys().iter();
@@ -317,7 +317,7 @@ impl<'a> Search<'_, 'a> {
         self.path.pop();
     }
 
-    fn lose(&mut self, has: Option<Json<'a>>, was: Option<Json<'a>>) {
+    fn record_overridden(&mut self, has: Option<Json<'a>>, was: Option<Json<'a>>) {
         let path = readable(&self.path);
         let own = has.is_some() && has == was;
         let to = if own { None } else { self.mutation.steps.last_writer(&path, self.arena) };

@@ -85,14 +85,14 @@ fn said(pod: &Value, namespace: &str, snapshot: &Snapshot) -> Vec<String> {
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let left = || Duration::from_secs(1);
-    let account = account(&review, snapshot, Pace::Patient(&left), &arena);
-    let passed = account.passed.iter().map(|passed| format!("{} {}", passed.source, passed.why));
-    let lost = account.lost.iter().map(|lost| {
+    let account = explain(&review, snapshot, Pace::Patient(&left), &arena);
+    let passed = explain.passed.iter().map(|passed| format!("{} {}", passed.source, passed.why));
+    let lost = explain.lost.iter().map(|lost| {
         let at = lost.at.as_ref().map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
         let to = lost.to.as_ref().map_or("the pod's own".to_owned(), Source::to_string);
         format!("{}{at}: {} stays {to}", lost.source, lost.path)
     });
-    account.alone.into_iter().chain(passed).chain(lost).collect()
+    explain.alone.into_iter().chain(passed).chain(lost).collect()
 }
 
 #[test]

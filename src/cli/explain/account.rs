@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 use serde::Serialize;
 
-use crate::account::{self, Account, Lost, Passed};
+use crate::account::{self, Report, Overridden, NotApplied};
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
@@ -19,7 +19,7 @@ use crate::yaml;
 /// Everything that is to be said of one pod.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Explanation {
+pub(super) struct Report {
     /// the file that it comes from
     pub(super) manifest: String,
     /// namespace and name
@@ -28,7 +28,7 @@ pub(super) struct Explanation {
     pub(super) outcome: &'static str,
     /// why it is left alone, or refused
     pub(super) because: Option<String>,
-    pub(super) rejection: Option<Refusal>,
+    pub(super) rejection: Option<DenialView>,
     /// what the pod is to podgraft; none is no task's pod
     pub(super) task: Option<Identity>,
     /// who was laid, in this order; on a pod that is rejected, until then
@@ -45,7 +45,7 @@ pub(super) struct Explanation {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Refusal {
+pub(super) struct DenialView {
     pub(super) code: u16,
     pub(super) reason: &'static str,
     pub(super) message: String,
@@ -68,7 +68,7 @@ pub(super) struct Identity {
 
 /// A place in the configuration; modules have none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) file: String,
     pub(super) line: u32,
 }
@@ -76,7 +76,7 @@ pub(super) struct Place {
 #[derive(Debug, Serialize)]
 pub(super) struct Step {
     pub(super) source: String,
-    pub(super) at: Option<Place>,
+    pub(super) at: Option<Location>,
     pub(super) conflict: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Step {
 pub(super) struct Field {
     pub(super) path: String,
     pub(super) source: String,
-    pub(super) at: Option<Place>,
+    pub(super) at: Option<Location>,
     pub(super) removed: bool,
     /// who put something else there before
     pub(super) over: Vec<String>,
@@ -94,7 +94,7 @@ pub(super) struct Field {
 pub(super) struct Missing {
     pub(super) path: String,
     pub(super) source: String,
-    pub(super) at: Option<Place>,
+    pub(super) at: Option<Location>,
     pub(super) because: String,
 }
 
@@ -104,14 +104,14 @@ pub(super) struct Unused {
     pub(super) because: String,
 }
 
-impl Explanation {
+impl Report {
     /// Works it out.
     ///
     /// # Errors
     /// The body is no review.
-    pub(super) fn of(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
+    pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
-        let account = account::account(&review, snapshot, Pace::Patient(&|| PATIENCE), arena);
+        let account = account::explain(&review, snapshot, Pace::Patient(&|| PATIENCE), arena);
         let pod = Pod { object: review.object, namespace: review.namespace };
         let task = Task::from_pod(&review, snapshot).ok().flatten();
         let alone = account.alone.as_ref().map(|why| match &task {
@@ -139,17 +139,17 @@ impl Explanation {
             Err(MutateFailure { error: MutateError::Denied(rejection), .. }) => {
                 explanation.outcome = "rejected";
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
-                explanation.rejection = Some(Refusal { code, reason, message: rejection.message.clone() });
+                explanation.rejection = Some(DenialView { code, reason, message: rejection.message.clone() });
             }
             Err(MutateFailure { error: MutateError::Slow(module), .. }) => return Err(format!("module {module} did not run")),
         }
         Ok(explanation)
     }
 
-    fn fill<'a>(&mut self, mutation: &Mutation<'a>, task: Option<&Task<'_, '_>>, lost: &[Lost], arena: &'a Bump) {
+    fn fill<'a>(&mut self, mutation: &Mutation<'a>, task: Option<&Task<'_, '_>>, lost: &[Overridden], arena: &'a Bump) {
         self.outcome = if mutation.operations.is_empty() { "unchanged" } else { "patched" };
         self.order = mutation.fragments.iter().map(|(by, _)| step(*by)).collect();
-        let laid = Laid::of(mutation, arena);
+        let laid = AppliedPaths::of(mutation, arena);
         self.fields = fields(&mutation.steps, &laid, arena);
         self.lost = lost.iter().map(|lost| missing(lost, mutation, task)).collect();
     }
@@ -213,8 +213,8 @@ fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
     format!("{name}, {why}: task id and user are not believed, and nothing applies that needs them")
 }
 
-fn place(layer: &Layer) -> Place {
-    Place { file: layer.file.to_string(), line: layer.line }
+fn place(layer: &Layer) -> Location {
+    Location { file: layer.file.to_string(), line: layer.line }
 }
 
 fn step(by: FragmentSource<'_>) -> Step {
@@ -229,9 +229,9 @@ fn step(by: FragmentSource<'_>) -> Step {
 }
 
 /// The layers with the paths that they set.
-struct Laid<'a>(Vec<(&'a Layer, Vec<String>)>);
+struct AppliedPaths<'a>(Vec<(&'a Layer, Vec<String>)>);
 
-impl<'a> Laid<'a> {
+impl<'a> AppliedPaths<'a> {
     fn of(mutation: &Mutation<'a>, arena: &'a Bump) -> Self {
         let layers = mutation.fragments.iter().filter_map(|(by, fragment)| match by {
             FragmentSource::Layer(layer) => {
@@ -244,7 +244,7 @@ impl<'a> Laid<'a> {
     }
 
     /// Where the last of a source's layers stands that sets something at `path`.
-    fn place(&self, source: &Source, path: &str) -> Option<Place> {
+    fn place(&self, source: &Source, path: &str) -> Option<Location> {
         let of_source = || self.0.iter().rev().filter(|(layer, _)| layer.source == *source);
         let sets = |paths: &[String]| paths.iter().any(|own| is_within(own, path) || is_within(path, own));
         let exact = of_source().find(|(_, paths)| paths.iter().any(|own| own == path));
@@ -263,7 +263,7 @@ fn named(path: String, primary: Option<&str>) -> String {
 }
 
 /// Each path once, with who was there last.
-fn fields<'a>(steps: &Steps<'a>, laid: &Laid<'_>, arena: &'a Bump) -> Vec<Field> {
+fn fields<'a>(steps: &Steps<'a>, laid: &AppliedPaths<'_>, arena: &'a Bump) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
     for touch in single_touches(steps, arena).into_iter().rev() {
         let source = touch.source.to_string();
@@ -313,7 +313,7 @@ fn entry(path: &str, outer: &str) -> Option<String> {
     Some(format!("{outer}{}", &rest[..length]))
 }
 
-fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
+fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
     let is_its =
         |layer: &&Layer| lost.at.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
     let layers = mutation.fragments.iter().filter_map(|(by, _)| if let FragmentSource::Layer(layer) = by { Some(*layer) } else { None });
@@ -328,19 +328,19 @@ fn missing(lost: &Lost, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) ->
         (None, Some(Conflict::Keep)) => format!("the pod's own value{written} stays (conflict: Keep)"),
         (None, _) => format!("the pod's own value{written} stays"),
     };
-    let at = lost.at.as_ref().map(|(file, line)| Place { file: file.to_string(), line: *line });
+    let at = lost.at.as_ref().map(|(file, line)| Location { file: file.to_string(), line: *line });
     Missing { path: lost.path.clone(), source: lost.source.to_string(), at, because }
 }
 
 /// Units that are not for the pod, modules whose condition does not hold, and modules that ran in vain.
-fn unused(account: &Account<'_>) -> Vec<Unused> {
+fn unused(account: &Report<'_>) -> Vec<Unused> {
     let reached = account.reached();
     let (laid, idle) = reached.map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
     let condition = |source: &Source| {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
     };
-    let passed = account.passed.iter().map(|Passed { source, why }| {
+    let passed = account.passed.iter().map(|NotApplied { source, why }| {
         let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::account::{Explanation, Identity, Place, Step};
+use super::account::{Explanation, Identity, Location, Step};
 use crate::cli::table;
 
 /// The whole text; `field` is what it is limited to.
@@ -85,7 +85,7 @@ fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]])
     }
 }
 
-fn at(place: Option<&Place>) -> String {
+fn at(place: Option<&Location>) -> String {
     place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line))
 }
 
