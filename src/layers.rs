@@ -36,7 +36,7 @@ impl<'s> Plan<'s> {
             }
         }
         let base = match &snapshot.base {
-            Some(unit) => Some(sound(unit)?),
+            Some(unit) => Some(last_valid(unit)?),
             None => None,
         };
         let environments = environments(task, pod, snapshot)?;
@@ -67,7 +67,7 @@ fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer>
     [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(of).collect()
 }
 
-fn sound<T>(unit: &Unit<T>) -> Result<&T, Denial> {
+fn last_valid<T>(unit: &Unit<T>) -> Result<&T, Denial> {
     unit.good.as_deref().ok_or_else(|| {
         let why = unit.error.as_deref().unwrap_or("it has never been sound");
         Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
@@ -78,7 +78,7 @@ fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) ->
     let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
         return Ok(None);
     };
-    let queue = sound(unit)?;
+    let queue = last_valid(unit)?;
     let system = queue.system.as_ref().is_none_or(|system| *system == task.system.name);
     // Names are lossy: a pod that says another id than the queue has is of another queue with the same label.
     let id = queue.id.as_deref().is_none_or(|id| task.queue_id.is_none_or(|own| own == id));
@@ -104,7 +104,7 @@ fn environments<'s>(
         if unit.good.is_none() && !named && !meant() {
             continue;
         }
-        let environment = sound(unit)?;
+        let environment = last_valid(unit)?;
         let applies = if environment.matches.is_empty() { named } else { environment.matches.holds(pod) };
         if applies {
             list.push((environment.name.as_str(), &environment.graft));

@@ -176,7 +176,7 @@ fn attempted<'a>(
         );
         return Err(Denial::new(Reason::TooLarge, message).into());
     }
-    sound::shape(pod.object).map_err(|(path, what)| {
+    sound::validate_shape(pod.object).map_err(|(path, what)| {
         Denial::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
     })?;
     let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
@@ -364,7 +364,7 @@ impl<'a> Work<'_, 'a> {
                 Denial::new(Reason::InvalidResult, message)
             })?;
         }
-        sound::check(before, after)
+        sound::validate_result(before, after)
             .map_err(|(path, what)| Denial::new(Reason::InvalidResult, format!("{}{path} {what}", by(&path))))
     }
 }

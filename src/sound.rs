@@ -17,7 +17,7 @@ use crate::quantity;
 type Outcome = Result<(), (String, String)>;
 
 /// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
-pub fn check<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
+pub fn validate_result<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
     let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
     let volumes = now.list("volumes");
     let moved = !same(was.get("volumes"), now.get("volumes"));
@@ -152,7 +152,7 @@ pub fn is_extended(resource: &str) -> bool {
 
 /// Whether a pod is made as one at all. The API server looks at that after the webhooks: what podgraft would say of a
 /// task without containers is true, but not what is wrong.
-pub fn shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
+pub fn validate_shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
     let map = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Object(_) | Json::Null));
     let list = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Array(_) | Json::Null));
     let metadata = pod.get("metadata").unwrap_or(Json::Null);
@@ -217,7 +217,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
 }
 
 /// Bytes of all annotations of a pod together, keys included, that the API server takes.
-pub const MOST_ANNOTATIONS: usize = 256 << 10;
+pub const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
 fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
     let annotations = |pod: Json<'a>| pod.at(&["metadata", "annotations"]);
@@ -227,15 +227,15 @@ fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
     let sum = |size: fn(Json<'_>) -> usize| has.iter().map(|(key, value)| key.len() + size(*value)).sum();
     // The copy of the manifest that kubectl leaves is opened only where the sum could be too large.
     let at_most: usize = sum(written);
-    if same(was, now) || at_most <= MOST_ANNOTATIONS {
+    if same(was, now) || at_most <= MAX_ANNOTATION_BYTES {
         return Ok(());
     }
     let bytes: usize = sum(opened);
     let added = has.iter().filter(|member| !had.contains(member));
     let largest = added.max_by_key(|(_, value)| written(*value));
-    match largest.filter(|_| bytes > MOST_ANNOTATIONS) {
+    match largest.filter(|_| bytes > MAX_ANNOTATION_BYTES) {
         Some((key, _)) => {
-            let message = format!("brings the pod to {bytes} bytes of annotations, and it may have {MOST_ANNOTATIONS}");
+            let message = format!("brings the pod to {bytes} bytes of annotations, and it may have {MAX_ANNOTATION_BYTES}");
             Err((member_path("metadata.annotations", key), message))
         }
         None => Ok(()),

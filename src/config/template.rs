@@ -13,7 +13,7 @@ use super::spell;
 use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
-pub(crate) use crate::sound::MOST_ANNOTATIONS;
+pub(crate) use crate::sound::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
@@ -333,7 +333,7 @@ pub(crate) fn annotation_bytes(fragment: &Value) -> usize {
 
 fn refuse_large(cursor: &Cursor<'_>, fragment: &Value) {
     let bytes = annotation_bytes(fragment);
-    if bytes > MOST_ANNOTATIONS {
+    if bytes > MAX_ANNOTATION_BYTES {
         cursor.error(too_many_bytes(bytes));
     }
 }
@@ -341,7 +341,7 @@ fn refuse_large(cursor: &Cursor<'_>, fragment: &Value) {
 /// What is said of too many annotations.
 pub(crate) fn too_many_bytes(bytes: usize) -> String {
     format!(
-        "gives pods {bytes} bytes of annotations (the text of fileMounts is one), and a pod may have {MOST_ANNOTATIONS}: \
+        "gives pods {bytes} bytes of annotations (the text of fileMounts is one), and a pod may have {MAX_ANNOTATION_BYTES}: \
          put large files into a ConfigMap and say configMapRef"
     )
 }

@@ -169,7 +169,7 @@ fn refuse_large(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>) {
     let own: usize = laid.graft.layers.iter().map(|layer| template::annotation_bytes(&layer.fragment)).sum();
     let all = own + base.map_or(0, |base| template::annotation_bytes(&base.fragment));
     // alone it has been said already
-    if all > template::MOST_ANNOTATIONS && own <= template::MOST_ANNOTATIONS {
+    if all > template::MAX_ANNOTATION_BYTES && own <= template::MAX_ANNOTATION_BYTES {
         cursor.error(format!("together with basePodTemplate {}", template::too_many_bytes(all)));
     }
 }
