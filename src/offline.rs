@@ -134,7 +134,7 @@ fn without_nulls(value: Value) -> Value {
 // === answers ===
 
 /// Nobody waits behind an offline render: modules may take all of their budget.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const OFFLINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What came of a review.
 pub struct Answered<'a> {
@@ -163,7 +163,7 @@ impl<'a> Answered<'a> {
 pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<Answered<'a>, String> {
     let review = Review::parse(body, arena)?;
     let mut runs = Vec::new();
-    let result = match mutate(&review, snapshot, Pace::Patient(&|| PATIENCE), &mut runs, arena) {
+    let result = match mutate(&review, snapshot, Pace::Patient(&|| OFFLINE_TIMEOUT), &mut runs, arena) {
         Ok(mutation) => Ok(mutation),
         Err(MutateError::Denied(rejection)) => Err(rejection),
         Err(MutateError::Slow(module)) => return Err(format!("module {module} did not run")),
@@ -173,7 +173,7 @@ pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Re
 
 /// What came of a review, once and twice; nothing in it is borrowed.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Simulation {
     /// the pod that comes back, made by applying the patch; or the refusal
     pub result: Result<Value, Denial>,
     /// who did what
@@ -181,9 +181,9 @@ pub struct Outcome {
     /// what the manifest sets and comes back otherwise or not at all
     pub replaced: Vec<String>,
     /// what is done to the result when it is sent again: nothing, where all is well
-    pub again: Result<Vec<Change>, Denial>,
+    pub second_run: Result<Vec<Change>, Denial>,
     /// whether the pod is a task's
-    pub ours: bool,
+    pub is_task_pod: bool,
     /// what is worth knowing of a pod that went through
     pub note: Option<String>,
 }
@@ -192,46 +192,46 @@ pub struct Outcome {
 ///
 /// # Errors
 /// It is no review.
-pub fn outcome(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
-    let first = once(review, snapshot)?;
+pub fn simulate(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
+    let first = run_once(review, snapshot)?;
     let again = match &first.result {
-        Ok(pod) if first.ours => {
+        Ok(pod) if first.is_task_pod => {
             let mut second = review.clone();
             second["request"]["object"] = pod.clone();
-            let second = once(&second, snapshot)?;
+            let second = run_once(&second, snapshot)?;
             second.result.map(|again| if again == *pod { Vec::new() } else { second.touches })
         }
         _ => Ok(Vec::new()),
     };
-    Ok(Outcome { again, ..first })
+    Ok(Simulation { second_run: again, ..first })
 }
 
-fn once(review: &Value, snapshot: &Snapshot) -> Result<Outcome, String> {
+fn run_once(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
     let arena = Bump::new();
     let body = review.to_string();
     let answered = answer(body.as_bytes(), snapshot, &arena)?;
-    let mut outcome = Outcome {
+    let mut outcome = Simulation {
         result: Ok(review["request"]["object"].clone()),
         touches: Vec::new(),
         replaced: Vec::new(),
-        again: Ok(Vec::new()),
-        ours: !matches!(answered.result, Ok(None)),
+        second_run: Ok(Vec::new()),
+        is_task_pod: !matches!(answered.result, Ok(None)),
         note: None,
     };
     match answered.result {
         Ok(Some(mutation)) => {
-            if let Ok(pod) = &mut outcome.result {
+            if let Ok(pod) = &mut simulate.result {
                 apply(pod, &mutation)?;
             }
-            outcome.touches = mutation.steps.changes(&arena);
+            simulate.touches = mutation.steps.changes(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
-            outcome.replaced = replaced.map(|operation| readable(operation.path)).collect();
-            outcome.note = mutation.notice;
+            simulate.replaced = replaced.map(|operation| readable(operation.path)).collect();
+            simulate.note = mutation.notice;
         }
         Ok(None) => {}
-        Err(rejection) => outcome.result = Err(rejection),
+        Err(rejection) => simulate.result = Err(rejection),
     }
-    Ok(outcome)
+    Ok(simulate)
 }
 
 /// As the API server does it: by the patch, and not by the tree that the patch was made from.

@@ -1,7 +1,7 @@
 //! Trying a configuration: what becomes of a pod, and whether it stays so.
 
 use crate::config::Position;
-use crate::offline::{self, Outcome, Sender};
+use crate::offline::{self, Simulation, Sender};
 use crate::snapshot::{Snapshot, Source};
 
 use super::report::Finding;
@@ -39,8 +39,8 @@ pub(super) enum Fared {
 }
 
 impl Fared {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        match (&outcome.result, &outcome.again) {
+    pub(super) fn of(outcome: &Simulation) -> Self {
+        match (&outcome.result, &outcome.second_run) {
             (Err(why), _) => Fared::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
             (Ok(_), Err(why)) => Fared::Unstable(format!("is refused: {}", why.message)),
             (Ok(_), Ok(touches)) if !touches.is_empty() => {
@@ -48,7 +48,7 @@ impl Fared {
                     touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
                 Fared::Unstable(format!("changes again: {}", touches.join(", ")))
             }
-            (Ok(_), Ok(_)) if !outcome.ours => Fared::Alone,
+            (Ok(_), Ok(_)) if !outcome.is_task_pod => Fared::Alone,
             (Ok(_), Ok(_)) if outcome.touches.is_empty() => Fared::Unchanged,
             (Ok(_), Ok(_)) => Fared::Changed,
         }
@@ -70,7 +70,7 @@ impl Fared {
 pub(super) fn units(snapshot: &Snapshot) -> Vec<Tried> {
     let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
         let review = offline::review(pod, Sender::default(), snapshot).ok()?;
-        let outcome = offline::outcome(&review, snapshot).ok()?;
+        let outcome = offline::simulate(&review, snapshot).ok()?;
         Some(Tried { unit, result: Fared::of(&outcome) })
     });
     tried.collect()

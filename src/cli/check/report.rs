@@ -11,7 +11,7 @@ use crate::cli::input::Given;
 use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Position, Problem};
-use crate::offline::{self, Outcome};
+use crate::offline::{self, Simulation};
 use crate::snapshot::{Graft, Match, Queue, Snapshot, Source, Unit};
 
 /// One thing that is wrong or worth knowing.
@@ -144,7 +144,7 @@ impl Report {
 
     fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
         let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
-        let outcome = review.and_then(|review| offline::outcome(&review, snapshot));
+        let outcome = review.and_then(|review| offline::simulate(&review, snapshot));
         let finding = |message: String| Finding::new(&given.label, Position::default(), "", message);
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -205,7 +205,7 @@ fn section<const N: usize>(text: &mut String, head: Vec<String>, rows: impl Iter
 }
 
 /// Fields that the manifest sets, no update may change, and the webhook changed. A list of tolerations is one field.
-fn applied_twice(outcome: &Outcome) -> Option<String> {
+fn applied_twice(outcome: &Simulation) -> Option<String> {
     let added =
         outcome.touches.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
     let replaced = outcome.replaced.iter().map(String::as_str).filter(|path| path.starts_with("spec."));

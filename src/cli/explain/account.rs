@@ -7,7 +7,7 @@ use crate::account::{self, Report, Overridden, NotApplied};
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
-use crate::offline::PATIENCE;
+use crate::offline::OFFLINE_TIMEOUT;
 use crate::provenance::{Steps, Change, is_within};
 use crate::render::Pace;
 use crate::review::Review;
@@ -111,7 +111,7 @@ impl Report {
     /// The body is no review.
     pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
-        let account = account::explain(&review, snapshot, Pace::Patient(&|| PATIENCE), arena);
+        let account = account::explain(&review, snapshot, Pace::Patient(&|| OFFLINE_TIMEOUT), arena);
         let pod = Pod { object: review.object, namespace: review.namespace };
         let task = Task::from_pod(&review, snapshot).ok().flatten();
         let alone = account.alone.as_ref().map(|why| match &task {

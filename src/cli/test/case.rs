@@ -21,7 +21,7 @@ use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
 use crate::json::Json;
 use crate::mutate::Denial;
-use crate::offline::{self, Outcome, Sender};
+use crate::offline::{self, Simulation, Sender};
 use crate::pod_security::Policy;
 use crate::provenance::Change;
 use crate::snapshot::Snapshot;
@@ -106,7 +106,7 @@ impl Case {
         let sender = Sender { namespace: None, user: user.as_deref().map(str::trim) };
         snapshot.pod_security.set_everywhere(self.pod_security()?);
         let review = offline::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
-        let outcome = offline::outcome(&review, &snapshot).map_err(anyhow::Error::msg)?;
+        let outcome = offline::simulate(&review, &snapshot).map_err(anyhow::Error::msg)?;
         if let Some(why) = unstable(&outcome) {
             return Ok(Verdict::Failed(why));
         }
@@ -232,8 +232,8 @@ fn told(result: &Result<Value, Denial>) -> String {
 }
 
 /// Whatever comes out must stay as it is when it is sent again.
-fn unstable(outcome: &Outcome) -> Option<String> {
-    match &outcome.again {
+fn unstable(outcome: &Simulation) -> Option<String> {
+    match &outcome.second_run {
         Ok(touches) if touches.is_empty() => None,
         Ok(touches) => {
             let lines: Vec<_> = touches.iter().map(|touch| format!("  {} by {}", touch.path, touch.source)).collect();
