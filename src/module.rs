@@ -42,7 +42,7 @@ struct Module {
     digest: String,
     code: TemplateModulePre<State>,
     clock: Arc<Clock>,
-    record: Record,
+    record: CallHistory,
 }
 
 impl fmt::Debug for Module {
@@ -67,7 +67,7 @@ impl Hook for Module {
         let elapsed = start.elapsed();
         let result = match (call.pace, result) {
             (Pace::Inline, Err(Fault::Time(_))) => {
-                self.record.cut();
+                self.record.timed_out();
                 Err(Fault::Slow)
             }
             (Pace::Inline, result) => result,
@@ -75,7 +75,7 @@ impl Hook for Module {
                 if elapsed < FAST {
                     self.record.fast_call();
                 } else if matches!(result, Err(Fault::Time(_))) {
-                    way::cut();
+                    way::mark_timed_out();
                 }
                 result
             }
@@ -114,7 +114,7 @@ fn refused(fault: Fault) -> Rendered {
 
 /// Until when a call may run; on a thread that can give way, from when on behind the workers, too.
 fn set_deadline(store: &mut Store<State>, limit: Duration) {
-    if !way::is_open() {
+    if !way::may_demote() {
         store.set_epoch_deadline(ticks(limit));
         return;
     }
@@ -125,10 +125,10 @@ fn set_deadline(store: &mut Store<State>, limit: Duration) {
         if left.is_zero() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        if way::is_open() && way::cpu_time().saturating_sub(begun) < way::FAIR {
+        if way::may_demote() && way::cpu_time().saturating_sub(begun) < way::CPU_BEFORE_DEMOTION {
             return Ok(UpdateDeadline::Continue(1));
         }
-        way::give();
+        way::demote();
         Ok(UpdateDeadline::Continue(ticks(left)))
     });
 }
@@ -170,20 +170,20 @@ fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> Fault {
 /// An inline call that had to be cut sends its module back to proving itself; the third time for good, until it is
 /// reloaded. Once alone proves nothing: a container over its CPU quota stands still for longer than [`INLINE_LIMIT`],
 /// and every module that runs just then would be sent away with the slow ones.
-const CUTS: u32 = 3;
+const MAX_TIMEOUTS: u32 = 3;
 
 /// Whether a module may run inline: after [`FAST_CALLS`] short calls, until inline calls had to be cut.
 #[derive(Debug, Default)]
-struct Record {
+struct CallHistory {
     /// short calls since the last cut, at most [`FAST_CALLS`]
     fast_calls: AtomicU32,
     /// inline calls that had to be cut
     cuts: AtomicU32,
 }
 
-impl Record {
+impl CallHistory {
     fn is_fast(&self) -> bool {
-        self.fast_calls.load(Ordering::Relaxed) == FAST_CALLS && self.cuts.load(Ordering::Relaxed) < CUTS
+        self.fast_calls.load(Ordering::Relaxed) == FAST_CALLS && self.cuts.load(Ordering::Relaxed) < MAX_TIMEOUTS
     }
 
     fn fast_call(&self) {
@@ -192,7 +192,7 @@ impl Record {
         let _ = self.fast_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
-    fn cut(&self) {
+    fn timed_out(&self) {
         self.cuts.fetch_add(1, Ordering::Relaxed);
         self.fast_calls.store(0, Ordering::Relaxed);
     }

@@ -181,7 +181,7 @@ impl Shared {
     fn start_thread(self: &Arc<Self>, number: usize) -> io::Result<()> {
         let shared = Arc::clone(self);
         thread::Builder::new().name(format!("module-{number}")).spawn(move || {
-            way::can_give();
+            way::allow_demotion();
             shared.work(number);
         })?;
         Ok(())
@@ -202,7 +202,7 @@ impl Shared {
     fn work(&self, number: usize) {
         let mut state = lock(&self.state);
         while !state.stopped {
-            let was_lowered = way::gave();
+            let was_lowered = way::is_demoted();
             let Some(job) = state.next(self.limits, was_lowered) else {
                 state.lowered_idle += usize::from(was_lowered);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -210,23 +210,23 @@ impl Shared {
                 continue;
             };
             if state.long.contains(&job.module) {
-                way::give();
+                way::demote();
             }
             drop(state);
             let (begun, cpu_before) = (Instant::now(), way::cpu_time());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
             let (took, computed) = (begun.elapsed(), way::cpu_time().saturating_sub(cpu_before));
-            let was_cut = way::was_cut();
+            let was_cut = way::take_timed_out();
             state = lock(&self.state);
             state.ended(&job.module, took);
             // others of this module may have waited for its share, and not for a thread
             self.changed.notify_all();
-            if !way::gave() {
+            if !way::is_demoted() {
                 continue;
             }
             // Not by what it took: behind the workers a short call may wait for long. Nor only by what it computed, which
             // there is next to nothing also for one that never ends.
-            if was_cut || computed >= way::FAIR {
+            if was_cut || computed >= way::CPU_BEFORE_DEMOTION {
                 state.long.insert(job.module);
             } else {
                 state.long.remove(&job.module);

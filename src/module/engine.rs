@@ -14,7 +14,7 @@ use wasmtime::component::{Component, Linker, Type};
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::host::{self, State, TemplateModulePre};
-use super::{Module, Record};
+use super::{Module, CallHistory};
 use crate::render::Hook;
 use crate::review::cut;
 
@@ -86,7 +86,7 @@ impl Engine {
             return Ok(module);
         }
         let code = self.link(bytes).map_err(|why| format!("module '{name}' {why}"))?;
-        let (clock, record) = (Arc::clone(&self.clock), Record::default());
+        let (clock, record) = (Arc::clone(&self.clock), CallHistory::default());
         let module = Arc::new(Module { digest: digest.clone(), code, clock, record });
         compiled.retain(|_, module| module.strong_count() > 0);
         compiled.insert(digest, Arc::downgrade(&module));

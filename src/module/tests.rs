@@ -286,8 +286,8 @@ fn the_pool_says_when_it_is_empty() {
 
 #[test]
 fn a_record_counts_to_fast_begins_anew_when_cut_and_gives_up_the_third_time() {
-    let record = Record::default();
-    for cut in 0..CUTS {
+    let record = CallHistory::default();
+    for cut in 0..MAX_TIMEOUTS {
         for _ in 0..FAST_CALLS {
             assert!(!record.is_fast(), "after {cut} cuts it proves itself anew");
             record.fast_call();
@@ -295,7 +295,7 @@ fn a_record_counts_to_fast_begins_anew_when_cut_and_gives_up_the_third_time() {
         assert!(record.is_fast());
         record.fast_call();
         assert!(record.is_fast());
-        record.cut();
+        record.timed_out();
     }
     for _ in 0..2 * FAST_CALLS {
         record.fast_call();
@@ -352,7 +352,7 @@ fn a_long_call_lowers_its_thread_if_that_can_be() {
         let module = Arc::clone(&module);
         let body = move || {
             if can_give {
-                way::can_give();
+                way::allow_demotion();
             }
             let result = call(&*module, template, Value::Null, time).result;
             (result.is_ok(), policy())

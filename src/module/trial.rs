@@ -7,7 +7,7 @@ use serde_json::Value;
 use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
-use super::{Engine, Module, Record, refused, sha256_hex};
+use super::{Engine, Module, CallHistory, refused, sha256_hex};
 use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
 
 /// A component as its bytes describe it.
@@ -55,7 +55,7 @@ impl Engine {
         self.compile(name, bytes)?;
         let code = self.link(bytes)?;
         let (digest, clock) = (sha256_hex(bytes), Arc::clone(&self.clock));
-        let module = Module { digest, code, clock, record: Record::default() };
+        let module = Module { digest, code, clock, record: CallHistory::default() };
         Ok(Arc::new(Trial { module, last: Mutex::default() }))
     }
 }

@@ -9,53 +9,53 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU that a call has as an equal of the workers: what ends sooner is never kept waiting where they want the whole core.
-pub const FAIR: Duration = Duration::from_millis(10);
+pub const CPU_BEFORE_DEMOTION: Duration = Duration::from_millis(10);
 
 thread_local! {
-    static WAY: Cell<Way> = const { Cell::new(Way::Keeps) };
-    static CUT: Cell<bool> = const { Cell::new(false) };
+    static PRIORITY: Cell<Priority> = const { Cell::new(Priority::Keeps) };
+    static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Priority {
     Keeps,
     CanGive,
     Gave,
 }
 
 /// This thread can be given up: it may be lowered while it runs a guest. Only Linux has a place that low.
-pub fn can_give() {
+pub fn allow_demotion() {
     if cfg!(target_os = "linux") {
-        WAY.set(Way::CanGive);
+        PRIORITY.set(Priority::CanGive);
     }
 }
 
 /// Whether this thread was lowered.
-pub fn gave() -> bool {
-    WAY.get() == Way::Gave
+pub fn is_demoted() -> bool {
+    PRIORITY.get() == Priority::Gave
 }
 
 /// A call on this thread was cut at its deadline.
-pub fn cut() {
-    CUT.set(true);
+pub fn mark_timed_out() {
+    TIMED_OUT.set(true);
 }
 
 /// Whether one was since this was last asked.
-pub fn was_cut() -> bool {
-    CUT.take()
+pub fn take_timed_out() -> bool {
+    TIMED_OUT.take()
 }
 
 /// Whether [`give`] would do anything.
-pub(super) fn is_open() -> bool {
-    WAY.get() == Way::CanGive
+pub(super) fn may_demote() -> bool {
+    PRIORITY.get() == Priority::CanGive
 }
 
 /// Lowers this thread, if it can be: it runs when nobody else of podgraft wants its core, and whoever wakes up goes
 /// first at once. (Niceness 19 leaves the one who wakes waiting for a part of a slice: at one request a time p99 was
 /// 4.1 times what it is alone, and is 1.2 to 2.3 times with this.) It weighs against podgraft's own threads only, not
 /// other containers. Where the system refuses, guests compete with the workers as equals.
-pub fn give() {
-    if !is_open() {
+pub fn demote() {
+    if !may_demote() {
         return;
     }
     #[cfg(target_os = "linux")]
@@ -67,7 +67,7 @@ pub fn give() {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     }
-    WAY.set(Way::Gave);
+    PRIORITY.set(Priority::Gave);
 }
 
 /// CPU that this thread has had.

@@ -200,17 +200,17 @@ fn long_calls_have_lowered_threads_and_others_never() {
         (Some((module, _)), Pace::Inline) => Verdict::Slow(module.to_owned()),
         (Some((_, "short")), _) => done(policy()),
         (Some((_, "cut")), _) => {
-            way::cut();
+            way::mark_timed_out();
             done(policy())
         }
         (Some((_, "waits")), _) => {
-            std::thread::sleep(2 * way::FAIR);
+            std::thread::sleep(2 * way::CPU_BEFORE_DEMOTION);
             done(policy())
         }
         _ => {
             let (before, begun) = (policy(), way::cpu_time());
-            way::give();
-            while way::cpu_time().saturating_sub(begun) < way::FAIR {}
+            way::demote();
+            while way::cpu_time().saturating_sub(begun) < way::CPU_BEFORE_DEMOTION {}
             done(format!("{before} {}", policy()))
         }
     }));
