@@ -31,7 +31,7 @@ use self::pool::{Busy, Pool};
 use crate::metrics::{Metrics, Shed};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
 use crate::render::Pace;
-use crate::seldom::Seldom;
+use crate::seldom::LogThrottle;
 use crate::snapshot::Snapshot;
 
 pub(crate) use self::body::go_duration;
@@ -65,7 +65,7 @@ pub struct Admission {
     pool: Pool,
     metrics: Arc<Metrics>,
     memory: Memory,
-    seldom: Seldom,
+    seldom: LogThrottle,
 }
 
 /// A panic that was caught: a defect of podgraft.
@@ -94,7 +94,7 @@ impl Admission {
         pool: Pool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reviewer, snapshot, pool, metrics, memory: Memory::default(), seldom: Seldom::new(WARN_EVERY) }
+        Self { reviewer, snapshot, pool, metrics, memory: Memory::default(), seldom: LogThrottle::new(WARN_EVERY) }
     }
 
     /// The webhook's routes.
@@ -144,7 +144,7 @@ impl Admission {
             Err(busy) => busy,
         };
         self.metrics.shed(Shed::from(busy));
-        if let Some(more) = self.seldom.may("busy") {
+        if let Some(more) = self.seldom.allow("busy") {
             warn!(module, %busy, more, "no room for a slow module");
         }
         // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
@@ -211,7 +211,7 @@ impl Admission {
 
     fn no_memory(&self) -> Response {
         self.metrics.shed(Shed::Memory);
-        if let Some(more) = self.seldom.may("memory") {
+        if let Some(more) = self.seldom.allow("memory") {
             warn!(more, "no memory for a review until its deadline");
         }
         (StatusCode::SERVICE_UNAVAILABLE, "podgraft has too many large reviews at once").into_response()

@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use self::clock::{Clock, Phase, Timed};
 use self::room::Room;
 use crate::metrics::{Cut, Metrics, Refusal};
-use crate::seldom::Seldom;
+use crate::seldom::LogThrottle;
 
 mod clock;
 mod room;
@@ -114,7 +114,7 @@ impl Server {
     /// Serves until the stage is [`Stage::Closing`] and the last request is answered.
     pub async fn run(self, listener: TcpListener) {
         let room = Arc::new(Room::new(self.connections, Arc::clone(&self.metrics)));
-        let seldom = Arc::new(Seldom::new(COMPLAIN_EVERY));
+        let seldom = Arc::new(LogThrottle::new(COMPLAIN_EVERY));
         let server = Arc::new(self);
         let mut stage = server.stage.clone();
         let mut closing = pin!(closing(&mut stage));
@@ -139,7 +139,7 @@ impl Server {
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
         room: &Arc<Room>,
-        seldom: &Arc<Seldom>,
+        seldom: &Arc<LogThrottle>,
     ) {
         match accepted {
             Ok((stream, peer)) => {
@@ -159,7 +159,7 @@ impl Server {
             }
             // Mostly "too many open files": the connections that are open must get a chance to end.
             Err(error) => {
-                if let Some(more) = seldom.may("accept") {
+                if let Some(more) = seldom.allow("accept") {
                     warn!(%error, more, "connection not accepted");
                 }
                 sleep(Duration::from_millis(100)).await;
@@ -168,12 +168,12 @@ impl Server {
     }
 
     /// Counts a handshake that failed, and says why: what is wrong between the API server and us shows here only.
-    fn refused(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &Seldom) {
+    fn refused(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &LogThrottle) {
         let refusal = Refusal::of(error);
         self.metrics.handshake_failed(refusal);
         if refusal == Refusal::Closed {
             debug!(%peer, "connection closed before the handshake"); // a load balancer's probe
-        } else if let Some(more) = seldom.may(refusal.as_str()) {
+        } else if let Some(more) = seldom.allow(refusal.as_str()) {
             let reason = refusal.as_str();
             warn!(%peer, reason, more, "TLS handshake failed: {error}");
         }

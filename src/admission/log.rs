@@ -7,24 +7,24 @@ use tracing::{debug, error, info, warn};
 
 use crate::mutate::{Answer, ModuleRun, Outcome, Reason};
 use crate::render::Level;
-use crate::seldom::Seldom;
+use crate::seldom::LogThrottle;
 
 /// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but
 /// only once in a while: it may stop every pod of a queue.
-pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &Seldom) {
+pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &LogThrottle) {
     let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let Answer { uid, namespace, name, operations, .. } = answer;
     let (outcome, reason, queue) = (answer.outcome.as_str(), answer.reason, answer.queue.as_deref());
     match answer.message.as_deref().map(one_line) {
         // whoever reaches the port can send these
         Some(message) if answer.outcome == Outcome::Malformed => {
-            if let Some(more) = seldom.may("malformed") {
+            if let Some(more) = seldom.allow("malformed") {
                 warn!(status = answer.status, us, generation, more, "{outcome}: {message}");
             } else {
                 debug!(status = answer.status, us, generation, "{outcome}: {message}");
             }
         }
-        Some(message) if reason.is_some_and(|reason| is_ours_to_mend(reason) && seldom.may(reason).is_some()) => {
+        Some(message) if reason.is_some_and(|reason| is_ours_to_mend(reason) && seldom.allow(reason).is_some()) => {
             warn!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
         }
         Some(message) => {
@@ -40,7 +40,7 @@ fn is_ours_to_mend(reason: &str) -> bool {
 }
 
 /// What a guest logged (redacted by then), and its failure.
-pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &Seldom) {
+pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &LogThrottle) {
     let (module, uid) = (run.name.as_str(), answer.uid.as_str());
     for log in &run.logs {
         let text = one_line(&log.message);
@@ -52,7 +52,7 @@ pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &Seldom) {
         }
     }
     if let Some(fault) = run.error.as_deref().map(one_line) {
-        if let Some(more) = seldom.may("module") {
+        if let Some(more) = seldom.allow("module") {
             warn!(module, uid, more, "{fault}");
         } else {
             debug!(module, uid, "{fault}"); // the request's own line says it too, where the pod is refused
