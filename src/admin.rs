@@ -10,7 +10,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::server::Stage;
+use crate::server::ShutdownPhase;
 use crate::server::tls::Certificates;
 use crate::server::tls::clients::Clients;
 
@@ -23,7 +23,7 @@ pub struct Admin {
     /// whether a configuration has been loaded
     pub loaded: watch::Receiver<bool>,
     /// whether the process is on its way out
-    pub stage: watch::Receiver<Stage>,
+    pub stage: watch::Receiver<ShutdownPhase>,
     /// all series
     pub metrics: Arc<Metrics>,
     /// looked after at each scrape too, so that a bad pair shows before a handshake meets it
@@ -48,7 +48,7 @@ impl Admin {
 
 async fn ready(State(admin): State<Admin>) -> Response {
     let not = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-    if *admin.stage.borrow() != Stage::Serving {
+    if *admin.stage.borrow() != ShutdownPhase::Serving {
         return not("not ready: on its way out\n");
     }
     if !*admin.loaded.borrow() {

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::module::Engine;
 use crate::server::tls::clients::{Clients, Trust};
 use crate::server::tls::{Certificates, Files, Oldest};
-use crate::server::{ADMIN_CONNECTIONS, Server, Stage, Timeouts};
+use crate::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
 use crate::snapshot::Snapshot;
 use crate::watch as config;
 
@@ -89,10 +89,10 @@ pub struct App {
     pub address: SocketAddr,
     /// where the plain port is
     pub admin_address: SocketAddr,
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<ShutdownPhase>,
     webhook: JoinHandle<()>,
     /// The plain port outlives the webhook's: probes and scrapes go on until the last request is answered.
-    admin_stage: watch::Sender<Stage>,
+    admin_stage: watch::Sender<ShutdownPhase>,
     admin: JoinHandle<()>,
 }
 
@@ -171,7 +171,7 @@ impl App {
         let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
-        let (stage, staged) = watch::channel(Stage::Serving);
+        let (stage, staged) = watch::channel(ShutdownPhase::Serving);
         let webhook = Server {
             router: Admission::new(reviewer, world.snapshot, pool, Arc::clone(&metrics)).routes(),
             tls: Some(certificates.server_config(settings.oldest_tls, clients.as_ref())?),
@@ -180,7 +180,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             stage: staged.clone(),
         };
-        let (admin_stage, admin_staged) = watch::channel(Stage::Serving);
+        let (admin_stage, admin_staged) = watch::channel(ShutdownPhase::Serving);
         let admin = Admin { loaded: world.loaded, stage: staged, metrics: Arc::clone(&metrics), certificates, clients };
         let admin = Server {
             router: admin.routes(),
@@ -204,11 +204,11 @@ impl App {
     /// Goes down without dropping anybody: not ready at once, then for the grace everybody who comes is served and
     /// told not to come back on that connection, then nobody is accepted, then the last request is answered.
     pub async fn drain(self, grace: Duration) {
-        self.stage.send_replace(Stage::Draining);
+        self.stage.send_replace(ShutdownPhase::Draining);
         sleep(grace).await;
-        self.stage.send_replace(Stage::Closing);
+        self.stage.send_replace(ShutdownPhase::Closing);
         stopped("webhook", self.webhook.await);
-        self.admin_stage.send_replace(Stage::Closing);
+        self.admin_stage.send_replace(ShutdownPhase::Closing);
         stopped("admin", self.admin.await);
     }
 }

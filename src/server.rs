@@ -29,8 +29,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use self::clock::{Clock, Phase, Timed};
-use self::room::Room;
+use self::clock::{ConnState, Phase, TrackedIo};
+use self::room::ConnectionLimiter;
 use crate::metrics::{Cut, Metrics, Refusal};
 use crate::seldom::LogThrottle;
 
@@ -49,7 +49,7 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 const HEADER_BYTES: usize = 64 << 10;
 
 /// A handshake that fails is worth a line, and a client that tries again and again is not worth a thousand.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a client may take over what.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ impl Default for Timeouts {
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum ShutdownPhase {
     /// it serves
     Serving,
     /// it serves everybody who still comes, and tells each to come elsewhere next time
@@ -96,12 +96,12 @@ pub struct Server {
     /// where connections are counted
     pub metrics: Arc<Metrics>,
     /// when to stop
-    pub stage: watch::Receiver<Stage>,
+    pub stage: watch::Receiver<ShutdownPhase>,
 }
 
 /// How a connection ended, when it did not end by itself.
 #[derive(Debug)]
-enum End {
+enum ConnectionEnd {
     /// it took too long
     Cut(Cut),
     /// its handshake failed
@@ -113,8 +113,8 @@ enum End {
 impl Server {
     /// Serves until the stage is [`Stage::Closing`] and the last request is answered.
     pub async fn run(self, listener: TcpListener) {
-        let room = Arc::new(Room::new(self.connections, Arc::clone(&self.metrics)));
-        let seldom = Arc::new(LogThrottle::new(COMPLAIN_EVERY));
+        let room = Arc::new(ConnectionLimiter::new(self.connections, Arc::clone(&self.metrics)));
+        let seldom = Arc::new(LogThrottle::new(ACCEPT_WARN_EVERY));
         let server = Arc::new(self);
         let mut stage = server.stage.clone();
         let mut closing = pin!(closing(&mut stage));
@@ -131,27 +131,27 @@ impl Server {
             server.admit(accepted, &room, &seldom).await;
         }
         drop(listener);
-        room.emptied().await;
+        room.wait_empty().await;
     }
 
     /// Gives an accepted connection a task of its own and a place, for which another may have to go.
     async fn admit(
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
-        room: &Arc<Room>,
+        room: &Arc<ConnectionLimiter>,
         seldom: &Arc<LogThrottle>,
     ) {
         match accepted {
             Ok((stream, peer)) => {
                 let (server, seldom) = (Arc::clone(self), Arc::clone(seldom));
-                room.enter(async move |clock| {
+                room.spawn(async move |clock| {
                     let _open = server.tls.is_some().then(|| server.metrics.connection());
                     match server.serve(stream, clock).await {
-                        Some(End::Cut(cut)) => {
+                        Some(ConnectionEnd::Cut(cut)) => {
                             debug!(%peer, phase = cut.as_str(), "connection cut, it took too long");
                             server.metrics.connection_cut(cut);
                         }
-                        Some(End::Refused(error)) => server.refused(peer, &error, &seldom),
+                        Some(ConnectionEnd::Refused(error)) => server.log_accept_error(peer, &error, &seldom),
                         None => {}
                     }
                 })
@@ -168,7 +168,7 @@ impl Server {
     }
 
     /// Counts a handshake that failed, and says why: what is wrong between the API server and us shows here only.
-    fn refused(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &LogThrottle) {
+    fn log_accept_error(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &LogThrottle) {
         let refusal = Refusal::of(error);
         self.metrics.handshake_failed(refusal);
         if refusal == Refusal::Closed {
@@ -180,25 +180,25 @@ impl Server {
     }
 
     /// One connection from its first byte to its last; says how it ended, if it was not by itself.
-    async fn serve(&self, stream: TcpStream, clock: Arc<Clock>) -> Option<End> {
+    async fn serve(&self, stream: TcpStream, clock: Arc<ConnState>) -> Option<ConnectionEnd> {
         // replies are single writes: waiting for more to send would only cost time
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            clock.enter(Phase::Fresh);
-            return self.serve_http(stream, clock).await.map(End::Cut);
+            clock.enter(Phase::New);
+            return self.serve_http(stream, clock).await.map(ConnectionEnd::Cut);
         };
         match timeout(self.timeouts.handshake, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
             Ok(Ok(stream)) => {
-                clock.enter(Phase::Fresh);
-                self.serve_http(stream, clock).await.map(End::Cut)
+                clock.enter(Phase::New);
+                self.serve_http(stream, clock).await.map(ConnectionEnd::Cut)
             }
-            Ok(Err(error)) => Some(End::Refused(error)),
-            Err(_) => Some(End::Cut(Cut::Handshake)),
+            Ok(Err(error)) => Some(ConnectionEnd::Refused(error)),
+            Err(_) => Some(ConnectionEnd::Cut(Cut::Handshake)),
         }
     }
 
-    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<Clock>) -> Option<Cut> {
-        let io = TokioIo::new(Timed { stream, clock: Arc::clone(&clock) });
+    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<ConnState>) -> Option<Cut> {
+        let io = TokioIo::new(TrackedIo { stream, clock: Arc::clone(&clock) });
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {
             let reply = router.call(clock.received(request));
@@ -206,7 +206,7 @@ impl Server {
             async move {
                 let mut reply = reply.await?;
                 clock.enter(Phase::Replying);
-                self.say_goodbye(&mut reply);
+                self.close_after(&mut reply);
                 Ok::<_, std::convert::Infallible>(reply)
             }
         });
@@ -244,14 +244,14 @@ impl Server {
 
     /// While the process is on its way out, each reply ends its connection. Connections that are merely idle are left
     /// alone until the grace is over: a request may be on its way into each of them.
-    fn say_goodbye(&self, reply: &mut Response<Body>) {
-        if *self.stage.borrow() >= Stage::Draining {
+    fn close_after(&self, reply: &mut Response<Body>) {
+        if *self.stage.borrow() >= ShutdownPhase::Draining {
             reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
 
 /// Waits until nobody is to be accepted any more; a sender that is gone means the same.
-async fn closing(stage: &mut watch::Receiver<Stage>) {
-    let _ = stage.wait_for(|stage| *stage >= Stage::Closing).await;
+async fn closing(stage: &mut watch::Receiver<ShutdownPhase>) {
+    let _ = stage.wait_for(|stage| *stage >= ShutdownPhase::Closing).await;
 }

@@ -22,7 +22,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What a connection's client is at, and since when. Its own task asks all the time, and whoever needs room now and
 /// then.
 #[derive(Debug)]
-pub(super) struct Clock(Mutex<Time>);
+pub(super) struct ConnState(Mutex<Time>);
 
 #[derive(Debug, Clone, Copy)]
 struct Time {
@@ -35,7 +35,7 @@ pub(super) enum Phase {
     /// TLS is not agreed on yet; whoever waits for it has the time limit
     Handshake,
     /// the handshake is done and no request has begun
-    Fresh,
+    New,
     /// between two requests
     Idle,
     /// the first byte of a request is here and the last is not
@@ -48,7 +48,7 @@ pub(super) enum Phase {
     Closed,
 }
 
-impl Clock {
+impl ConnState {
     pub(super) fn new() -> Self {
         Self(Mutex::new(Time { phase: Phase::Handshake, since: Instant::now() }))
     }
@@ -65,8 +65,8 @@ impl Clock {
     pub(super) fn deadline(&self, timeouts: &Timeouts, closing: bool) -> Option<(Instant, Cut)> {
         let Time { phase, since } = self.time();
         let (allowed, cut) = match phase {
-            Phase::Fresh if closing => (LINGER, Cut::Idle),
-            Phase::Fresh | Phase::Idle => (timeouts.idle, Cut::Idle),
+            Phase::New if closing => (LINGER, Cut::Idle),
+            Phase::New | Phase::Idle => (timeouts.idle, Cut::Idle),
             Phase::Receiving => (timeouts.request, Cut::Receiving),
             Phase::Replying | Phase::Closed => (timeouts.reply, Cut::Replying),
             Phase::Handshake | Phase::Working => return None,
@@ -85,19 +85,19 @@ impl Clock {
 
     /// Since when nothing is under way here, and whether anything ever was: who was served before, as the API server
     /// is again and again, is closed after those who only ever connected.
-    pub(super) fn unused(&self) -> Option<(bool, Instant)> {
+    pub(super) fn idle_since(&self) -> Option<(bool, Instant)> {
         let Time { phase, since } = self.time();
         match phase {
-            Phase::Handshake | Phase::Fresh => Some((false, since)),
+            Phase::Handshake | Phase::New => Some((false, since)),
             Phase::Idle => Some((true, since)),
             Phase::Receiving | Phase::Working | Phase::Replying | Phase::Closed => None,
         }
     }
 
     /// True once, when it is still unused and so may be closed.
-    pub(super) fn give_up(&self) -> bool {
+    pub(super) fn evict(&self) -> bool {
         let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused = matches!(time.phase, Phase::Handshake | Phase::Fresh | Phase::Idle);
+        let unused = matches!(time.phase, Phase::Handshake | Phase::New | Phase::Idle);
         if unused {
             *time = Time { phase: Phase::Closed, since: Instant::now() };
         }
@@ -113,17 +113,17 @@ impl Clock {
         if self.time().phase != Phase::Receiving {
             self.enter(Phase::Receiving); // its header came together with the request before
         }
-        request.map(|body| Body::new(Arriving { body, clock: Arc::clone(self) }))
+        request.map(|body| Body::new(TrackedBody { body, clock: Arc::clone(self) }))
     }
 }
 
 /// A request's body that tells the clock when it is complete.
-struct Arriving {
+struct TrackedBody {
     body: Incoming,
-    clock: Arc<Clock>,
+    clock: Arc<ConnState>,
 }
 
-impl HttpBody for Arriving {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -145,12 +145,12 @@ impl HttpBody for Arriving {
 }
 
 /// A stream that tells the clock when a request begins and when a reply is gone.
-pub(super) struct Timed<S> {
+pub(super) struct TrackedIo<S> {
     pub(super) stream: S,
-    pub(super) clock: Arc<Clock>,
+    pub(super) clock: Arc<ConnState>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -158,14 +158,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before && matches!(self.clock.time().phase, Phase::Fresh | Phase::Idle) {
+        if buffer.filled().len() > before && matches!(self.clock.time().phase, Phase::New | Phase::Idle) {
             self.clock.enter(Phase::Receiving);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }

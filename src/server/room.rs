@@ -10,15 +10,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::clock::Clock;
+use super::clock::ConnState;
 use crate::metrics::Metrics;
 
 /// Everybody may be busy at one moment; who waits for a place looks again after this long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const RETRY_EVICTION: Duration = Duration::from_millis(50);
 
 /// The connections of one port.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ConnectionLimiter {
     capacity: usize,
     places: Arc<Semaphore>,
     open: Mutex<Open>,
@@ -28,39 +28,39 @@ pub(super) struct Room {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    connections: HashMap<u64, (Arc<Clock>, AbortHandle)>,
+    connections: HashMap<u64, (Arc<ConnState>, AbortHandle)>,
 }
 
 /// A connection's place, which is free again when this goes.
-struct Place {
-    room: Arc<Room>,
+struct Slot {
+    room: Arc<ConnectionLimiter>,
     number: u64,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.room.open.lock().unwrap_or_else(PoisonError::into_inner).connections.remove(&self.number);
     }
 }
 
-impl Room {
+impl ConnectionLimiter {
     pub(super) fn new(capacity: usize, metrics: Arc<Metrics>) -> Self {
         Self { capacity, places: Arc::new(Semaphore::new(capacity)), open: Mutex::default(), metrics }
     }
 
     /// Spawns a connection's task when there is a place for it.
-    pub(super) async fn enter<F>(self: &Arc<Self>, serve: impl FnOnce(Arc<Clock>) -> F)
+    pub(super) async fn spawn<F>(self: &Arc<Self>, serve: impl FnOnce(Arc<ConnState>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(permit) = self.permit().await else { return };
-        let clock = Arc::new(Clock::new());
+        let clock = Arc::new(ConnState::new());
         let connection = serve(Arc::clone(&clock));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let number = open.next;
         open.next += 1;
-        let place = Place { room: Arc::clone(self), number, _permit: permit };
+        let place = Slot { room: Arc::clone(self), number, _permit: permit };
         // The lock is held: a task that ends at once waits with leaving until it is in the book.
         let task = tokio::spawn(async move {
             let _place = place;
@@ -70,7 +70,7 @@ impl Room {
     }
 
     /// Waits until the last connection is gone.
-    pub(super) async fn emptied(&self) {
+    pub(super) async fn wait_empty(&self) {
         let _all = self.places.acquire_many(u32::try_from(self.capacity).unwrap_or(u32::MAX)).await;
     }
 
@@ -79,25 +79,25 @@ impl Room {
             return Some(permit);
         }
         loop {
-            self.make();
-            if let Ok(permit) = timeout(LOOK_AGAIN, Arc::clone(&self.places).acquire_owned()).await {
+            self.evict_idle();
+            if let Ok(permit) = timeout(RETRY_EVICTION, Arc::clone(&self.places).acquire_owned()).await {
                 return permit.ok();
             }
         }
     }
 
     /// Closes the connection that is the least loss, if any is unused.
-    fn make(&self) {
+    fn evict_idle(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((clock, task)) = open
             .connections
             .values()
-            .filter_map(|one| Some((one.0.unused()?, one)))
+            .filter_map(|one| Some((one.0.idle_since()?, one)))
             .min_by_key(|(use_, _)| *use_)
             .map(|(_, one)| one)
         {
             // it may have begun to send since it was looked at
-            if clock.give_up() {
+            if clock.evict() {
                 task.abort();
                 self.metrics.connection_evicted();
                 return;
