@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 pub use engine::{Engine, sha256_hex};
-pub use trial::{Inspection, Seen, Trial};
+pub use trial::{Inspection, RecordedCall, RecordingModule};
 
 use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
 use crate::snapshot::Budget;
-use engine::{Clock, TICK};
-use host::{Denied, Guest, State, TemplateModulePre};
+use engine::{EpochTicker, TICK};
+use host::{LimitExceeded, Guest, State, TemplateModulePre};
 
 /// What a guest may return, or hand to an import, at once. The API server takes no object above 1.5 MiB.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -41,7 +41,7 @@ const INLINE_LIMIT: Duration = Duration::from_millis(2);
 struct Module {
     digest: String,
     code: TemplateModulePre<State>,
-    clock: Arc<Clock>,
+    clock: Arc<EpochTicker>,
     record: CallHistory,
 }
 
@@ -55,12 +55,12 @@ impl fmt::Debug for Module {
 impl Hook for Module {
     fn render(&self, call: &Call<'_>) -> Rendered {
         let limit = match call.pace {
-            Pace::Inline if !self.record.is_fast() => return refused(Fault::Slow),
+            Pace::Inline if !self.record.is_fast() => return unavailable(Fault::Slow),
             Pace::Inline => call.budget.time.min(INLINE_LIMIT),
             Pace::Patient(left) => call.budget.time.min(left()),
         };
         if limit.is_zero() {
-            return refused(Fault::Busy);
+            return unavailable(Fault::Busy);
         }
         let start = Instant::now();
         let (result, state) = self.run(call, limit);
@@ -108,7 +108,7 @@ impl Module {
 }
 
 /// A call that was not made.
-fn refused(fault: Fault) -> Rendered {
+fn unavailable(fault: Fault) -> Rendered {
     Rendered { result: Err(fault), logs: Vec::new(), elapsed: Duration::ZERO }
 }
 
@@ -140,10 +140,10 @@ fn ticks(limit: Duration) -> u64 {
 
 /// Why wasmtime ended a call. The texts are ours or a trap's fixed ones: an error's own chain may quote the guest.
 fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> Fault {
-    if let Some(denied) = error.downcast_ref::<Denied>() {
+    if let Some(denied) = error.downcast_ref::<LimitExceeded>() {
         return match denied {
-            Denied::Memory => Fault::Memory(budget.memory),
-            Denied::Table => Fault::Trap("table grown beyond its limit".into()),
+            LimitExceeded::Memory => Fault::Memory(budget.memory),
+            LimitExceeded::Table => Fault::Trap("table grown beyond its limit".into()),
         };
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {

@@ -32,7 +32,7 @@ const MAX_BYTES: usize = 32 << 20;
 const INSTANCES: u32 = 256;
 
 /// Of a parser's own words about a damaged module.
-const LONGEST_DETAIL: usize = 120;
+const MAX_DETAIL_CHARS: usize = 120;
 
 /// wasm stack of a call. It lies on the caller's thread, whose 2 MiB must hold both.
 const STACK: usize = 512 << 10;
@@ -41,14 +41,14 @@ const STACK: usize = 512 << 10;
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// The clock rests after this long without calls; ticking costs 0.5 % of a core.
-const REST_AFTER: Duration = Duration::from_secs(1);
+const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Compiles template modules; one per process.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     linker: LinkerCell,
-    pub(super) clock: Arc<Clock>,
+    pub(super) clock: Arc<EpochTicker>,
     /// what is in use, by digest
     compiled: Mutex<HashMap<String, Weak<Module>>>,
 }
@@ -72,7 +72,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(instances, nothing_is_swapped()))?;
         let mut linker = Linker::new(&engine);
         host::add_to_linker(&mut linker)?;
-        let clock = Clock::start(engine.weak())?;
+        let clock = EpochTicker::start(engine.weak())?;
         Ok(Self { wasmtime: engine, linker: LinkerCell(linker), clock, compiled: Mutex::default() })
     }
 
@@ -96,7 +96,7 @@ impl Engine {
     /// Checks and links a component; the error is a sentence's end.
     pub(super) fn link(&self, bytes: &[u8]) -> Result<TemplateModulePre<State>, String> {
         check_form(bytes)?;
-        let component = Component::new(&self.wasmtime, bytes).map_err(|error| damaged(&error))?;
+        let component = Component::new(&self.wasmtime, bytes).map_err(|error| describe_invalid(&error))?;
         self.check_world(&component)?;
         let linked = self.linker.0.instantiate_pre(&component);
         linked
@@ -139,12 +139,12 @@ impl Engine {
 }
 
 /// What the parser means matters more than what it says.
-fn damaged(error: &wasmtime::Error) -> String {
+fn describe_invalid(error: &wasmtime::Error) -> String {
     let detail = error.root_cause().to_string();
     let detail = detail.lines().next().unwrap_or_default();
     format!(
         "is damaged or not a whole component: build it again, or copy it here again and compare its sha256 ({})",
-        cut(detail, LONGEST_DETAIL)
+        cut(detail, MAX_DETAIL_CHARS)
     )
 }
 
@@ -222,7 +222,7 @@ fn nothing_is_swapped() -> bool {
 
 /// Advances the engine's epoch by one a millisecond while calls run, and rests while none do.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct EpochTicker {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -237,7 +237,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-impl Clock {
+impl EpochTicker {
     fn start(engine: EngineWeak) -> anyhow::Result<Arc<Self>> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
@@ -246,12 +246,12 @@ impl Clock {
     }
 
     #[cfg(test)]
-    pub(super) fn is_resting(&self) -> bool {
+    pub(super) fn is_parked(&self) -> bool {
         self.shared.resting.load(Ordering::SeqCst)
     }
 
     /// Keeps the clock going until the guard is dropped.
-    pub(super) fn ticking(&self) -> Ticking<'_> {
+    pub(super) fn ticking(&self) -> TickGuard<'_> {
         self.shared.active.fetch_add(1, Ordering::SeqCst);
         if !self.shared.used.load(Ordering::Relaxed) {
             self.shared.used.store(true, Ordering::Relaxed);
@@ -260,11 +260,11 @@ impl Clock {
         if self.shared.resting.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
-        Ticking(&self.shared)
+        TickGuard(&self.shared)
     }
 }
 
-impl Drop for Clock {
+impl Drop for EpochTicker {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.thread.unpark();
@@ -272,9 +272,9 @@ impl Drop for Clock {
 }
 
 /// A call that needs the clock.
-pub(super) struct Ticking<'c>(&'c Shared);
+pub(super) struct TickGuard<'c>(&'c Shared);
 
-impl Drop for Ticking<'_> {
+impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::SeqCst);
     }
@@ -295,16 +295,16 @@ impl Shared {
             }
             if self.active.load(Ordering::SeqCst) > 0 || self.used.swap(false, Ordering::Relaxed) {
                 idle_since = now;
-            } else if now.duration_since(idle_since) >= REST_AFTER {
+            } else if now.duration_since(idle_since) >= PARK_AFTER {
                 drop(engine);
-                self.rest();
+                self.park();
                 last = Instant::now();
                 idle_since = last;
             }
         }
     }
 
-    fn rest(&self) {
+    fn park(&self) {
         self.resting.store(true, Ordering::SeqCst);
         while self.active.load(Ordering::SeqCst) == 0 && !self.stopped.load(Ordering::SeqCst) {
             thread::park();

@@ -95,21 +95,21 @@ impl host::Host for State {
 
 /// Why the limiter said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Denied {
+pub(super) enum LimitExceeded {
     Memory,
     Table,
 }
 
-impl fmt::Display for Denied {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Denied::Memory => "memory limit",
-            Denied::Table => "table limit",
+            LimitExceeded::Memory => "memory limit",
+            LimitExceeded::Table => "table limit",
         })
     }
 }
 
-impl std::error::Error for Denied {}
+impl std::error::Error for LimitExceeded {}
 
 /// Growing beyond the budget is a trap, not the `-1` that the specification would allow: no guest does better than
 /// abort on it, and then nobody could tell that from any other trap.
@@ -119,13 +119,13 @@ impl ResourceLimiter for State {
             return Ok(false);
         }
         let more = u64::try_from(desired.saturating_sub(current))?;
-        self.memory = self.memory.checked_sub(more).ok_or(Denied::Memory)?;
+        self.memory = self.memory.checked_sub(more).ok_or(LimitExceeded::Memory)?;
         Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > MAX_TABLE {
-            return Err(Denied::Table.into());
+            return Err(LimitExceeded::Table.into());
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
-use super::{Engine, Module, CallHistory, refused, sha256_hex};
+use super::{Engine, Module, CallHistory, unavailable, sha256_hex};
 use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
 
 /// A component as its bytes describe it.
@@ -51,25 +51,25 @@ impl Engine {
     ///
     /// # Errors
     /// The sentence of [`Engine::compile`].
-    pub fn on_trial(&self, name: &str, bytes: &[u8]) -> Result<Arc<Trial>, String> {
+    pub fn compile_recording(&self, name: &str, bytes: &[u8]) -> Result<Arc<RecordingModule>, String> {
         self.compile(name, bytes)?;
         let code = self.link(bytes)?;
         let (digest, clock) = (sha256_hex(bytes), Arc::clone(&self.clock));
         let module = Module { digest, code, clock, record: CallHistory::default() };
-        Ok(Arc::new(Trial { module, last: Mutex::default() }))
+        Ok(Arc::new(RecordingModule { module, last: Mutex::default() }))
     }
 }
 
 /// A module that remembers its last call.
 #[derive(Debug)]
-pub struct Trial {
+pub struct RecordingModule {
     module: Module,
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Option<RecordedCall>>,
 }
 
 /// One call.
 #[derive(Debug)]
-pub struct Seen {
+pub struct RecordedCall {
     /// the hook's first argument
     pub request: String,
     /// its second one
@@ -84,16 +84,16 @@ pub struct Seen {
     pub memory: u64,
 }
 
-impl Trial {
+impl RecordingModule {
     /// The last call, if there was one.
-    pub fn last(&self) -> Option<Seen> {
+    pub fn last(&self) -> Option<RecordedCall> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Hook for Trial {
+impl Hook for RecordingModule {
     fn render(&self, call: &Call<'_>) -> Rendered {
-        let Pace::Patient(left) = call.pace else { return refused(Fault::Slow) };
+        let Pace::Patient(left) = call.pace else { return unavailable(Fault::Slow) };
         let start = Instant::now();
         let (result, state) = self.module.run(call, call.budget.time.min(left()));
         let elapsed = start.elapsed();
@@ -102,7 +102,7 @@ impl Hook for Trial {
             Outcome::Template(text) => ("template", text.clone()),
             Outcome::Fragment(text) => ("fragment", text.clone()),
         });
-        let seen = Seen {
+        let seen = RecordedCall {
             request: call.request.to_owned(),
             template: call.template.to_owned(),
             task_config: Arc::clone(call.task_config),

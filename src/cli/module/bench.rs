@@ -12,7 +12,7 @@ use bumpalo::Bump;
 use super::call::Subject;
 use super::size;
 use crate::cli::render::refusal;
-use crate::module::{Engine, Seen};
+use crate::module::{Engine, RecordedCall};
 use crate::offline;
 use crate::render::{Call, Pace, Hook};
 use crate::snapshot::Budget;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The times of each, sorted: called in turn, so that whatever else the machine does meets both.
 fn times(
     modules: &[Arc<dyn Hook>; 2],
-    seen: &Seen,
+    seen: &RecordedCall,
     budget: Budget,
     calls: u32,
 ) -> anyhow::Result<[Vec<Duration>; 2]> {
@@ -95,7 +95,7 @@ fn times(
     Ok(times)
 }
 
-fn table(own: &[Duration], baseline: &[Duration], seen: &Seen, budget: Budget) -> String {
+fn table(own: &[Duration], baseline: &[Duration], seen: &RecordedCall, budget: Budget) -> String {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let calls = u32::try_from(own.len()).unwrap_or(u32::MAX);
     let rate = f64::from(calls) / own.iter().sum::<Duration>().as_secs_f64();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{name_of, read};
 use crate::cli::input::{self, Sending};
 use crate::config::{Builder, File, Input, Problem, Wasm};
-use crate::module::{Engine, Trial};
+use crate::module::{Engine, RecordingModule};
 use crate::render::Hook;
 use crate::review::Review;
 use crate::snapshot::{Budget, Snapshot};
@@ -56,7 +56,7 @@ pub(super) struct Prepared {
     /// the module's name
     pub(super) name: String,
     /// the module
-    pub(super) trial: Arc<Trial>,
+    pub(super) trial: Arc<RecordingModule>,
     /// the configuration around it
     pub(super) snapshot: Arc<Snapshot>,
     /// the review
@@ -75,7 +75,7 @@ impl Subject {
     pub(super) fn prepare(&self, engine: &Engine) -> anyhow::Result<Prepared> {
         let bytes = self.bytes()?;
         let name = name_of(&self.module);
-        let trial = engine.on_trial(&name, &bytes).map_err(anyhow::Error::msg)?;
+        let trial = engine.compile_recording(&name, &bytes).map_err(anyhow::Error::msg)?;
         let (queue, body) = self.review()?;
         let map = |flag: &str, given: &Option<String>| given.as_ref().map_or(Ok(json!({})), |text| map(flag, text));
         let budget = [("time", &self.budget_time), ("memory", &self.budget_memory)];
@@ -135,7 +135,7 @@ fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) 
 }
 
 /// What a configuration of these keys gives.
-fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<Trial>>) -> anyhow::Result<Arc<Snapshot>> {
+fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<RecordingModule>>) -> anyhow::Result<Arc<Snapshot>> {
     let mut config = json!({"apiVersion": "podgraft.io/v1alpha1", "kind": "GraftConfig"});
     if let (Value::Object(config), Value::Object(keys)) = (&mut config, keys) {
         config.extend(keys);

@@ -12,7 +12,7 @@ use super::call::Subject;
 use super::size;
 use crate::cli::diff::{self, Side};
 use crate::cli::render::{refusal, say_logs};
-use crate::module::{Engine, Seen};
+use crate::module::{Engine, RecordedCall};
 use crate::mutate::Mutation;
 use crate::offline;
 
@@ -85,7 +85,7 @@ fn described(outcome: &str, text: &str) -> String {
     if text.is_empty() { outcome.to_owned() } else { format!("{outcome} of {} bytes", text.len()) }
 }
 
-fn input(seen: &Seen) -> Value {
+fn input(seen: &RecordedCall) -> Value {
     json!({"request": value(&seen.request), "template": value(&seen.template), "task_config": &*seen.task_config})
 }
 
