@@ -231,20 +231,20 @@ impl<'a, 'o> Merger<'a, 'o> {
         }
         let Some(now) = under.now else { return Ok(value) };
         // What the API server would make of it is the same: no operation.
-        if unset::agree(now, value, slot.kind) {
+        if unset::semantically_equal(now, value, slot.kind) {
             self.met = Met { agreed: true, replaced: self.met.replaced || now != value };
             return Ok(now);
         }
         self.met.replaced = true;
-        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
+        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_explicit(was, slot));
         Ok(if keeps { now } else { value })
     }
 
     /// What `Deny` refuses: another value than the pod's own, and, where the pod has none, another than a layer of
     /// the same rule gave. (Or the pod, created again from what came out, would be refused by the first of the two.)
     fn demand(&mut self, under: Under<'a>, value: Json<'a>, slot: Slot) -> Result<(), Trouble> {
-        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| unset::agree(other, value, slot.kind));
-        if under.was.is_some_and(|was| self.is_set(was, slot)) {
+        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| unset::semantically_equal(other, value, slot.kind));
+        if under.was.is_some_and(|was| self.is_explicit(was, slot)) {
             return if agrees(under.was) { Ok(()) } else { Err(self.conflict()) };
         }
         if under.now.is_some() && !agrees(under.now) && self.is_demanded() {
@@ -265,7 +265,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// Whether what stands at the current path goes, as a fragment wants it to.
     fn goes(&mut self, under: Under<'a>, slot: Slot, rule: Rule) -> Result<bool, Trouble> {
         self.may_direct(rule)?;
-        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
+        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_explicit(was, slot));
         if !keeps {
             self.remove(rule)?;
         }

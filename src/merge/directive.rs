@@ -72,7 +72,7 @@ impl<'a> Merger<'a, '_> {
         for (key, value) in under.now.unwrap_or(NOTHING).members() {
             self.path.push(Step::Member(key));
             let was = under.was.and_then(|was| was.get(key));
-            if rest.get(key).is_some() || was.is_some_and(|was| self.is_set(was, Slot::of(slot.kind, key))) {
+            if rest.get(key).is_some() || was.is_some_and(|was| self.is_explicit(was, Slot::of(slot.kind, key))) {
                 stays.push((*key, *value));
             }
             self.path.pop();

@@ -14,27 +14,27 @@ impl<'a> Merger<'a, '_> {
     ///
     /// A request that equals its limit counts as written although the API server may have copied it: a layer's
     /// `requests` beside the pod's own `limits` would be an invalid pod where it is a device's.
-    pub(super) fn is_set(&self, was: Json<'a>, slot: Slot) -> bool {
+    pub(super) fn is_explicit(&self, was: Json<'a>, slot: Slot) -> bool {
         let empty = was.is_empty() && (slot.field.is_some() || was.as_str().is_none());
         let zero = matches!(slot.kind, Type::Quantity) && is_zero(was);
         let default = || slot.field.and_then(|field| field.default).is_some_and(|default| default.is(was));
-        !empty && !zero && !default() && !self.is_derived(was) && self.managed_fields.set_by_submitter(&self.path)
+        !empty && !zero && !default() && !self.is_derived_default(was) && self.managed_fields.set_by_submitter(&self.path)
     }
 
     /// Whether `was` is the `imagePullPolicy` that the API server works out from the submitted image.
-    fn is_derived(&self, was: Json<'a>) -> bool {
+    fn is_derived_default(&self, was: Json<'a>) -> bool {
         let [.., Step::Member(list), Step::Element(_, Some(name)), Step::Member("imagePullPolicy")] = *self.path else {
             return false;
         };
         let containers = self.original.at(&["spec", list]).unwrap_or(Json::Array(&[]));
         let named = |container: &&Json<'a>| container.get("name").and_then(|name| name.as_str()) == Some(name);
-        containers.items().iter().find(named).is_some_and(|container| is_worked_out(*container, "imagePullPolicy", was))
+        containers.items().iter().find(named).is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", was))
     }
 }
 
 /// Whether a value in the pod and one in a fragment are the same once the API server has filled in what is not written
 /// (`defaultMode: 420`, `apiVersion: v1`) and brought quantities to one form.
-pub(super) fn agree(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
+pub(super) fn semantically_equal(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
     if present == value {
         return true;
     }
@@ -42,18 +42,18 @@ pub(super) fn agree(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
         (Type::Quantity, Json::Str(a), Json::Str(b)) => nanos(a).is_some() && nanos(a) == nanos(b),
         (Type::Object(object), Json::Object(own), Json::Object(layers)) => {
             let same = |key: &str, value: Json<'_>, other: Json<'_>, parent: Json<'_>| match other.get(key) {
-                Some(other) => agree(value, other, object.field(key).map_or(Type::Any, |field| field.kind)),
-                None => is_filled_in(parent, object, key, value),
+                Some(other) => semantically_equal(value, other, object.field(key).map_or(Type::Any, |field| field.kind)),
+                None => is_default(parent, object, key, value),
             };
             own.iter().all(|(key, own)| same(key, *own, value, present))
                 && layers.iter().all(|(key, layers)| same(key, *layers, present, value))
         }
         (Type::Map(element), Json::Object(own), Json::Object(layers)) => {
             own.len() == layers.len()
-                && own.iter().all(|(key, own)| value.get(key).is_some_and(|layers| agree(*own, layers, *element)))
+                && own.iter().all(|(key, own)| value.get(key).is_some_and(|layers| semantically_equal(*own, layers, *element)))
         }
         (Type::List(element), Json::Array(own), Json::Array(layers)) => {
-            own.len() == layers.len() && own.iter().zip(layers).all(|(own, layers)| agree(*own, *layers, *element))
+            own.len() == layers.len() && own.iter().zip(layers).all(|(own, layers)| semantically_equal(*own, *layers, *element))
         }
         _ => false,
     }
@@ -61,14 +61,14 @@ pub(super) fn agree(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
 
 /// Whether `value` is what `key` of `parent` would be if it were not written. An object that is empty says something:
 /// `emptyDir: {}`, or a selector of everything.
-fn is_filled_in(parent: Json<'_>, object: &'static Object, key: &str, value: Json<'_>) -> bool {
+fn is_default(parent: Json<'_>, object: &'static Object, key: &str, value: Json<'_>) -> bool {
     let Some(field) = object.field(key) else { return false };
     let empty = value.is_empty() && !matches!(field.kind, Type::Object(_));
-    empty || field.default.is_some_and(|default| default.is(value)) || is_worked_out(parent, key, value)
+    empty || field.default.is_some_and(|default| default.is(value)) || is_derived_policy(parent, key, value)
 }
 
 /// Whether `value` is the pull policy that follows from the image beside it.
-fn is_worked_out(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
+fn is_derived_policy(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
     let image = match key {
         "imagePullPolicy" => parent.get("image"),
         "pullPolicy" => parent.get("reference"),
