@@ -19,7 +19,7 @@ use crate::guards;
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::merge::Merger;
-use crate::merge::beforehand::Merged;
+use crate::merge::beforehand::MergedPlan;
 use crate::normalize::normalize;
 use crate::owners::ManagedFields;
 use crate::patch::{self, Operation, diff};
@@ -198,7 +198,7 @@ fn attempted<'a>(
         laid: Vec::new(),
         idle: Vec::new(),
         applied: String::new(),
-        merged: (laying == Laying::AtOnce).then(|| snapshot.plans.of(&plan.layers)).flatten(),
+        merged: (laying == Laying::AtOnce).then(|| snapshot.plans.get(&plan.layers)).flatten(),
         layer_steps: 0,
         operations: &[],
         known: &known,
@@ -240,7 +240,7 @@ struct Work<'w, 'a> {
     idle: Vec<(&'a Module, Option<String>)>,
     applied: String,
     /// what the layers were merged into; none where they are laid one by one
-    merged: Option<&'a Merged>,
+    merged: Option<&'a MergedPlan>,
     /// as many of the steps are the layers'
     layer_steps: usize,
     operations: &'a [Operation<'a>],

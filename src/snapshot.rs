@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::when::When;
-use crate::merge::beforehand::Plans;
+use crate::merge::beforehand::PlanCache;
 use crate::pod_security::Levels;
 use crate::render::Hook;
 use crate::task::canonical_queue_name;
@@ -37,7 +37,7 @@ pub struct Snapshot {
     /// what happens to a task pod whose queue nobody configured
     pub unknown_queue: UnknownQueue,
     /// the layers of pods that were here already, merged
-    pub plans: Plans,
+    pub plans: PlanCache,
     /// what the API server warns by in the namespaces: the same in all snapshots, as it is no part of the configuration
     pub pod_security: Levels,
 }

@@ -14,7 +14,7 @@ use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
 use super::units::{self, World};
-use crate::merge::beforehand::Plans;
+use crate::merge::beforehand::PlanCache;
 use crate::pod_security::Levels;
 use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
@@ -155,7 +155,7 @@ impl Pass<'_> {
         world.environments = &environments;
         let queues = self.queues(sections, &world);
         Snapshot {
-            plans: Plans::default(),
+            plans: PlanCache::default(),
             task_config,
             providers_info,
             unknown_queue: self.unknown_queue(sections, previous.unknown_queue),

@@ -20,27 +20,27 @@ use crate::snapshot::{Conflict, Layer, PRIMARY};
 
 /// So many plans are remembered (a plan of ten layers takes about 10 KB); pods that get another one have their layers
 /// laid one by one.
-const REMEMBERED: usize = 512;
+const CACHE_SLOTS: usize = 512;
 
 /// The merged layers of a snapshot's plans, each made when the first pod gets it. Nobody waits for anybody.
 #[derive(Debug, Default)]
-pub struct Plans {
-    slots: OnceLock<Box<[OnceLock<Box<Merged>>]>>,
+pub struct PlanCache {
+    slots: OnceLock<Box<[OnceLock<Box<MergedPlan>>]>>,
 }
 
-impl Plans {
+impl PlanCache {
     /// What these layers, in the order in which they are laid, come to; none where there is no room. They are layers of
     /// the snapshot that this belongs to: known by their addresses.
-    pub fn of(&self, layers: &[&Layer]) -> Option<&Merged> {
-        let slots = self.slots.get_or_init(|| (0..REMEMBERED).map(|_| OnceLock::new()).collect());
+    pub fn get(&self, layers: &[&Layer]) -> Option<&MergedPlan> {
+        let slots = self.slots.get_or_init(|| (0..CACHE_SLOTS).map(|_| OnceLock::new()).collect());
         let addresses = || layers.iter().map(|layer| std::ptr::from_ref(*layer).addr());
         let mut hasher = DefaultHasher::new();
         addresses().for_each(|address| address.hash(&mut hasher));
         // The remainder is below REMEMBERED.
-        let first = usize::try_from(hasher.finish() % (REMEMBERED as u64)).unwrap_or_default();
-        let near = (first..first + 4).map(|slot| &slots[slot % REMEMBERED]);
+        let first = usize::try_from(hasher.finish() % (CACHE_SLOTS as u64)).unwrap_or_default();
+        let near = (first..first + 4).map(|slot| &slots[slot % CACHE_SLOTS]);
         for slot in near {
-            let merged = slot.get_or_init(|| Box::new(Merged::new(layers, addresses().collect())));
+            let merged = slot.get_or_init(|| Box::new(MergedPlan::new(layers, addresses().collect())));
             if merged.addresses.iter().copied().eq(addresses()) {
                 return Some(merged);
             }
@@ -51,34 +51,34 @@ impl Plans {
 
 /// A plan's layers, as far as possible in one.
 #[derive(Debug)]
-pub struct Merged {
+pub struct MergedPlan {
     addresses: Vec<usize>,
     /// all of the plan's layers, in order
-    pub runs: Vec<Run>,
+    pub runs: Vec<MergedRun>,
     /// who they are, as the annotation says it
     pub names: String,
 }
 
 /// Layers that are laid at once.
 #[derive(Debug)]
-pub struct Run {
+pub struct MergedRun {
     /// which of the plan's
     pub layers: Range<usize>,
     /// what they come to; of one by itself nothing
     pub fragment: Option<Frozen>,
     /// whether two of them say different things of one path. Where the pod's value there agrees with the last of
     /// them, although written otherwise (`1` and `1000m`), laying one by one would still replace it.
-    pub contested: bool,
+    pub order_matters: bool,
 }
 
-impl Merged {
+impl MergedPlan {
     fn new(layers: &[&Layer], addresses: Vec<usize>) -> Self {
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<MergedRun> = Vec::new();
         while let Some(rest) = layers.get(runs.last().map_or(0, |run| run.layers.end)..).filter(|rest| !rest.is_empty())
         {
             let begin = layers.len() - rest.len();
-            let (length, fragment, contested) = run(rest);
-            runs.push(Run { layers: begin..begin + length, fragment, contested });
+            let (length, fragment, contested) = merge_run(rest);
+            runs.push(MergedRun { layers: begin..begin + length, fragment, order_matters: contested });
         }
         Self { addresses, runs, names: names(layers) }
     }
@@ -92,7 +92,7 @@ pub fn names(layers: &[&Layer]) -> String {
 }
 
 /// How many of these layers can be laid at once, what they come to, and whether that is contested.
-fn run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
+fn merge_run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
     let [first, rest @ ..] = layers else { return (0, None, false) };
     let alike = |next: &&&Layer| {
         next.conflict == first.conflict && next.explicit == first.explicit && [first, **next].into_iter().all(is_plain)

@@ -2,7 +2,7 @@
 
 use super::{FragmentSource, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
-use crate::merge::beforehand::{Merged, names};
+use crate::merge::beforehand::{MergedPlan, names};
 use crate::merge::{Merger, Rule, Trouble};
 use crate::provenance::Steps;
 use crate::sidecars;
@@ -31,7 +31,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// None where the pod makes a difference, or is to be refused by a sentence that names the layer.
-    fn at_once(&self, merged: &'a Merged) -> Option<Laid<'w, 'a>> {
+    fn at_once(&self, merged: &'a MergedPlan) -> Option<Laid<'w, 'a>> {
         let mut all = self.nothing_laid();
         for run in &merged.runs {
             let layer = *self.plan.layers.get(run.layers.start)?;
@@ -40,7 +40,7 @@ impl<'w, 'a> Work<'w, 'a> {
                 None => self.fragment(layer).ok()?,
             };
             all.lay(layer, fragment, self.rule(layer)).ok()?;
-            if run.contested && all.merger.has_agreed() {
+            if run.order_matters && all.merger.has_agreed() {
                 return None;
             }
         }

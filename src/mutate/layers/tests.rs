@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::super::{Laying, MutateError, attempted};
-use crate::merge::beforehand::Plans;
+use crate::merge::beforehand::PlanCache;
 use crate::render::Pace;
 use crate::review::Review;
 use crate::snapshot::{Conflict, Graft, Layer, Snapshot, Source, System, SystemKind, Unit};
@@ -217,13 +217,13 @@ fn what_only_the_pod_can_tell_is_laid_one_by_one() {
 fn plans_are_remembered_up_to_a_number() {
     let stack = || vec![(3, true, json!({"metadata": {"labels": {"a": "b"}}}), 9); 40];
     let all = layers(stack());
-    let plans = Plans::default();
+    let plans = PlanCache::default();
     let mut pairs = (0..40).flat_map(|a| (0..40).map(move |b| (a, b)));
     let both = |(a, b): (usize, usize)| [&all[a], &all[b]];
-    let first = plans.of(&both((0, 1))).unwrap();
-    assert!(std::ptr::eq(first, plans.of(&both((0, 1))).unwrap()), "made once");
+    let first = plans.get(&both((0, 1))).unwrap();
+    assert!(std::ptr::eq(first, plans.get(&both((0, 1))).unwrap()), "made once");
     assert_eq!((first.runs.len(), first.names.as_str()), (1, "environment/e0"));
-    let missed = pairs.by_ref().filter(|pair| plans.of(&both(*pair)).is_none()).count();
+    let missed = pairs.by_ref().filter(|pair| plans.get(&both(*pair)).is_none()).count();
     assert!(missed >= 40 * 40 - 512, "{missed}");
-    assert!(std::ptr::eq(first, plans.of(&both((0, 1))).unwrap()), "what is remembered stays");
+    assert!(std::ptr::eq(first, plans.get(&both((0, 1))).unwrap()), "what is remembered stays");
 }
