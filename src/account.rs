@@ -15,7 +15,7 @@ use crate::owners::ManagedFields;
 use crate::patch::{Step, key_text, readable};
 use crate::render::Pace;
 use crate::review::Review;
-use crate::schema::{List, POD, Type, nearest};
+use crate::schema::{ListType, POD, Type, nearest};
 use crate::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
 use crate::task::{ENVIRONMENT, Pod, Task};
 
@@ -261,20 +261,20 @@ impl<'a> Search<'_, 'a> {
 
     fn value(&mut self, key: &str, wanted: Json<'a>, has: Option<Json<'a>>, was: Option<Json<'a>>, parent: Type) {
         let (kind, list) = match parent {
-            Type::Object(object) => object.field(key).map_or((Type::Any, List::Atomic), |f| (f.kind, f.list)),
-            Type::Map(element) => (*element, List::Atomic),
-            _ => (Type::Any, List::Atomic),
+            Type::Object(object) => object.field(key).map_or((Type::Any, ListType::Atomic), |f| (f.kind, f.list)),
+            Type::Map(element) => (*element, ListType::Atomic),
+            _ => (Type::Any, ListType::Atomic),
         };
         match (wanted, kind, list) {
             // What removes is no value, and required terms are in each of the pod's own.
-            (Json::Null, ..) | (_, _, List::AndTerms) => {}
+            (Json::Null, ..) | (_, _, ListType::NodeSelectorTerms) => {}
             (Json::Object(_), Type::Object(_) | Type::Map(_) | Type::Any, _) => self.object(wanted, has, was, kind),
-            (Json::Array(items), Type::List(element), List::Keyed(_) | List::KeyedWhole(_)) => {
+            (Json::Array(items), Type::List(element), ListType::Map(_) | ListType::MapAtomicItem(_)) => {
                 for item in items.iter().filter(|item| item.get("$patch").is_none()) {
                     self.element(key, *item, has, was, (list, *element));
                 }
             }
-            (Json::Array(items), _, List::Set | List::Concat) => {
+            (Json::Array(items), _, ListType::Set | ListType::Prepend) => {
                 let present = has.map_or(&[][..], |has| has.items());
                 if items.iter().any(|item| item.get("$patch").is_none() && !present.contains(item)) {
                     self.record_overridden(has, was);
@@ -291,7 +291,7 @@ impl<'a> Search<'_, 'a> {
         wanted: Json<'a>,
         has: Option<Json<'a>>,
         was: Option<Json<'a>>,
-        (list, element): (List, Type),
+        (list, element): (ListType, Type),
     ) {
         let Some(key) = key_text(&wanted, list, self.arena) else { return };
         let key = match self.mutation.primary {
@@ -305,7 +305,7 @@ impl<'a> Search<'_, 'a> {
         };
         let (has, was) = (find(has), find(was));
         self.path.push(Step::Element(0, Some(key)));
-        if matches!(list, List::KeyedWhole(_)) {
+        if matches!(list, ListType::MapAtomicItem(_)) {
             if has != Some(wanted) {
                 self.record_overridden(has, was);
             }

@@ -17,7 +17,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Json, Member};
-use crate::schema::{List, Object, POD, Type};
+use crate::schema::{ListType, Object, POD, Type};
 
 /// One RFC 6902 operation.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +81,7 @@ impl<'a> Differ<'a> {
         }
         match (before, after) {
             (Json::Object(a), Json::Object(b)) => self.object(a, b, kind),
-            (Json::Array(a), Json::Array(b)) => self.array(a, b, kind, List::Atomic),
+            (Json::Array(a), Json::Array(b)) => self.array(a, b, kind, ListType::Atomic),
             (a, b) if a == b => {}
             _ => self.emit(Action::Replace, after),
         }
@@ -116,7 +116,7 @@ impl<'a> Differ<'a> {
         }
     }
 
-    fn array(&mut self, before: &'a [Json<'a>], after: &'a [Json<'a>], kind: Type, list: List) {
+    fn array(&mut self, before: &'a [Json<'a>], after: &'a [Json<'a>], kind: Type, list: ListType) {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
         // What layers add stands before the pod's own, which then ends both lists and needs no comparing.
         let whole = Json::Array(after);
@@ -135,7 +135,7 @@ impl<'a> Differ<'a> {
         let mut kept = vec![false; before.len()];
         matches.iter().flatten().for_each(|place| kept[*place] = true);
         // An atomic list is one value (a command's words): it changes, and nothing is removed from it.
-        if list == List::Atomic && kept.contains(&false) {
+        if list == ListType::Atomic && kept.contains(&false) {
             self.emit(Action::Replace, whole);
             return;
         }
@@ -154,8 +154,8 @@ impl<'a> Differ<'a> {
     }
 
     /// A union's parts belong together: when one goes, or a field within one, the element is replaced.
-    fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: List) {
-        if matches!(list, List::KeyedWhole(_)) && loses_a_part(before, after) {
+    fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: ListType) {
+        if matches!(list, ListType::MapAtomicItem(_)) && loses_a_part(before, after) {
             self.emit(Action::Replace, after);
         } else {
             self.value(before, after, kind);
@@ -163,7 +163,7 @@ impl<'a> Differ<'a> {
     }
 
     /// What tells the elements of a list apart.
-    fn names(&self, items: &'a [Json<'a>], list: List) -> ArenaVec<'a, Name<'a>> {
+    fn names(&self, items: &'a [Json<'a>], list: ListType) -> ArenaVec<'a, Name<'a>> {
         let mut names: ArenaVec<'a, Name<'a>> = ArenaVec::with_capacity_in(items.len(), self.arena);
         names.extend(items.iter().map(|item| match key_text(item, list, self.arena) {
             Some(key) => Name { what: What::Key(key), nth: 0 },

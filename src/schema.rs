@@ -31,7 +31,7 @@ pub struct Field {
     /// what it holds
     pub kind: Type,
     /// how it merges, when it is a list
-    pub list: List,
+    pub list: ListType,
     /// what the API server fills in where nothing is written; `None` where it leaves the field out
     pub default: Option<Scalar>,
 }
@@ -85,26 +85,26 @@ pub enum Type {
 
 /// How a list merges with one that lies over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub enum ListType {
     /// replaced as a whole
     Atomic,
     /// element by element; these fields say which is which
-    Keyed(&'static [&'static str]),
+    Map(&'static [&'static str]),
     /// as `Keyed`, but an element is a union (`value`/`valueFrom`, a volume's source) and replaced whole
-    KeyedWhole(&'static [&'static str]),
+    MapAtomicItem(&'static [&'static str]),
     /// what is not yet there is added at the end
     Set,
     /// what is not yet there is added in front
-    Concat,
+    Prepend,
     /// node selector terms are alternatives: what lies over is required in addition, in each of them
-    AndTerms,
+    NodeSelectorTerms,
 }
 
-impl List {
+impl ListType {
     /// The fields that tell elements apart; of an unkeyed list none.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            List::Keyed(keys) | List::KeyedWhole(keys) => keys,
+            ListType::Map(keys) | ListType::MapAtomicItem(keys) => keys,
             _ => &[],
         }
     }
@@ -309,8 +309,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(spec.fields.is_sorted_by_key(|field| field.name));
-        assert_eq!(spec.field("volumes").unwrap().list, List::KeyedWhole(&["name"]));
-        assert_eq!(spec.field("containers").unwrap().list, List::Keyed(&["name"]));
+        assert_eq!(spec.field("volumes").unwrap().list, ListType::MapAtomicItem(&["name"]));
+        assert_eq!(spec.field("containers").unwrap().list, ListType::Map(&["name"]));
         assert_eq!(spec.nearest("nodeselector"), Some("nodeSelector"));
         assert_eq!(spec.nearest("qqq"), None);
     }

@@ -10,7 +10,7 @@ use crate::snapshot::PRIMARY;
 
 /// The fragment with those entries of `containers` that the pod has no container for, and that bring an image, among
 /// its init containers. The pod is the one that was submitted: what an earlier pass added is no container of it.
-pub fn place<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
+pub fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
     let entries = fragment.at(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let own = pod.at(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let is_added = |entry: &Json<'a>| {

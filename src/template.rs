@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use bumpalo::Bump;
 
 use crate::json::{Json, Member, same_text};
-use crate::merge::demands;
+use crate::merge::implies;
 use crate::patch::key_text;
 use crate::review::LAST_APPLIED;
-use crate::schema::{List, POD, Type};
+use crate::schema::{ListType, POD, Type};
 use crate::task::Task;
 
 /// Stands for what a module may not read. It cannot be written back either.
@@ -118,24 +118,24 @@ fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a 
 
 fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
     let (kind, list) = match kind {
-        Type::Object(object) => object.field(key).map_or((Type::Any, List::Atomic), |field| (field.kind, field.list)),
-        Type::Map(element) => (*element, List::Atomic),
-        _ => (Type::Any, List::Atomic),
+        Type::Object(object) => object.field(key).map_or((Type::Any, ListType::Atomic), |field| (field.kind, field.list)),
+        Type::Map(element) => (*element, ListType::Atomic),
+        _ => (Type::Any, ListType::Atomic),
     };
     match (before, after) {
         // by its members, each of which is compared once
         (Json::Object(_), Json::Object(_)) => object_changes(before, after, kind, arena),
         (a, b) if a == b => None,
         (Json::Array(a), Json::Array(b)) => match (list, kind) {
-            (List::Keyed(_) | List::KeyedWhole(_), Type::List(element)) => keyed_changes(a, b, list, *element, arena),
-            (List::Set | List::Concat, _) if a.iter().all(|item| b.contains(item)) => {
+            (ListType::Map(_) | ListType::MapAtomicItem(_), Type::List(element)) => keyed_changes(a, b, list, *element, arena),
+            (ListType::Set | ListType::Prepend, _) if a.iter().all(|item| b.contains(item)) => {
                 Some(Json::array(b.iter().copied().filter(|item| !a.contains(item)), arena))
                     .filter(|new| !new.is_empty())
             }
-            (List::Set | List::Concat, _) => {
+            (ListType::Set | ListType::Prepend, _) => {
                 Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
             }
-            (List::AndTerms, _) if !is_laid_as(a, b) => {
+            (ListType::NodeSelectorTerms, _) if !is_laid_as(a, b) => {
                 Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
             }
             _ => Some(after),
@@ -149,7 +149,7 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
 fn is_laid_as(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
     match (before, after) {
         ([], _) => true,
-        ([was], [now]) => !was.is_empty() && demands(now, was),
+        ([was], [now]) => !was.is_empty() && implies(now, was),
         _ => false,
     }
 }
@@ -157,7 +157,7 @@ fn is_laid_as(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
 fn keyed_changes<'a>(
     before: &'a [Json<'a>],
     after: &'a [Json<'a>],
-    list: List,
+    list: ListType,
     element: Type,
     arena: &'a Bump,
 ) -> Option<Json<'a>> {
@@ -174,7 +174,7 @@ fn keyed_changes<'a>(
         None => Some(*item),
         Some(was) if was == *item => None,
         // With nothing but its key it says that its part is gone, and must spell it.
-        Some(_) if matches!(list, List::KeyedWhole(keys) if item.members().len() > keys.len()) => Some(*item),
+        Some(_) if matches!(list, ListType::MapAtomicItem(keys) if item.members().len() > keys.len()) => Some(*item),
         Some(was) => {
             let change = object_changes(was, *item, element, arena)?;
             Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))
@@ -187,7 +187,7 @@ fn keyed_changes<'a>(
     (!elements.is_empty()).then(|| Json::array(elements.into_iter(), arena))
 }
 
-fn keys_of<'a>(item: &Json<'a>, list: List) -> impl Iterator<Item = Member<'a>> {
+fn keys_of<'a>(item: &Json<'a>, list: ListType) -> impl Iterator<Item = Member<'a>> {
     let item = *item;
     list.keys().iter().filter_map(move |key| Some((*key, item.get(key)?)))
 }

@@ -6,7 +6,7 @@ use bumpalo::Bump;
 
 use crate::json::Json;
 use crate::patch::{Step, key_text, readable};
-use crate::schema::{List, POD, Type};
+use crate::schema::{ListType, POD, Type};
 
 /// One line of YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +46,10 @@ impl<'a> Writer<'a> {
         for (index, (key, value)) in object.members().iter().enumerate() {
             let (below, list) = match kind {
                 Type::Object(object) => {
-                    object.field(key).map_or((Type::Any, List::Atomic), |field| (field.kind, field.list))
+                    object.field(key).map_or((Type::Any, ListType::Atomic), |field| (field.kind, field.list))
                 }
-                Type::Map(element) => (*element, List::Atomic),
-                _ => (Type::Any, List::Atomic),
+                Type::Map(element) => (*element, ListType::Atomic),
+                _ => (Type::Any, ListType::Atomic),
             };
             let lead = if index == 0 && !first.is_empty() { first.to_owned() } else { " ".repeat(indent) };
             self.path.push(Step::Member(key));
@@ -58,7 +58,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn member(&mut self, lead: &str, value: Json<'a>, kind: Type, list: List, indent: usize) {
+    fn member(&mut self, lead: &str, value: Json<'a>, kind: Type, list: ListType, indent: usize) {
         match value {
             Json::Object(members) if !members.is_empty() => {
                 self.line(lead.to_owned());
@@ -73,7 +73,7 @@ impl<'a> Writer<'a> {
     }
 
     /// List elements stand under their key without further indentation, as kubectl writes them.
-    fn list(&mut self, items: &'a [Json<'a>], kind: Type, list: List, indent: usize) {
+    fn list(&mut self, items: &'a [Json<'a>], kind: Type, list: ListType, indent: usize) {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
         for (index, item) in items.iter().enumerate() {
             let item = item.open(self.arena);
@@ -83,7 +83,7 @@ impl<'a> Writer<'a> {
                 Json::Object(members) if !members.is_empty() => self.object(item, element, indent + 2, &dash),
                 Json::Array(inner) if !inner.is_empty() => {
                     self.line(dash.trim_end().to_owned());
-                    self.list(inner, element, List::Atomic, indent + 2);
+                    self.list(inner, element, ListType::Atomic, indent + 2);
                 }
                 other => self.line(format!("{dash}{}", scalar(other))),
             }

@@ -13,7 +13,7 @@ use super::node::{Position, Tree};
 use super::rules::{self, Rule};
 use super::scalars::quantity;
 use super::spell;
-use crate::schema::{Field, List, Object, POD, Type};
+use crate::schema::{Field, ListType, Object, POD, Type};
 
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
@@ -163,9 +163,9 @@ fn directive(cursor: &Cursor<'_>, at: Position, context: &Context<'_>) -> Option
 }
 
 /// Checks an element that takes something of its list away.
-fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: List) {
+fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: ListType) {
     let keys = list.keys();
-    if matches!(list, List::Atomic | List::AndTerms) {
+    if matches!(list, ListType::Atomic | ListType::NodeSelectorTerms) {
         directive.error("has no meaning in this list, which is laid as a whole");
     } else if directive.is_text("replace") && item.set_entries().count() > 1 {
         directive.error("`$patch: replace` stands in an element of its own: it is about the whole list");

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use bumpalo::Bump;
 use serde_json::Value;
 
-use super::{Merger, Rule};
+use super::{Merger, MergeRule};
 use crate::json::{Frozen, Json};
 use crate::owners::ManagedFields;
 use crate::snapshot::{Conflict, Layer, PRIMARY};
@@ -100,18 +100,18 @@ fn merge_run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
     let arena = Bump::new();
     let owners = ManagedFields::from_pod(Json::Null, &arena);
     let mut merger = Merger::new(Json::Null, &owners, Some(PRIMARY), &arena);
-    let rule = Rule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
+    let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
     let mut sum = Json::lift(&first.fragment, &arena);
     let mut length = 1;
     for next in rest.iter().take_while(alike) {
-        match merger.lay(sum, Json::lift(&next.fragment, &arena), rule) {
+        match merger.apply(sum, Json::lift(&next.fragment, &arena), rule) {
             Ok(both) if merger.removed.is_empty() => sum = both,
             _ => break,
         }
         length += 1;
     }
     let fragment = (length > 1).then(|| Frozen::of(sum));
-    (length, fragment, merger.met.replaced)
+    (length, fragment, merger.stats.replaced)
 }
 
 /// Whether a layer adds and sets, and no more: nothing that depends on the pod (placeholders, containers that may be

@@ -3,30 +3,30 @@
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::directive::is_directed;
-use super::{Conflict, Merger, Outcome, Rule, Trouble, Under};
+use super::{Conflict, Merger, Outcome, MergeRule, MergeError, Target};
 use crate::json::Json;
 use crate::patch::{Step, readable};
-use crate::schema::List;
+use crate::schema::ListType;
 
 impl<'a> Merger<'a, '_> {
     /// A set (tolerations) or a concatenation (`envFrom`, preferred affinity, capabilities).
-    pub(super) fn unkeyed(
+    pub(super) fn list_set(
         &mut self,
-        under: Under<'a>,
+        under: Target<'a>,
         fragment: &'a [Json<'a>],
-        list: List,
-        rule: Rule,
+        list: ListType,
+        rule: MergeRule,
     ) -> Outcome<'a> {
-        let base = under.now.unwrap_or(Json::Array(&[]));
+        let base = under.current.unwrap_or(Json::Array(&[]));
         let mut result = self.unless_replaced(under, fragment, rule)?;
         let mut changed = result.len() != base.items().len();
         let mut front = 0;
         for item in fragment.iter().filter(|item| !is_directed(item)) {
             let item = self.plain(*item)?;
-            if list == List::Set && matches!(item, Json::Object(_)) {
-                changed |= self.tolerate(&mut result, under.was, item, rule)?;
+            if list == ListType::Set && matches!(item, Json::Object(_)) {
+                changed |= self.merge_toleration(&mut result, under.original, item, rule)?;
             } else if !result.contains(&item) {
-                let place = if list == List::Concat { front } else { result.len() };
+                let place = if list == ListType::Prepend { front } else { result.len() };
                 result.insert(place, item);
                 front += 1;
                 changed = true;
@@ -37,44 +37,44 @@ impl<'a> Merger<'a, '_> {
 
     fn unless_replaced(
         &mut self,
-        under: Under<'a>,
+        under: Target<'a>,
         fragment: &'a [Json<'a>],
-        rule: Rule,
-    ) -> Result<ArenaVec<'a, Json<'a>>, Trouble> {
+        rule: MergeRule,
+    ) -> Result<ArenaVec<'a, Json<'a>>, MergeError> {
         if fragment.iter().any(|item| is_directed(item) && item.members().len() > 1) {
-            return Err(self.trouble("the elements of this list have no key; only $patch: replace can be said of it"));
+            return Err(self.directive_error("the elements of this list have no key; only $patch: replace can be said of it"));
         }
-        let is_own = |_: &mut Self, item: Json<'a>| under.was.is_some_and(|was| was.items().contains(&item));
-        self.staying(under, fragment, is_own, rule)
+        let is_own = |_: &mut Self, item: Json<'a>| under.original.is_some_and(|was| was.items().contains(&item));
+        self.remaining(under, fragment, is_own, rule)
     }
 
     /// Adds a toleration. Two that differ in nothing but for how long are one; what a plugin added yields.
-    fn tolerate(
+    fn merge_toleration(
         &mut self,
         result: &mut ArenaVec<'a, Json<'a>>,
         was: Option<Json<'a>>,
         item: Json<'a>,
-        rule: Rule,
-    ) -> Result<bool, Trouble> {
+        rule: MergeRule,
+    ) -> Result<bool, MergeError> {
         let before = result.len();
-        result.retain(|present| !yields(present, &item));
+        result.retain(|present| !superseded_by(present, &item));
         let mut replaced = result.len() < before;
         let mut changed = replaced;
         if let Some(index) = result.iter().position(|present| tolerates_same(present, &item)) {
             let present = result[index];
             let own = !is_defaulted(&present) && was.is_some_and(|was| was.items().contains(&present));
             if rule.conflict == Conflict::Deny {
-                self.demand_toleration(present, own, item)?;
+                self.check_deny_toleration(present, own, item)?;
             }
-            if lasts_other(&present, &item) && !(own && rule.conflict == Conflict::Keep) {
+            if seconds_differ(&present, &item) && !(own && rule.conflict == Conflict::Keep) {
                 result[index] = item;
                 (changed, replaced) = (true, true);
             }
         } else {
             if rule.conflict == Conflict::Deny {
-                self.demand_toleration(item, false, item)?;
+                self.check_deny_toleration(item, false, item)?;
             }
-            result.insert(again(result, was.map_or(&[][..], |was| was.items()), item), item);
+            result.insert(original_index(result, was.map_or(&[][..], |was| was.items()), item), item);
             changed = true;
         }
         if replaced {
@@ -85,15 +85,15 @@ impl<'a> Merger<'a, '_> {
     }
 
     /// Under `Deny`, for how long is a value like others.
-    fn demand_toleration(&mut self, present: Json<'a>, own: bool, item: Json<'a>) -> Result<(), Trouble> {
+    fn check_deny_toleration(&mut self, present: Json<'a>, own: bool, item: Json<'a>) -> Result<(), MergeError> {
         let parts = TOLERATION.map(|field| item.get(field).and_then(|value| value.as_str()).unwrap_or_default());
         self.path.push(Step::Element(0, Some(self.arena.alloc_str(&parts.join("/")))));
-        let differs = lasts_other(&present, &item);
-        if differs && (own || self.is_demanded()) {
+        let differs = seconds_differ(&present, &item);
+        if differs && (own || self.is_under_deny_path()) {
             return Err(self.conflict());
         }
         if !own {
-            self.demanded.push(self.path.clone());
+            self.deny_paths.push(self.path.clone());
         }
         self.path.pop();
         Ok(())
@@ -101,8 +101,8 @@ impl<'a> Merger<'a, '_> {
 
     /// Node selector terms are alternatives: appending one would let the pod escape the others, so what the layer
     /// requires is required in each of them.
-    pub(super) fn and_terms(&mut self, under: Under<'a>, fragment: &'a [Json<'a>], rule: Rule) -> Outcome<'a> {
-        let base = under.now.unwrap_or(Json::Array(&[]));
+    pub(super) fn and_terms(&mut self, under: Target<'a>, fragment: &'a [Json<'a>], rule: MergeRule) -> Outcome<'a> {
+        let base = under.current.unwrap_or(Json::Array(&[]));
         let staying = self.unless_replaced(under, fragment, rule)?;
         let mut changed = staying.len() != base.items().len();
         let mut wanted = self.vec([]);
@@ -117,12 +117,12 @@ impl<'a> Merger<'a, '_> {
         let mut terms = self.vec([]);
         for own in staying {
             // Doing it twice must change nothing, and what matches no node must not match one.
-            if own.is_empty() || wanted.is_empty() || wanted.iter().any(|wanted| demands(&own, wanted)) {
+            if own.is_empty() || wanted.is_empty() || wanted.iter().any(|wanted| implies(&own, wanted)) {
                 terms.push(own);
                 continue;
             }
             for wanted in &wanted {
-                let term = self.both(own, *wanted);
+                let term = self.combine_terms(own, *wanted);
                 changed |= !term.same(&own);
                 terms.push(term);
             }
@@ -136,7 +136,7 @@ impl<'a> Merger<'a, '_> {
     }
 
     /// The term that demands what both demand.
-    fn both(&self, own: Json<'a>, wanted: Json<'a>) -> Json<'a> {
+    fn combine_terms(&self, own: Json<'a>, wanted: Json<'a>) -> Json<'a> {
         wanted.members().iter().fold(own, |term, (key, expressions)| {
             let present = term.get(key).unwrap_or(Json::Array(&[]));
             let missing = expressions.items().iter().copied().filter(|e| !present.items().contains(e));
@@ -147,14 +147,14 @@ impl<'a> Merger<'a, '_> {
 }
 
 /// Where a toleration goes: behind the others, and one of the pod's own that yielded back to where it stood.
-fn again(result: &[Json<'_>], was: &[Json<'_>], item: Json<'_>) -> usize {
+fn original_index(result: &[Json<'_>], was: &[Json<'_>], item: Json<'_>) -> usize {
     let own = was.iter().position(|own| *own == item);
     let later = own.and_then(|own| result.iter().position(|other| was[own + 1..].contains(other)));
     later.unwrap_or(result.len())
 }
 
 /// Whether a node selector term has all expressions of another already.
-pub fn demands(term: &Json<'_>, wanted: &Json<'_>) -> bool {
+pub fn implies(term: &Json<'_>, wanted: &Json<'_>) -> bool {
     wanted.members().iter().all(|(key, expressions)| {
         let present = term.get(key).unwrap_or(Json::Array(&[]));
         expressions.items().iter().all(|expression| present.items().contains(expression))
@@ -175,7 +175,7 @@ fn tolerates_same(a: &Json<'_>, b: &Json<'_>) -> bool {
 
 /// Of two that tolerate the same, whether for how long differs. (That one spells `Equal` and the other does not, says
 /// nothing.)
-fn lasts_other(a: &Json<'_>, b: &Json<'_>) -> bool {
+fn seconds_differ(a: &Json<'_>, b: &Json<'_>) -> bool {
     a.get("tolerationSeconds") != b.get("tolerationSeconds")
 }
 
@@ -190,7 +190,7 @@ fn is_defaulted(toleration: &Json<'_>) -> bool {
 
 /// Whether a plugin's default would not be there had the plugin seen a layer's toleration: that one tolerates the same
 /// taint, or every taint. The first that matches counts, so that the plugin's would still evict after 300 s.
-fn yields(present: &Json<'_>, layers: &Json<'_>) -> bool {
+fn superseded_by(present: &Json<'_>, layers: &Json<'_>) -> bool {
     let text = |field: &str| layers.get(field).and_then(|value| value.as_str()).unwrap_or_default();
     let key = present.get("key").and_then(|key| key.as_str());
     is_defaulted(present)

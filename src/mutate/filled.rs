@@ -9,7 +9,7 @@ use crate::merge::is_directed;
 use crate::patch::{has_key, member_path};
 use crate::placeholder;
 use crate::review::cut;
-use crate::schema::{List, POD, Type};
+use crate::schema::{ListType, POD, Type};
 
 /// Of a layer's text, what a message shows.
 const LONGEST: usize = 100;
@@ -18,13 +18,13 @@ const LONGEST: usize = 100;
 #[derive(Clone, Copy)]
 struct Place {
     kind: Type,
-    list: List,
+    list: ListType,
     rule: Option<Rule>,
 }
 
 /// The first text of a layer that is wrong when it is filled: its path and what is wrong. The value is in neither.
 pub(super) fn first_misfit(layer: &Value, filled: Json<'_>) -> Option<String> {
-    let pod = Place { kind: Type::Object(&POD), list: List::Atomic, rule: None };
+    let pod = Place { kind: Type::Object(&POD), list: ListType::Atomic, rule: None };
     in_value(layer, filled, pod).map(|(path, what)| format!("{}: {what}", path.trim_start_matches('.')))
 }
 
@@ -59,7 +59,7 @@ fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, St
 
 /// An element whose name became that of another one in its list: one of the two would be lost, and nobody told. What
 /// is taken away may be given anew.
-fn repeated(item: &Value, filled: Json<'_>, all: Json<'_>, list: List) -> Option<(String, String)> {
+fn repeated(item: &Value, filled: Json<'_>, all: Json<'_>, list: ListType) -> Option<(String, String)> {
     let [key] = list.keys() else { return None };
     let text = item.get(key)?.as_str().filter(|text| placeholder::is_in(text))?;
     let name = filled.text(key);
@@ -76,7 +76,7 @@ fn member_of(place: Place, key: &str) -> Option<Place> {
             let rule = rule_of(object.name, field.name).or_else(|| rule_of_claim(object.name, field.name));
             Some(Place { kind: field.kind, list: field.list, rule })
         }
-        Type::Map(element) => Some(Place { kind: *element, list: List::Atomic, ..place }),
+        Type::Map(element) => Some(Place { kind: *element, list: ListType::Atomic, ..place }),
         _ => None,
     }
 }
@@ -94,7 +94,7 @@ fn text_misfit(text: &str, place: Place) -> Option<String> {
 }
 
 /// As the layer spells it: a placeholder stays one.
-fn name_of(item: &Value, index: usize, list: List) -> String {
+fn name_of(item: &Value, index: usize, list: ListType) -> String {
     let name = list.keys().first().and_then(|key| item.get(key)?.as_str());
     name.map_or_else(|| index.to_string(), str::to_owned)
 }

@@ -3,7 +3,7 @@
 use super::{FragmentSource, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
 use crate::merge::beforehand::{MergedPlan, names};
-use crate::merge::{Merger, Rule, Trouble};
+use crate::merge::{Merger, MergeRule, MergeError};
 use crate::provenance::Steps;
 use crate::sidecars;
 use crate::snapshot::{Layer, Source};
@@ -64,11 +64,11 @@ impl<'w, 'a> Work<'w, 'a> {
 
     fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
         let fragment = if layer.placeholders { self.fill_placeholders(layer)? } else { Json::lift(&layer.fragment, self.arena) };
-        Ok(sidecars::place(fragment, self.pod.object, self.arena))
+        Ok(sidecars::to_native_sidecars(fragment, self.pod.object, self.arena))
     }
 
-    fn rule(&self, layer: &Layer) -> Rule {
-        Rule {
+    fn rule(&self, layer: &Layer) -> MergeRule {
+        MergeRule {
             conflict: layer.conflict,
             keeps_env: self.task.owner_sets_env() && !layer.explicit,
             // A layer takes away what it names with `$patch`: it is written out.
@@ -87,24 +87,24 @@ impl<'w, 'a> Work<'w, 'a> {
 }
 
 impl<'a> Laid<'_, 'a> {
-    fn lay(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: Rule) -> Result<(), Trouble> {
-        let pod = self.merger.lay(self.steps.last(), fragment, rule)?;
+    fn lay(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: MergeRule) -> Result<(), MergeError> {
+        let pod = self.merger.apply(self.steps.last(), fragment, rule)?;
         self.steps.push(layer.source.clone(), pod);
         self.fragments.push((FragmentSource::Layer(layer), fragment));
         Ok(())
     }
 }
 
-fn in_layer(layer: &Layer, trouble: &Trouble) -> Denial {
+fn in_layer(layer: &Layer, trouble: &MergeError) -> Denial {
     let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
     match trouble {
-        Trouble::NoPrimary => Denial::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
-        Trouble::Conflict(path) => Denial::new(
+        MergeError::NoPrimary => Denial::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
+        MergeError::Conflict(path) => Denial::new(
             Reason::Conflict,
             format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
         ),
-        Trouble::Removal(path) => Denial::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
-        Trouble::Directive(what) => Denial::new(Reason::ConfigInvalid, format!("{at}: {what}")),
+        MergeError::Removal(path) => Denial::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
+        MergeError::Directive(what) => Denial::new(Reason::ConfigInvalid, format!("{at}: {what}")),
     }
 }
 

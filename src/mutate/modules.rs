@@ -12,7 +12,7 @@ use crate::config::when::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
 use crate::layers::Plan;
-use crate::merge::{Rule, Trouble};
+use crate::merge::{MergeRule, MergeError};
 use crate::normalize::quantities;
 use crate::patch::diff;
 use crate::redact::Redactor;
@@ -145,14 +145,14 @@ impl<'a> Work<'_, 'a> {
             return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
         }
         let rule =
-            Rule { conflict: Conflict::Override, keeps_env: false, may_remove: module.may_remove, alias: !whole };
+            MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: module.may_remove, alias: !whole };
         let before = (self.steps.last(), self.steps.steps.len(), self.laid.len());
-        let pod = self.merger.lay(before.0, fragment, rule).map_err(|trouble| match trouble {
-            Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
-            Trouble::Directive(why) | Trouble::Conflict(why) => {
+        let pod = self.merger.apply(before.0, fragment, rule).map_err(|trouble| match trouble {
+            MergeError::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
+            MergeError::Directive(why) | MergeError::Conflict(why) => {
                 failed(module, &format!("returned a {what} that cannot be laid: {why}"))
             }
-            Trouble::NoPrimary => failed(module, NO_PRIMARY),
+            MergeError::NoPrimary => failed(module, NO_PRIMARY),
         })?;
         self.steps.push(Source::Module(module.name.clone()), pod);
         self.laid.push((FragmentSource::Module(module), fragment));

@@ -3,10 +3,10 @@
 use bumpalo::Bump;
 
 use crate::json::{Json, same_text};
-use crate::schema::List;
+use crate::schema::ListType;
 
 /// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
-pub fn key_text<'a>(item: &Json<'a>, list: List, arena: &'a Bump) -> Option<&'a str> {
+pub fn key_text<'a>(item: &Json<'a>, list: ListType, arena: &'a Bump) -> Option<&'a str> {
     match list.keys() {
         [] => None,
         [only] => match item.get(only)? {
@@ -22,7 +22,7 @@ pub fn key_text<'a>(item: &Json<'a>, list: List, arena: &'a Bump) -> Option<&'a 
 }
 
 /// Whether `item` has this key, as [`key_text`] gives it.
-pub fn has_key(item: &Json<'_>, list: List, key: &str) -> bool {
+pub fn has_key(item: &Json<'_>, list: ListType, key: &str) -> bool {
     match list.keys() {
         // nearly all lists, and said as a constant for [`Json::get`]
         ["name"] => item.get("name").is_some_and(|name| is_text(name, key)),

@@ -104,8 +104,8 @@ fn without_a_primary_container_its_fields_are_refused() {
     let original = Json::lift(&pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let fragment = primary(&json!({"env": []}));
-    let result = Merger::new(original, &owners, None, &arena).lay(original, Json::lift(&fragment, &arena), KEEP);
-    assert_eq!(result.err(), Some(Trouble::NoPrimary));
+    let result = Merger::new(original, &owners, None, &arena).apply(original, Json::lift(&fragment, &arena), KEEP);
+    assert_eq!(result.err(), Some(MergeError::NoPrimary));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn an_empty_fragment_gives_the_very_same_pod() {
     let owners = ManagedFields::from_pod(original, &arena);
     let fragment = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "containers": [{"name": "primary", "env": [{"name": "X", "value": "1"}]}]}});
     let result =
-        Merger::new(original, &owners, Some("main"), &arena).lay(original, Json::lift(&fragment, &arena), OVERRIDE);
+        Merger::new(original, &owners, Some("main"), &arena).apply(original, Json::lift(&fragment, &arena), OVERRIDE);
     assert!(result.unwrap().same(&original));
 }
 
@@ -342,7 +342,7 @@ fn an_env_name_that_stands_twice_stays_under_keep() {
     let layer = |value: &str| primary(&json!({"env": [{"name": "X", "value": value}]}));
     assert_eq!(lay(&pod, &[(KEEP, layer("3"))]).unwrap(), pod);
     assert_eq!(lay(&pod, &[(DENY, layer("2"))]).unwrap(), pod, "the last is its value");
-    assert!(matches!(lay(&pod, &[(DENY, layer("1"))]), Err(Trouble::Conflict(_))));
+    assert!(matches!(lay(&pod, &[(DENY, layer("1"))]), Err(MergeError::Conflict(_))));
 }
 
 #[test]
