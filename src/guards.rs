@@ -5,7 +5,7 @@ use crate::mutate::APPLIED;
 use crate::patch::{Action, Operation, Step, readable, type_at};
 use crate::provenance::is_within;
 use crate::review::LAST_APPLIED;
-use crate::schema::{self, Misfit};
+use crate::schema::{self, SchemaError};
 use crate::snapshot::PRIMARY;
 use crate::task::Task;
 
@@ -151,12 +151,12 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
 
 /// Checks that what was touched fits the Pod schema: the API server drops unknown fields silently, and refuses
 /// wrong types without naming the webhook.
-pub fn fits(operations: &[Operation<'_>]) -> Result<(), Misfit> {
+pub fn fits(operations: &[Operation<'_>]) -> Result<(), SchemaError> {
     for operation in operations.iter().filter(|operation| operation.action != Action::Remove) {
         let Some(kind) = type_at(operation.path) else {
-            return Err(Misfit { path: readable(operation.path), message: "is no field of a pod".to_owned() });
+            return Err(SchemaError { path: readable(operation.path), message: "is no field of a pod".to_owned() });
         };
-        schema::check(operation.value, kind, true).map_err(|misfit| misfit.below(&readable(operation.path)))?;
+        schema::validate(operation.value, kind, true).map_err(|misfit| misfit.below(&readable(operation.path)))?;
     }
     Ok(())
 }

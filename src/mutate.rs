@@ -123,11 +123,11 @@ impl<S: Into<MutateError>> From<S> for MutateFailure<'_> {
 
 /// How a plan's layers are laid. The pod is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Laying {
+enum LayerMode {
     /// one by one: `steps` and `laid` tell them apart
-    OneByOne,
+    PerLayer,
     /// merged beforehand: what `steps` and `laid` say of the first of a few may be another's
-    AtOnce,
+    Premerged,
 }
 
 /// Takes a review's pod through layers and modules. `None` is a pod that is left alone.
@@ -152,13 +152,13 @@ pub fn mutate_keeping_partial<'a>(
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
-    attempted(review, snapshot, (pace, Laying::OneByOne), runs, arena)
+    attempted(review, snapshot, (pace, LayerMode::PerLayer), runs, arena)
 }
 
 fn attempted<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
-    (pace, laying): (Pace<'_>, Laying),
+    (pace, laying): (Pace<'_>, LayerMode),
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
@@ -198,7 +198,7 @@ fn attempted<'a>(
         laid: Vec::new(),
         idle: Vec::new(),
         applied: String::new(),
-        merged: (laying == Laying::AtOnce).then(|| snapshot.plans.get(&plan.layers)).flatten(),
+        merged: (laying == LayerMode::Premerged).then(|| snapshot.plans.get(&plan.layers)).flatten(),
         layer_steps: 0,
         operations: &[],
         known: &known,
@@ -249,7 +249,7 @@ struct Work<'w, 'a> {
 
 impl<'a> Work<'_, 'a> {
     fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), MutateError> {
-        self.lay_layers()?;
+        self.apply_layers()?;
         self.run_modules(runs)?;
         self.finish().map_err(MutateError::Denied)
     }

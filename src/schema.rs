@@ -151,14 +151,14 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Something that does not fit the schema.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub struct SchemaError {
     /// where, as `spec.volumes[0].name`
     pub path: String,
     /// what is wrong and, when it can be guessed, what would be right
     pub message: String,
 }
 
-impl Misfit {
+impl SchemaError {
     fn here(message: String) -> Self {
         Self { path: String::new(), message }
     }
@@ -174,8 +174,8 @@ impl Misfit {
 
 /// Checks `value` against `kind`, however deep; unknown fields and wrong types are misfits. `whole` says
 /// that required fields must be there (a fragment that lies over something need not have them).
-pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
-    let wrong = |wanted: &str| Err(Misfit::here(format!("is {}, should be {wanted}", value.kind())));
+pub fn validate(value: Json<'_>, kind: Type, whole: bool) -> Result<(), SchemaError> {
+    let wrong = |wanted: &str| Err(SchemaError::here(format!("is {}, should be {wanted}", value.kind())));
     match (kind, value) {
         // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
         (Type::Any, _)
@@ -185,9 +185,9 @@ pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
         | (Type::Str | Type::IntOrStr, Json::Str(_)) => Ok(()),
         // In a fragment it takes something away; in what leaves it would be refused or dropped.
         (_, Json::Null) if !whole => Ok(()),
-        (Type::Int, Json::Int(_) | Json::Uint(_)) if fits_into(value, i64::MIN, i64::MAX) => Ok(()),
+        (Type::Int, Json::Int(_) | Json::Uint(_)) if is_in_range(value, i64::MIN, i64::MAX) => Ok(()),
         (Type::Int32 | Type::IntOrStr, Json::Int(_) | Json::Uint(_))
-            if fits_into(value, i32::MIN.into(), i32::MAX.into()) =>
+            if is_in_range(value, i32::MIN.into(), i32::MAX.into()) =>
         {
             Ok(())
         }
@@ -199,21 +199,21 @@ pub fn check(value: Json<'_>, kind: Type, whole: bool) -> Result<(), Misfit> {
         (Type::IntOrStr, _) => wrong("a whole number or a string"),
         (Type::Quantity, _) => wrong("a quantity, such as \"500m\" or \"4Gi\""),
         (Type::List(element), Json::Array(items)) => items.iter().enumerate().try_for_each(|(index, item)| {
-            check(*item, *element, whole).map_err(|misfit| misfit.below(&format!("[{index}]")))
+            validate(*item, *element, whole).map_err(|misfit| misfit.below(&format!("[{index}]")))
         }),
         (Type::List(_), _) => wrong("a list"),
         (Type::Map(element), Json::Object(members)) => members.iter().try_for_each(|(key, member)| {
             if key.starts_with('$') {
-                return Err(Misfit::here(format!("has the name {key}, which is a directive and not a name")));
+                return Err(SchemaError::here(format!("has the name {key}, which is a directive and not a name")));
             }
-            check(*member, *element, whole).map_err(|misfit| misfit.below(&format!("[{key}]")))
+            validate(*member, *element, whole).map_err(|misfit| misfit.below(&format!("[{key}]")))
         }),
         (Type::Object(object), Json::Object(members)) => check_object(object, members, whole),
         (Type::Map(_) | Type::Object(_), _) => wrong("an object"),
     }
 }
 
-fn fits_into(value: Json<'_>, least: i64, most: i64) -> bool {
+fn is_in_range(value: Json<'_>, least: i64, most: i64) -> bool {
     match value {
         Json::Int(value) => (least..=most).contains(&value),
         Json::Uint(value) => i64::try_from(value).is_ok_and(|value| value <= most),
@@ -233,16 +233,16 @@ pub fn is_quantity(text: &str) -> bool {
         && (exponent || SUFFIXES.contains(&suffix))
 }
 
-fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), Misfit> {
+fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), SchemaError> {
     for (key, member) in members {
         let Some(field) = object.field(key) else {
             let hint = object.nearest(key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            return Err(Misfit::here(format!("has no field {key}{hint}")));
+            return Err(SchemaError::here(format!("has no field {key}{hint}")));
         };
-        check(*member, field.kind, whole).map_err(|misfit| misfit.below(key))?;
+        validate(*member, field.kind, whole).map_err(|misfit| misfit.below(key))?;
     }
     match object.required.iter().find(|name| whole && !members.iter().any(|(key, _)| key == *name)) {
-        Some(name) => Err(Misfit::here(format!("lacks the field {name}"))),
+        Some(name) => Err(SchemaError::here(format!("lacks the field {name}"))),
         None => Ok(()),
     }
 }
@@ -254,9 +254,9 @@ mod tests {
 
     fn misfit(pod: &serde_json::Value) -> String {
         let arena = Bump::new();
-        match check(Json::lift(pod, &arena), Type::Object(&POD), true) {
+        match validate(Json::lift(pod, &arena), Type::Object(&POD), true) {
             Ok(()) => "fits".to_owned(),
-            Err(Misfit { path, message }) => format!("{path} {message}"),
+            Err(SchemaError { path, message }) => format!("{path} {message}"),
         }
     }
 

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{Laying, Mutation, Denial, MutateError, attempted};
+use super::{LayerMode, Mutation, Denial, MutateError, attempted};
 use crate::render::Pace;
 use crate::review::{self, Review};
 use crate::snapshot::Snapshot;
@@ -66,7 +66,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) ->
         Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
-    let mutated = attempted(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena);
+    let mutated = attempted(&review, snapshot, (pace, LayerMode::Premerged), &mut modules, arena);
     let result = match mutated.map_err(|halted| halted.error) {
         Err(MutateError::Slow(module)) => return Verdict::Slow(module),
         Err(MutateError::Denied(rejection)) => Err(rejection),

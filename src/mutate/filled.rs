@@ -23,7 +23,7 @@ struct Place {
 }
 
 /// The first text of a layer that is wrong when it is filled: its path and what is wrong. The value is in neither.
-pub(super) fn first_misfit(layer: &Value, filled: Json<'_>) -> Option<String> {
+pub(super) fn first_invalid_value(layer: &Value, filled: Json<'_>) -> Option<String> {
     let pod = Place { kind: Type::Object(&POD), list: ListType::Atomic, rule: None };
     in_value(layer, filled, pod).map(|(path, what)| format!("{}: {what}", path.trim_start_matches('.')))
 }

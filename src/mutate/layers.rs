@@ -9,20 +9,20 @@ use crate::sidecars;
 use crate::snapshot::{Layer, Source};
 
 /// What laying gives: the pod after each step, and what was laid.
-struct Laid<'w, 'a> {
+struct AppliedLayers<'w, 'a> {
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,
     fragments: Vec<(FragmentSource<'a>, Json<'a>)>,
 }
 
 impl<'w, 'a> Work<'w, 'a> {
-    pub(super) fn lay_layers(&mut self) -> Result<(), Denial> {
-        let merged = self.merged.and_then(|merged| self.at_once(merged));
+    pub(super) fn apply_layers(&mut self) -> Result<(), Denial> {
+        let merged = self.merged.and_then(|merged| self.apply_premerged(merged));
         let (laid, result) = if let Some(laid) = merged {
             (laid, Ok(()))
         } else {
             self.merged = None;
-            self.one_by_one()
+            self.apply_one_by_one()
         };
         (self.merger, self.steps, self.laid) = (laid.merger, laid.steps, laid.fragments);
         self.layer_steps = self.steps.steps.len();
@@ -31,15 +31,15 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// None where the pod makes a difference, or is to be refused by a sentence that names the layer.
-    fn at_once(&self, merged: &'a MergedPlan) -> Option<Laid<'w, 'a>> {
-        let mut all = self.nothing_laid();
+    fn apply_premerged(&self, merged: &'a MergedPlan) -> Option<AppliedLayers<'w, 'a>> {
+        let mut all = self.none_applied();
         for run in &merged.runs {
             let layer = *self.plan.layers.get(run.layers.start)?;
             let fragment = match &run.fragment {
                 Some(fragment) => fragment.lift(self.arena),
                 None => self.fragment(layer).ok()?,
             };
-            all.lay(layer, fragment, self.rule(layer)).ok()?;
+            all.apply(layer, fragment, self.rule(layer)).ok()?;
             if run.order_matters && all.merger.has_agreed() {
                 return None;
             }
@@ -48,18 +48,18 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     /// What could be laid, and why no more.
-    fn one_by_one(&self) -> (Laid<'w, 'a>, Result<(), Denial>) {
-        let mut all = self.nothing_laid();
+    fn apply_one_by_one(&self) -> (AppliedLayers<'w, 'a>, Result<(), Denial>) {
+        let mut all = self.none_applied();
         let result = self.plan.layers.iter().try_for_each(|layer| {
             let fragment = self.fragment(layer)?;
-            all.lay(layer, fragment, self.rule(layer)).map_err(|trouble| in_layer(layer, &trouble))
+            all.apply(layer, fragment, self.rule(layer)).map_err(|trouble| denial_of(layer, &trouble))
         });
         (all, result)
     }
 
-    fn nothing_laid(&self) -> Laid<'w, 'a> {
+    fn none_applied(&self) -> AppliedLayers<'w, 'a> {
         let merger = Merger::new(self.pod.object, self.managed_fields, self.task.primary, self.arena);
-        Laid { merger, steps: Steps { submitted: self.pod.object, steps: Vec::new() }, fragments: Vec::new() }
+        AppliedLayers { merger, steps: Steps { submitted: self.pod.object, steps: Vec::new() }, fragments: Vec::new() }
     }
 
     fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
@@ -79,15 +79,15 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// Who touched `path` last. The steps of layers that were merged do not tell, so these are laid again.
     pub(super) fn last_writer(&self, path: &str) -> Option<Source> {
-        let again = self.merged.map(|_| self.one_by_one().0);
-        let Some(Laid { mut steps, .. }) = again else { return self.steps.last_writer(path, self.arena) };
+        let again = self.merged.map(|_| self.apply_one_by_one().0);
+        let Some(AppliedLayers { mut steps, .. }) = again else { return self.steps.last_writer(path, self.arena) };
         steps.steps.extend_from_slice(self.steps.steps.get(self.layer_steps..).unwrap_or_default());
         steps.last_writer(path, self.arena)
     }
 }
 
-impl<'a> Laid<'_, 'a> {
-    fn lay(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: MergeRule) -> Result<(), MergeError> {
+impl<'a> AppliedLayers<'_, 'a> {
+    fn apply(&mut self, layer: &'a Layer, fragment: Json<'a>, rule: MergeRule) -> Result<(), MergeError> {
         let pod = self.merger.apply(self.steps.last(), fragment, rule)?;
         self.steps.push(layer.source.clone(), pod);
         self.fragments.push((FragmentSource::Layer(layer), fragment));
@@ -95,7 +95,7 @@ impl<'a> Laid<'_, 'a> {
     }
 }
 
-fn in_layer(layer: &Layer, trouble: &MergeError) -> Denial {
+fn denial_of(layer: &Layer, trouble: &MergeError) -> Denial {
     let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
     match trouble {
         MergeError::NoPrimary => Denial::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),

@@ -134,7 +134,7 @@ impl<'a> Work<'_, 'a> {
             ));
         }
         let fragment = if whole { template::changes(view, value, self.arena) } else { value };
-        schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
+        schema::validate(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
             failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
         })?;
         let fragment = quantities(fragment, Type::Object(&POD), self.arena);

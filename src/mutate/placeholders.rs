@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::filled::first_misfit;
+use super::filled::first_invalid_value;
 use super::{Reason, Denial, Work};
 use crate::json::Json;
 use crate::layers;
@@ -60,7 +60,7 @@ impl<'w, 'a> Work<'w, 'a> {
         };
         let filled = placeholder::fill(&layer.fragment, &facts, self.arena);
         let filled = filled.map_err(|unfilled| refused(unfilled.to_string()))?;
-        first_misfit(&layer.fragment, filled).map_or(Ok(filled), |what| Err(refused(what)))
+        first_invalid_value(&layer.fragment, filled).map_or(Ok(filled), |what| Err(refused(what)))
     }
 
     /// A refusal may name a path, and a path may hold what a placeholder was filled with.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::super::{Laying, MutateError, attempted};
+use super::super::{LayerMode, MutateError, attempted};
 use crate::merge::beforehand::PlanCache;
 use crate::render::Pace;
 use crate::review::Review;
@@ -135,7 +135,7 @@ fn layers(stack: Vec<(u8, bool, Value, u8)>) -> Vec<Layer> {
 }
 
 /// The pod that comes out and the patch to it, what it says was applied and how many fragments were laid; or the refusal.
-fn through(pod: &Value, snapshot: &Snapshot, laying: Laying) -> Result<(Value, String, String, usize), String> {
+fn through(pod: &Value, snapshot: &Snapshot, laying: LayerMode) -> Result<(Value, String, String, usize), String> {
     let request = json!({"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
         "namespace": "ml", "object": pod});
     let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
@@ -178,8 +178,8 @@ fn layers_merged_beforehand_give_the_patch_that_one_by_one_gives() {
     let result = runner.run(&strategy, |(pod, stack, clearml, managed)| {
         let pod = task(pod, clearml, managed);
         let snapshot = snapshot(layers(stack));
-        let one_by_one = through(&pod, &snapshot, Laying::OneByOne);
-        let merged = through(&pod, &snapshot, Laying::AtOnce);
+        let one_by_one = through(&pod, &snapshot, LayerMode::PerLayer);
+        let merged = through(&pod, &snapshot, LayerMode::Premerged);
         match (one_by_one, merged) {
             (Ok((_, expected, names, single)), Ok((_, patch, applied, laid))) => {
                 prop_assert_eq!(patch, expected);
@@ -206,7 +206,7 @@ fn what_only_the_pod_can_tell_is_laid_one_by_one() {
     let snapshot = snapshot(layers(vec![(3, true, cpu("2"), 9), (3, true, cpu("1000m"), 9)]));
     let limit = |own: &str| {
         let pod = task(cpu(own), false, false);
-        let (pod, _, _, laid) = through(&pod, &snapshot, Laying::AtOnce).unwrap();
+        let (pod, _, _, laid) = through(&pod, &snapshot, LayerMode::Premerged).unwrap();
         (pod["spec"]["containers"][0]["resources"]["limits"]["cpu"].clone(), laid)
     };
     assert_eq!(limit("4"), (json!("1000m"), 1));
