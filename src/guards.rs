@@ -57,7 +57,7 @@ fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Opt
         ["status" | "kind" | "apiVersion", ..] => Some("it is the API server's"),
         ["spec", field, ..] if SPEC.contains(field) => Some("it is the scheduler's or another controller's"),
         ["spec", "containers"] => Some("it holds the task itself"),
-        ["spec", "containers", container, rest @ ..] if task.may_be(container) => task_container(rest, operation, task),
+        ["spec", "containers", container, rest @ ..] if task.is_task_container(container) => task_container(rest, operation, task),
         _ => None,
     }
 }

@@ -101,7 +101,7 @@ fn around(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
     let namespace = sender.namespace.or(own).unwrap_or("default").to_owned();
     let user = sender.user.map(str::to_owned).or_else(|| {
         let arena = Bump::new();
-        task::a_submitter(&Pod { object: Json::lift(pod, &arena), namespace: &namespace }, snapshot)
+        task::default_submitter(&Pod { object: Json::lift(pod, &arena), namespace: &namespace }, snapshot)
     });
     json!({
         "kind": "AdmissionReview",

@@ -12,7 +12,7 @@ use crate::snapshot::{Snapshot, System, SystemKind};
 use crate::sound::is_label_text;
 
 /// How the pods of one task system are told and read.
-struct Row {
+struct SystemSpec {
     kind: SystemKind,
     /// a pod with one of these labels belongs to the system
     labels: &'static [&'static str],
@@ -37,8 +37,8 @@ struct Row {
 }
 
 /// The task systems, in the order in which they are tried.
-static TABLE: &[Row] = &[
-    Row {
+static SYSTEMS: &[SystemSpec] = &[
+    SystemSpec {
         kind: SystemKind::ClearML,
         // `CLEARML` alone is a pod whose queue the agent could not look up.
         labels: &["clearml-agent-queue", "clearml-agent-queue-name", "clearml-task-id", "CLEARML"],
@@ -60,7 +60,7 @@ static TABLE: &[Row] = &[
         secret_env: &["CLEARML_AUTH_TOKEN", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"],
         owner_sets_env: true,
     },
-    Row {
+    SystemSpec {
         kind: SystemKind::Generic,
         labels: &[QUEUE, ENVIRONMENT],
         queue_id: None,
@@ -86,7 +86,7 @@ pub const USER: &str = "podgraft.io/user";
 
 /// Every label that makes a pod a task pod: what the webhook's `matchConditions` select by.
 pub fn selecting_labels() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().flat_map(|row| row.labels).copied()
+    SYSTEMS.iter().flat_map(|row| row.labels).copied()
 }
 
 /// The pod of a review, and where it was sent.
@@ -127,7 +127,7 @@ impl<'a> Pod<'a> {
     }
 
     /// What people call the pod: its name, or of a Job's pod the Job's.
-    pub fn known_as(&self) -> Option<&'a str> {
+    pub fn display_name(&self) -> Option<&'a str> {
         let is_jobs = || {
             let owners = self.object.at(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
             let mut controllers = owners.iter().filter(|owner| owner.get("controller") == Some(Json::Bool(true)));
@@ -166,7 +166,7 @@ pub struct Task<'a, 's> {
     pub primary: Option<&'a str>,
     /// whether the sender's word counts for the task's id and user
     pub trusted: bool,
-    row: &'static Row,
+    row: &'static SystemSpec,
     /// the value of the label that may need repair
     repairable: Option<&'a str>,
     own: Option<&'a str>,
@@ -181,7 +181,7 @@ impl<'a, 's> Task<'a, 's> {
     /// A pod that contradicts itself.
     pub fn from_pod(review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
         let pod = Pod { object: review.object, namespace: review.namespace };
-        let Some((row, system)) = recognise(&pod, snapshot) else {
+        let Some((row, system)) = detect_system(&pod, snapshot) else {
             return Ok(None);
         };
         let claimed = (row.task_id)(&pod, system).map_err(|why| Denial::new(Reason::IdentityContradiction, why))?;
@@ -207,7 +207,7 @@ impl<'a, 's> Task<'a, 's> {
 
     /// Whether a container that was submitted may be the task itself: the primary one, the one that the system calls
     /// like the pod (an annotation may name another as primary), or any where nobody can say.
-    pub fn may_be(&self, container: &str) -> bool {
+    pub fn is_task_container(&self, container: &str) -> bool {
         self.unclear || self.primary == Some(container) || self.own == Some(container)
     }
 
@@ -239,8 +239,8 @@ impl<'a, 's> Task<'a, 's> {
     }
 }
 
-fn recognise<'s>(pod: &Pod<'_>, snapshot: &'s Snapshot) -> Option<(&'static Row, &'s System)> {
-    TABLE.iter().filter(|row| row.labels.iter().any(|label| pod.label(label).is_some())).find_map(|row| {
+fn detect_system<'s>(pod: &Pod<'_>, snapshot: &'s Snapshot) -> Option<(&'static SystemSpec, &'s System)> {
+    SYSTEMS.iter().filter(|row| row.labels.iter().any(|label| pod.label(label).is_some())).find_map(|row| {
         let here = |system: &&System| {
             system.kind == row.kind
                 && (system.namespaces.is_empty()
@@ -254,8 +254,8 @@ fn recognise<'s>(pod: &Pod<'_>, snapshot: &'s Snapshot) -> Option<(&'static Row,
 }
 
 /// Somebody whose word counts for this pod's task, if its system names anybody: whom `render` stands in for.
-pub fn a_submitter(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
-    recognise(pod, snapshot)?.1.submitters.first().cloned()
+pub fn default_submitter(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
+    detect_system(pod, snapshot)?.1.submitters.first().cloned()
 }
 
 /// Whether the request comes from one of the system's submitters and not from inside a task of it: open

@@ -47,7 +47,7 @@ impl<'w, 'a> Work<'w, 'a> {
             user: self.task.user,
             queue_id: self.task.queue_id.or_else(|| self.plan.queue.and_then(|queue| queue.id.as_deref())),
             queue_name: self.queue_name(),
-            pod_name: self.pod.known_as(),
+            pod_name: self.pod.display_name(),
             namespace: self.pod.namespace,
             environment: self.plan.environment,
             worker_id: self.worker_id(),

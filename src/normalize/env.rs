@@ -18,7 +18,7 @@ impl<'a> Normalizer<'_, 'a> {
             return container;
         }
         let name = container.text("name");
-        let may_be_task = list == "containers" && self.task.may_be(name);
+        let may_be_task = list == "containers" && self.task.is_task_container(name);
         let mut drop = vec![false; entries.len()];
         for variable in hidden.into_iter().filter(|it| !may_be_task || !self.task.identity_env().contains(it)) {
             let dropped = stale(entries, variable);

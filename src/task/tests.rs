@@ -172,7 +172,7 @@ fn a_jobs_pod_is_called_as_its_job_and_another_controllers_pod_is_not() {
     let called = |metadata: Value| {
         let pod = json!({"metadata": metadata});
         let arena = bumpalo::Bump::new();
-        Pod { object: Json::lift(&pod, &arena), namespace: "x" }.known_as().unwrap_or("-").to_owned()
+        Pod { object: Json::lift(&pod, &arena), namespace: "x" }.display_name().unwrap_or("-").to_owned()
     };
     let owner = |kind: &str| json!([{"kind": kind, "name": "owner", "controller": true}]);
     assert_eq!(called(json!({"name": "own", "ownerReferences": owner("Job")})), "own");
