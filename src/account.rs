@@ -74,7 +74,7 @@ pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, 
                 Ok(None) => explain.alone = Some(why_skipped(review, &task, snapshot)),
                 Ok(Some(_)) => {}
                 Err(_) => {
-                    let plan = Plan::of(&task, &pod, snapshot).ok().flatten();
+                    let plan = Plan::choose(&task, &pod, snapshot).ok().flatten();
                     explain.rest = plan.map_or_else(Vec::new, |plan| explain.not_laid(&plan));
                 }
             }
@@ -137,13 +137,13 @@ fn skipped_module(module: &Module, why: Option<&str>) -> NotApplied {
 /// The units that do not apply to a pod, and parts of the base that its queue replaces.
 pub fn units_not_applied(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Vec<NotApplied> {
     let mut passed = Vec::new();
-    let plan = Plan::of(task, pod, snapshot).ok().flatten();
+    let plan = Plan::choose(task, pod, snapshot).ok().flatten();
     let queue = plan.as_ref().and_then(|plan| plan.queue);
     if let Some(why) = queue.and_then(|queue| replaced(queue, snapshot)) {
         passed.push(NotApplied { source: Source::Base, why });
     }
     for unit in &snapshot.environments {
-        let why = match &unit.good {
+        let why = match &unit.last_valid {
             None => unit.error.clone().map(|error| format!("has no valid configuration: {error}")),
             Some(environment) if environment.matches.is_empty() => {
                 (task.environment != Some(&environment.name)).then(|| {
@@ -168,7 +168,7 @@ fn no_queue(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) -> Option<N
         let hint = nearest(name, names).map_or_else(String::new, |near| format!("; the nearest is '{near}'"));
         return Some(NotApplied { source: Source::Queue(name.to_owned()), why: format!("is not configured{hint}") });
     };
-    let why = match unit.good.as_deref() {
+    let why = match unit.last_valid.as_deref() {
         None => format!("has no valid configuration: {}", unit.error.as_deref().unwrap_or("it has never been sound")),
         Some(Queue { system: Some(system), .. }) if *system != task.system.name => {
             format!("is for the system {system}, and the pod is of {}", task.system.name)
@@ -192,7 +192,7 @@ fn mismatch(matches: &Match, pod: &Pod<'_>) -> Option<String> {
 
 /// Which keys of the base a queue's own replace.
 fn replaced(queue: &Queue, snapshot: &Snapshot) -> Option<String> {
-    let base = snapshot.base.as_ref()?.good.as_ref()?.layers.first()?;
+    let base = snapshot.base.as_ref()?.last_valid.as_ref()?.layers.first()?;
     let left = queue.base.as_ref().map_or(&Value::Null, |layer| &layer.fragment);
     let mut keys = Vec::new();
     for part in ["/metadata", "/spec", "/spec/containers/0"] {

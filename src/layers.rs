@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::mutate::{Reason, Denial};
-use crate::snapshot::{Conflict, Graft, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
+use crate::snapshot::{Conflict, UnitSpec, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
 use crate::task::{Pod, Task, canonical_queue_name};
 
 /// What one pod gets.
@@ -26,7 +26,7 @@ impl<'s> Plan<'s> {
     ///
     /// # Errors
     /// A unit that applies has no sound version; a queue or environment that does not exist.
-    pub fn of(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
+    pub fn choose(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
         let queue = find_queue(task, pod, snapshot)?;
         if queue.is_none() && (task.queue_name.is_some() || task.queue_id.is_some()) {
             match snapshot.unknown_queue {
@@ -41,7 +41,7 @@ impl<'s> Plan<'s> {
         };
         let environments = environments(task, pod, snapshot)?;
         let environment = environments.last().map(|(name, _)| *name);
-        let grafts: Vec<&Graft> = base
+        let grafts: Vec<&UnitSpec> = base
             .into_iter()
             .chain(environments.into_iter().map(|(_, graft)| graft))
             .chain(queue.map(|queue| &queue.graft))
@@ -55,7 +55,7 @@ impl<'s> Plan<'s> {
 /// Layers that override beat layers that keep, whatever their place: with plain listed order only about half
 /// of all mixed stacks give the same pod when they are laid a second time. Layers that deny come last: were one
 /// overridden, the pod that came out would be refused when it is created again.
-fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
+fn ordered<'s>(grafts: &[&'s UnitSpec], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
     let listed = || {
         grafts.iter().flat_map(|graft| &graft.layers).filter_map(|layer| match (&layer.source, queue) {
             // The queue sees the base without the keys that it replaces.
@@ -68,7 +68,7 @@ fn ordered<'s>(grafts: &[&'s Graft], queue: Option<&'s Queue>) -> Vec<&'s Layer>
 }
 
 fn last_valid<T>(unit: &Unit<T>) -> Result<&T, Denial> {
-    unit.good.as_deref().ok_or_else(|| {
+    unit.last_valid.as_deref().ok_or_else(|| {
         let why = unit.error.as_deref().unwrap_or("it has never been sound");
         Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
     })
@@ -82,7 +82,7 @@ fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) ->
     let system = queue.system.as_ref().is_none_or(|system| *system == task.system.name);
     // Names are lossy: a pod that says another id than the queue has is of another queue with the same label.
     let id = queue.id.as_deref().is_none_or(|id| task.queue_id.is_none_or(|own| own == id));
-    Ok((system && id && (queue.matches.is_empty() || queue.matches.holds(pod))).then_some(queue))
+    Ok((system && id && (queue.matches.is_empty() || queue.matches.selects(pod))).then_some(queue))
 }
 
 fn unknown_queue(task: &Task<'_, '_>) -> Denial {
@@ -95,17 +95,17 @@ fn environments<'s>(
     task: &Task<'_, '_>,
     pod: &Pod<'_>,
     snapshot: &'s Snapshot,
-) -> Result<Vec<(&'s str, &'s Graft)>, Denial> {
+) -> Result<Vec<(&'s str, &'s UnitSpec)>, Denial> {
     let mut found = task.environment.is_none();
     let mut list = Vec::new();
     for unit in &snapshot.environments {
         let named = matches!(&unit.source, Source::Environment(name) if Some(name.as_str()) == task.environment);
-        let meant = || unit.meant_for.as_ref().is_some_and(|matches| !matches.is_empty() && matches.holds(pod));
-        if unit.good.is_none() && !named && !meant() {
+        let meant = || unit.claimed_match.as_ref().is_some_and(|matches| !matches.is_empty() && matches.selects(pod));
+        if unit.last_valid.is_none() && !named && !meant() {
             continue;
         }
         let environment = last_valid(unit)?;
-        let applies = if environment.matches.is_empty() { named } else { environment.matches.holds(pod) };
+        let applies = if environment.matches.is_empty() { named } else { environment.matches.selects(pod) };
         if applies {
             list.push((environment.name.as_str(), &environment.graft));
         }
@@ -128,7 +128,7 @@ impl Match {
     }
 
     /// Whether every condition holds.
-    pub fn holds(&self, pod: &Pod<'_>) -> bool {
+    pub fn selects(&self, pod: &Pod<'_>) -> bool {
         (self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| namespace == pod.namespace))
             && self.pod_labels.iter().all(|(key, value)| pod.label(key) == Some(value))
     }

@@ -179,7 +179,7 @@ fn attempted<'a>(
     sound::validate_shape(pod.object).map_err(|(path, what)| {
         Denial::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
     })?;
-    let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
+    let Some(plan) = Plan::choose(&task, &pod, snapshot)? else {
         return Ok(None);
     };
     let owners = ManagedFields::from_pod(pod.object, arena);
@@ -277,7 +277,7 @@ impl<'a> Work<'_, 'a> {
             let why = "would earn a warning of the API server, which fails a ClearML task";
             return Err(format!("{by}{path} {why}: {message}"));
         }
-        let Some(policy) = self.snapshot.pod_security.of(self.pod.namespace) else { return Ok(()) };
+        let Some(policy) = self.snapshot.pod_security.for_namespace(self.pod.namespace) else { return Ok(()) };
         let Some(Violation { path, related_path: beside, must, reason }) = pod_security::introduced(before, after, policy) else {
             return Ok(());
         };

@@ -25,7 +25,7 @@ pub struct Snapshot {
     /// the task systems' instances
     pub systems: Vec<System>,
     /// what every task pod gets
-    pub base: Option<Unit<Graft>>,
+    pub base: Option<Unit<UnitSpec>>,
     /// by priority, then name
     pub environments: Vec<Unit<Environment>>,
     /// the queues of the configuration; look one up with [`Queues::find`]
@@ -48,11 +48,11 @@ pub struct Unit<T> {
     /// `base`, `environment/production`, `queue/pvc-test`
     pub source: Source,
     /// what serves now: the newest version that was sound
-    pub good: Option<Arc<T>>,
+    pub last_valid: Option<Arc<T>>,
     /// why the newest version is not what serves, if it is not
     pub error: Option<String>,
     /// of an environment that was never sound: which pods it says it is for, and so denies
-    pub meant_for: Option<Match>,
+    pub claimed_match: Option<Match>,
 }
 
 impl<T> Clone for Unit<T> {
@@ -60,9 +60,9 @@ impl<T> Clone for Unit<T> {
     fn clone(&self) -> Self {
         Self {
             source: self.source.clone(),
-            good: self.good.clone(),
+            last_valid: self.last_valid.clone(),
             error: self.error.clone(),
-            meant_for: self.meant_for.clone(),
+            claimed_match: self.claimed_match.clone(),
         }
     }
 }
@@ -96,7 +96,7 @@ impl fmt::Display for Source {
 
 /// What one unit lays over a pod.
 #[derive(Debug, Default)]
-pub struct Graft {
+pub struct UnitSpec {
     /// in the order in which they are laid
     pub layers: Vec<Layer>,
     /// in the order in which they run
@@ -151,7 +151,7 @@ pub struct Environment {
     /// which pods it is for; without any condition only pods that name it
     pub matches: Match,
     /// what it lays over them
-    pub graft: Graft,
+    pub graft: UnitSpec,
 }
 
 /// `queues.<name>`.
@@ -168,7 +168,7 @@ pub struct Queue {
     /// the base as this queue sees it: without the keys that its `templateOverrides` replaces
     pub base: Option<Layer>,
     /// what it lays over them
-    pub graft: Graft,
+    pub graft: UnitSpec,
 }
 
 /// Conditions on a pod; each that is given must hold, and none given holds for nothing or everything

@@ -135,7 +135,7 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let (ready, is_ready) = watch::channel(false);
     let status = Status { generation: 0, problems: Arc::default(), loaded_at: None, loads: 0 };
     let (status, last_status) = watch::channel(status);
-    let builder = Arc::new(Mutex::new(Builder::knowing(levels)));
+    let builder = Arc::new(Mutex::new(Builder::with_pod_security(levels)));
     let loader = Loader { builder, compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
     tasks.spawn(loader.run(changes, pace.settle));
     Handle { snapshot, ready: is_ready, status: last_status, readings: last_readings, _tasks: tasks }
@@ -191,7 +191,7 @@ fn names_nothing(input: &Input) -> bool {
 /// What comes of such a path: what served goes on.
 fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
     let problems = vec![holds_nothing(path, input)];
-    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, readable: false, files: 0 }
+    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
 fn holds_nothing(path: &Path, input: &Input) -> Problem {
@@ -213,7 +213,7 @@ fn holds_nothing(path: &Path, input: &Input) -> Problem {
 /// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
-    if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
+    if let Some(path) = path.filter(|_| built.files == 0 && built.parsed) {
         built.problems.push(holds_nothing(path, input));
     }
     built
@@ -287,13 +287,13 @@ impl Loader {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
             let problems = built.problems.len();
-            if built.readable || *self.ready.borrow() {
+            if built.parsed || *self.ready.borrow() {
                 tracing::info!(generation, digest, problems, "configuration loaded");
             } else {
                 tracing::warn!(generation, digest, problems, "{NOT_READY}");
             }
         }
-        if built.readable {
+        if built.parsed {
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
         self.status.send_modify(|status| {

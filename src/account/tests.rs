@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Conflict, Environment, Graft, Layer, Queues, System, SystemKind, Unit};
+use crate::snapshot::{Conflict, Environment, UnitSpec, Layer, Queues, System, SystemKind, Unit};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
     Layer {
@@ -22,7 +22,7 @@ fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Laye
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
+    Unit { source, last_valid: Some(Arc::new(value)), error: None, claimed_match: None }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
@@ -43,7 +43,7 @@ fn snapshot() -> Snapshot {
         system: None,
         matches: Match { namespaces: vec!["ml".to_owned()], ..Match::default() },
         base: Some(kept),
-        graft: Graft {
+        graft: UnitSpec {
             layers: vec![
                 layer(source.clone(), Conflict::Override, 9, variable("the queue's")),
                 layer(source.clone(), Conflict::Override, 12, primary(json!({"workingDir": "/queue"}))),
@@ -52,7 +52,7 @@ fn snapshot() -> Snapshot {
         },
     };
     let environment = |name: &str, matches: Match| {
-        let value = Environment { name: name.to_owned(), priority: 0, matches, graft: Graft::default() };
+        let value = Environment { name: name.to_owned(), priority: 0, matches, graft: UnitSpec::default() };
         unit(Source::Environment(name.to_owned()), value)
     };
     let labelled = Match { pod_labels: [("tier".to_owned(), "prod".to_owned())].into(), ..Match::default() };
@@ -65,7 +65,7 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         systems: vec![system("clearml", SystemKind::ClearML, "clearml-id-"), system("own", SystemKind::Generic, "")],
-        base: Some(unit(Source::Base, Graft { layers: vec![base], modules: Vec::new() })),
+        base: Some(unit(Source::Base, UnitSpec { layers: vec![base], modules: Vec::new() })),
         environments: vec![environment("prod", labelled), environment("dev", Match::default())],
         queues: Queues { by_name: [("gpu".to_owned(), unit(source, queue))].into(), ..Queues::default() },
         ..Snapshot::default()

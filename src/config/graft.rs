@@ -14,7 +14,7 @@ use super::parts::MountRef;
 use super::template::{self, Given, Piece, Place, Template};
 use super::typed::PATCH;
 use crate::placeholder;
-use crate::snapshot::{Conflict, Graft, Layer, Source};
+use crate::snapshot::{Conflict, UnitSpec, Layer, Source};
 
 /// `merge`: what a layer of a queue does with the base's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) enum Merge {
 
 /// A unit's own part, decoded.
 pub(crate) struct Laid<'a> {
-    pub(crate) graft: Graft,
+    pub(crate) graft: UnitSpec,
     /// for the search for their volumes
     pub(crate) mounts: Vec<MountRef<'a>>,
     /// keys of the base that do not apply beside this
@@ -169,7 +169,7 @@ fn lay<'a>(
             fragment: entry.template.fragment,
         });
     }
-    Laid { graft: Graft { layers, modules }, mounts, replaced, pieces: Vec::new() }
+    Laid { graft: UnitSpec { layers, modules }, mounts, replaced, pieces: Vec::new() }
 }
 
 /// Layers that deny add or agree.

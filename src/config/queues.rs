@@ -35,7 +35,7 @@ impl<'a> Names<'a> {
         for unit in units {
             let Source::Queue(name) = &unit.source else { continue };
             let label = canonical_queue_name(name);
-            let own = unit.good.as_ref().and_then(|queue| queue.id.as_deref());
+            let own = unit.last_valid.as_ref().and_then(|queue| queue.id.as_deref());
             let id = own.or_else(|| self.id_of(name)).map(str::to_owned);
             let has_id = id.is_some();
             if let Some(id) = id {
@@ -75,7 +75,7 @@ impl<'a> Names<'a> {
 }
 
 fn take_place(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
-    if places.get(&key).is_none_or(|other| other.good.is_none() && unit.good.is_some()) {
+    if places.get(&key).is_none_or(|other| other.last_valid.is_none() && unit.last_valid.is_some()) {
         places.insert(key, unit.clone());
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Docs {
     /// modules that came in ConfigMap manifests
     pub(crate) wasm: Vec<Wasm>,
     /// ours, but not readable: what was in them is not known
-    pub(crate) torn: BTreeSet<Arc<str>>,
+    pub(crate) malformed: BTreeSet<Arc<str>>,
     pub(crate) problems: Vec<Problem>,
     /// the names and texts that count for the digest
     pub(crate) texts: Vec<(Arc<str>, String)>,
@@ -74,7 +74,7 @@ impl Docs {
             // a broken file of somebody else's is none of our business
             Err(_) if !known(name) && !text.contains("podgraft.io/") => return,
             Err(error) => {
-                self.tear(&file, error.at, "", &error.message);
+                self.mark_malformed(&file, error.at, "", &error.message);
                 self.texts.push((file, text.to_owned()));
                 return;
             }
@@ -87,7 +87,7 @@ impl Docs {
             (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
             // the two lines got lost or misspelled: still ours
             (version, kind) if is_meant_for_us(version, kind) || known(name) => {
-                self.tear_head(&file, &node);
+                self.mark_malformed_head(&file, &node);
                 self.texts.push((file, text.to_owned()));
             }
             _ => {}
@@ -95,25 +95,25 @@ impl Docs {
     }
 
     /// Says what is wrong with `apiVersion` and `kind`.
-    fn tear_head(&mut self, file: &Arc<str>, node: &Node) {
+    fn mark_malformed_head(&mut self, file: &Arc<str>, node: &Node) {
         for (key, right) in HEAD {
             let misspelled = node.keys().find(|found| found.text != key && nearest(&found.text, [key]).is_some());
             match (node.get(key), misspelled) {
                 (Some(value), _) if value.is_text(right) => {}
-                (Some(value), _) => self.tear(file, value.at, key, &format!("must be {right}")),
+                (Some(value), _) => self.mark_malformed(file, value.at, key, &format!("must be {right}")),
                 (None, Some(found)) => {
-                    self.tear(file, found.at, &found.text, &format!("unknown key; did you mean {key}?"));
+                    self.mark_malformed(file, found.at, &found.text, &format!("unknown key; did you mean {key}?"));
                 }
-                (None, None) => self.tear(file, node.at, "", &format!("{key}: {right} is missing")),
+                (None, None) => self.mark_malformed(file, node.at, "", &format!("{key}: {right} is missing")),
             }
         }
     }
 
-    fn tear(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
+    fn mark_malformed(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
         let report = Report::new(file);
         report.add(at, path, message);
         self.problems.extend(report.into_problems());
-        self.torn.insert(Arc::clone(file));
+        self.malformed.insert(Arc::clone(file));
     }
 
     /// A core/v1 ConfigMap, read as the cluster's would be.

@@ -74,6 +74,6 @@ fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {
 
 /// The fragments of a queue's layers.
 fn fragments(built: &Built, label: &str) -> Vec<Value> {
-    let queue = queue(built, label).good.as_ref().unwrap();
+    let queue = queue(built, label).last_valid.as_ref().unwrap();
     queue.graft.layers.iter().map(|layer| layer.fragment.clone()).collect()
 }

@@ -16,15 +16,15 @@ use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, refuse_empty};
 use super::template::{self, Piece};
-use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
+use crate::snapshot::{Environment, UnitSpec, Layer, Match, Queue, Source, System, Unit};
 use crate::task::canonical_queue_name;
 
 /// What units are decoded against.
-pub(crate) struct World<'b> {
+pub(crate) struct DecodeContext<'b> {
     pub(crate) modules: &'b Modules,
     pub(crate) systems: &'b [System],
     /// the base as it serves
-    pub(crate) base: Option<&'b Unit<Graft>>,
+    pub(crate) base: Option<&'b Unit<UnitSpec>>,
     /// what its layer is put together from
     pub(crate) pieces: &'b [Piece],
     /// the environments as they serve
@@ -34,7 +34,7 @@ pub(crate) struct World<'b> {
 }
 
 /// Which pods an environment says it is for, whatever else is wrong with it.
-pub(crate) fn meant_for(part: &Part<'_>, path: String) -> Option<Match> {
+pub(crate) fn claimed_match(part: &Part<'_>, path: String) -> Option<Match> {
     let report = Report::new(part.file); // what is wrong has been said
     let mut fields = Cursor::new(part.node, path, &report).fields(&keys::ENVIRONMENT)?;
     Some(take_match(&mut fields, &keys::ENVIRONMENT_MATCH))
@@ -47,33 +47,33 @@ const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 /// The same of fields of the spec.
 const POWERFUL_FIELDS: &[&str] = &["priorityClassName", "runtimeClassName", "serviceAccountName"];
 
-impl World<'_> {
+impl DecodeContext<'_> {
     fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
         Owner { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
     }
 
     fn base_layer(&self) -> Option<&Layer> {
-        self.base?.good.as_ref()?.layers.first()
+        self.base?.last_valid.as_ref()?.layers.first()
     }
 
     /// Whether the base's volumes are not known, so that a mount of one must not be called wrong.
     fn base_is_unknown(&self) -> bool {
-        self.base.is_some_and(|base| base.good.is_none())
+        self.base.is_some_and(|base| base.last_valid.is_none())
     }
 
     /// The same of an environment.
     fn an_environment_is_unknown(&self) -> bool {
-        self.environments.iter().any(|unit| unit.good.is_none())
+        self.environments.iter().any(|unit| unit.last_valid.is_none())
     }
 
     fn environment_volumes(&self) -> impl Iterator<Item = &str> {
-        let layers = self.environments.iter().filter_map(|unit| unit.good.as_ref()).flat_map(|good| &good.graft.layers);
+        let layers = self.environments.iter().filter_map(|unit| unit.last_valid.as_ref()).flat_map(|good| &good.graft.layers);
         layers.flat_map(|layer| graft::volume_names(&layer.fragment))
     }
 }
 
 /// `basePodTemplate`.
-pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<(Graft, Vec<Piece>)> {
+pub(crate) fn base(cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<(UnitSpec, Vec<Piece>)> {
     let mut fields = cursor.fields(&keys::BASE)?;
     let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
     fields.finish();
@@ -85,7 +85,7 @@ pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<(Graft, Vec
 pub(crate) fn environment(
     name: &str,
     cursor: &Cursor<'_>,
-    world: &World<'_>,
+    world: &DecodeContext<'_>,
     others: &[Arc<Environment>],
 ) -> Option<Environment> {
     let mut fields = cursor.fields(&keys::ENVIRONMENT)?;
@@ -110,7 +110,7 @@ pub(crate) fn environment(
 }
 
 /// `queues.<name>`.
-pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Queue> {
+pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<Queue> {
     let mut fields = cursor.fields(&keys::QUEUE)?;
     let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
     let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
@@ -179,7 +179,7 @@ fn is_clearml_id(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &World<'_>) {
+fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &DecodeContext<'_>) {
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));

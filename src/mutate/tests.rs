@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Hook, Rendered};
 use crate::snapshot::{
-    Budget, Conflict, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
+    Budget, Conflict, UnitSpec, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
 };
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
@@ -68,14 +68,14 @@ fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
+    Unit { source, last_valid: Some(Arc::new(value)), error: None, claimed_match: None }
 }
 
 /// A snapshot with the ClearML system, a base label and, for the queue `gpu`, `fragment` and `modules`.
 fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
     let source = || Source::Queue("GPU".to_owned());
     let base = layer(Source::Base, Conflict::Keep, json!({"metadata": {"labels": {"base": "yes"}}}));
-    let graft = Graft {
+    let graft = UnitSpec {
         layers: vec![layer(source(), Conflict::Override, fragment)],
         modules: modules.into_iter().map(Arc::new).collect(),
     };
@@ -100,7 +100,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
             pod_name_prefix: "clearml-id-".to_owned(),
             submitters: vec![SUBMITTER.to_owned()],
         }],
-        base: Some(unit(Source::Base, Graft { layers: vec![base], modules: Vec::new() })),
+        base: Some(unit(Source::Base, UnitSpec { layers: vec![base], modules: Vec::new() })),
         environments: Vec::new(),
         queues: Queues { by_id: BTreeMap::new(), by_name: BTreeMap::from([("gpu".to_owned(), unit(source(), queue))]) },
         task_config: Vec::new(),
@@ -173,14 +173,14 @@ fn said_of(pod: &Value, fragment: &Value) -> String {
 
 /// A copy of the queue `gpu` without modules.
 fn queue_of(snapshot: &Snapshot) -> Queue {
-    let queue = snapshot.queues.by_name["gpu"].good.as_deref().unwrap();
+    let queue = snapshot.queues.by_name["gpu"].last_valid.as_deref().unwrap();
     Queue {
         name: queue.name.clone(),
         id: None,
         system: None,
         matches: Match::default(),
         base: queue.base.clone(),
-        graft: Graft { layers: queue.graft.layers.clone(), modules: Vec::new() },
+        graft: UnitSpec { layers: queue.graft.layers.clone(), modules: Vec::new() },
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::mutate::{MutateError, mutate};
 use crate::render::Pace;
 use crate::review::Review;
-use crate::snapshot::{Conflict, Graft, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
 /// A pod with one container `main`, an init container `init` and what the plugins add. The submitter wrote the
 /// containers and what `written` names in `spec`.
@@ -49,8 +49,8 @@ fn snapshot(fragment: Value) -> Snapshot {
         pod_name_prefix: String::new(),
         submitters: Vec::new(),
     };
-    let graft = Graft { layers: vec![layer], modules: Vec::new() };
-    let base = Unit { source: Source::Base, good: Some(std::sync::Arc::new(graft)), error: None, meant_for: None };
+    let graft = UnitSpec { layers: vec![layer], modules: Vec::new() };
+    let base = Unit { source: Source::Base, last_valid: Some(std::sync::Arc::new(graft)), error: None, claimed_match: None };
     let systems = vec![system("clearml", SystemKind::ClearML), system("own", SystemKind::Generic)];
     Snapshot { systems, base: Some(base), ..Snapshot::default() }
 }

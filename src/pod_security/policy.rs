@@ -117,7 +117,7 @@ struct Known {
 
 impl Levels {
     /// That of a namespace; nothing where the API server does not warn, or nobody knows.
-    pub fn of(&self, namespace: &str) -> Option<Policy> {
+    pub fn for_namespace(&self, namespace: &str) -> Option<Policy> {
         let known = self.0.load();
         known.everywhere.or_else(|| known.of.get(namespace).copied())
     }

@@ -305,11 +305,11 @@ fn levels_are_those_of_the_moment_for_all_who_share_them() {
     let levels = Levels::default();
     let shared = levels.clone();
     let policy: Policy = "baseline".parse().unwrap();
-    assert_eq!(shared.of("ml"), None);
+    assert_eq!(shared.for_namespace("ml"), None);
     levels.set(HashMap::from([("ml".to_owned(), policy)]));
-    assert_eq!([shared.of("ml"), shared.of("other")], [Some(policy), None]);
+    assert_eq!([shared.for_namespace("ml"), shared.for_namespace("other")], [Some(policy), None]);
     levels.set_everywhere(Some(policy));
-    assert_eq!(shared.of("other"), Some(policy));
+    assert_eq!(shared.for_namespace("other"), Some(policy));
     levels.set(HashMap::new());
-    assert_eq!(shared.of("ml"), None);
+    assert_eq!(shared.for_namespace("ml"), None);
 }

@@ -293,7 +293,7 @@ async fn a_namespace_without_configuration_is_ready() {
 async fn has_levels(handle: &Handle, expected: &[(&str, Option<&str>)]) {
     let there = || {
         let snapshot = handle.snapshot.load();
-        let policy = |namespace: &str| snapshot.pod_security.of(namespace).map(|policy| policy.to_string());
+        let policy = |namespace: &str| snapshot.pod_security.for_namespace(namespace).map(|policy| policy.to_string());
         expected.iter().all(|(namespace, wanted)| policy(namespace).as_deref() == *wanted)
     };
     while !there() {

@@ -62,7 +62,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let set = Set::of_folder(&args.dir)?;
-    sound(args, &set)?;
+    check_before_install(args, &set)?;
     let cluster = Cluster::connect()?;
     let registrations = cluster.registrations(&args.webhook)?;
     let before = cluster.secret(&args.service.namespace, &args.secret)?;
@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Refuses a set with which the API server could not call podgraft.
-fn sound(args: &Args, set: &Set) -> anyhow::Result<()> {
+fn check_before_install(args: &Args, set: &Set) -> anyhow::Result<()> {
     let (host, dir) = (args.service.host(), args.dir.display());
     let make = format!("podgraft certs make --dir {dir}");
     let expected = Expected { host: &host, now: now(), warn_days: 0, bundles: &[], make: &make, install: "this again" };

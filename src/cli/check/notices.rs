@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::report::Finding;
 use crate::config::{Position, is_file_volume};
 use crate::json::Json;
-use crate::snapshot::{Conflict, Graft, Layer, Snapshot};
+use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot};
 use crate::yaml;
 
 /// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
@@ -33,10 +33,10 @@ const NAMED: usize = 3;
 
 /// Of all layers, in the order of the configuration.
 pub(super) fn of_layers(snapshot: &Snapshot) -> Vec<Finding> {
-    let base = snapshot.base.iter().filter_map(|unit| unit.good.as_deref());
-    let environments = snapshot.environments.iter().filter_map(|unit| unit.good.as_deref());
-    let queues = super::report::queues(snapshot).filter_map(|unit| unit.good.as_deref());
-    let grafts: Vec<&Graft> =
+    let base = snapshot.base.iter().filter_map(|unit| unit.last_valid.as_deref());
+    let environments = snapshot.environments.iter().filter_map(|unit| unit.last_valid.as_deref());
+    let queues = super::report::queues(snapshot).filter_map(|unit| unit.last_valid.as_deref());
+    let grafts: Vec<&UnitSpec> =
         base.chain(environments.map(|one| &one.graft)).chain(queues.map(|one| &one.graft)).collect();
     grafts.iter().flat_map(|graft| &graft.layers).flat_map(of_layer).collect()
 }

@@ -12,7 +12,7 @@ use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Position, Problem};
 use crate::offline::{self, Simulation};
-use crate::snapshot::{Graft, Match, Queue, Snapshot, Source, Unit};
+use crate::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
 
 /// One thing that is wrong or worth knowing.
 #[derive(Debug, Serialize)]
@@ -217,9 +217,9 @@ fn applied_twice(outcome: &Simulation) -> Option<String> {
 }
 
 fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
-    let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.good.as_deref(), tried));
+    let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
     let environments = snapshot.environments.iter().map(|unit| {
-        let good = unit.good.as_deref();
+        let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
             let own = || "pods that name it".to_owned();
             let who = if one.matches.is_empty() { own() } else { conditions(&one.matches) };
@@ -228,7 +228,7 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
         row(unit, who, good.map(|one| &one.graft), tried)
     });
     let queues = queues(snapshot).map(|unit| {
-        let good = unit.good.as_deref();
+        let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
             let id = one.id.as_ref().map(|id| format!("id {id}"));
             let system = one.system.as_ref().map(|system| format!("system {system}"));
@@ -240,7 +240,7 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
     base.chain(environments).chain(queues).collect()
 }
 
-fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&Graft>, tried: &[Tried]) -> Row {
+fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[Tried]) -> Row {
     let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
     let refused = results().find_map(|result| if let Fared::Refused(why) = result { Some(why.clone()) } else { None });
     // The worst of several systems' samples.

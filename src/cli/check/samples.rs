@@ -22,12 +22,12 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
             samples.push(sample(Source::Base, system, &Match::default(), system_label(system)));
         }
         for unit in &snapshot.environments {
-            if let Some(environment) = unit.good.as_deref() {
+            if let Some(environment) = unit.last_valid.as_deref() {
                 samples.push(of_environment(&unit.source, environment, system));
             }
         }
         let queues: BTreeMap<_, _> = super::report::queues(snapshot).map(|unit| (&unit.source, unit)).collect();
-        for (source, queue) in queues.into_iter().filter_map(|(source, unit)| Some((source, unit.good.as_deref()?))) {
+        for (source, queue) in queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?))) {
             if queue.system.as_ref().is_none_or(|name| *name == system.name) {
                 samples.extend(of_queue(source, queue, system));
             }
@@ -128,7 +128,7 @@ queues:
             let review = Review::parse(body.as_bytes(), &arena).unwrap();
             let Some(task) = Task::from_pod(&review, &built.snapshot).unwrap() else { continue };
             let pod = Pod { object: review.object, namespace: review.namespace };
-            let plan = Plan::of(&task, &pod, &built.snapshot).unwrap().unwrap();
+            let plan = Plan::choose(&task, &pod, &built.snapshot).unwrap().unwrap();
             let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);
             assert!(is_laid, "{} by {}", sample.unit, task.system.name);
             reached.push(format!("{} by {}", sample.unit, task.system.name));

@@ -179,7 +179,7 @@ fn no_task(pod: &Pod<'_>, snapshot: &Snapshot) -> String {
 }
 
 fn identity(task: &Task<'_, '_>, pod: &Pod<'_>, review: &Review<'_>, snapshot: &Snapshot) -> Identity {
-    let plan = Plan::of(task, pod, snapshot).ok().flatten();
+    let plan = Plan::choose(task, pod, snapshot).ok().flatten();
     Identity {
         system: task.system.name.clone(),
         id: task.id.clone(),

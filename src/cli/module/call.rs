@@ -94,7 +94,7 @@ impl Subject {
         let wasm = Wasm { name: "module.wasm".to_owned(), origin: "the command line".to_owned(), bytes: bytes.into() };
         let snapshot = configuration(config, vec![wasm], Some(&trial))?;
         let graft = snapshot.queues.by_name.values().chain(snapshot.queues.by_id.values());
-        let module = graft.filter_map(|unit| unit.good.as_ref()).find_map(|queue| queue.graft.modules.first());
+        let module = graft.filter_map(|unit| unit.last_valid.as_ref()).find_map(|queue| queue.graft.modules.first());
         let budget = module.map_or_else(Budget::default, |module| module.budget);
         Ok(Prepared { name, trial, snapshot, body, budget })
     }

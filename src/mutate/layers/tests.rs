@@ -12,7 +12,7 @@ use super::super::{LayerMode, MutateError, attempted};
 use crate::merge::beforehand::PlanCache;
 use crate::render::Pace;
 use crate::review::Review;
-use crate::snapshot::{Conflict, Graft, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
 /// Parts of a pod or of a fragment, with names that meet and values that agree although they are written otherwise.
 fn template() -> impl Strategy<Value = Value> {
@@ -102,8 +102,8 @@ fn snapshot(layers: Vec<Layer>) -> Snapshot {
         pod_name_prefix: "clearml-id-".to_owned(),
         submitters: Vec::new(),
     };
-    let graft = Graft { layers, modules: Vec::new() };
-    let base = Unit { source: Source::Base, good: Some(Arc::new(graft)), error: None, meant_for: None };
+    let graft = UnitSpec { layers, modules: Vec::new() };
+    let base = Unit { source: Source::Base, last_valid: Some(Arc::new(graft)), error: None, claimed_match: None };
     let systems = vec![system("clearml", SystemKind::ClearML), system("own", SystemKind::Generic)];
     Snapshot { systems, base: Some(base), ..Snapshot::default() }
 }

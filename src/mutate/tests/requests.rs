@@ -135,9 +135,9 @@ fn a_unit_that_was_never_sound_denies_its_pods_and_nobody_elses() {
     let mut snapshot = snapshot(json!({}), Vec::new());
     let bad = Unit {
         source: Source::Queue("GPU".to_owned()),
-        good: None,
+        last_valid: None,
         error: Some("podgraft.yaml:3:5: it is broken".to_owned()),
-        meant_for: None,
+        claimed_match: None,
     };
     snapshot.queues.by_name.insert("gpu".to_owned(), bad);
     assert_eq!(
@@ -155,9 +155,9 @@ fn an_environment_that_was_never_sound_denies_the_pods_that_it_says_it_is_for() 
     let mut snapshot = snapshot(json!({}), Vec::new());
     snapshot.environments = vec![Unit {
         source: Source::Environment("prod".to_owned()),
-        good: None,
+        last_valid: None,
         error: Some("podgraft.yaml:9:1: it is broken".to_owned()),
-        meant_for: Some(meant_for),
+        claimed_match: Some(meant_for),
     }];
     assert_eq!(
         denial(&pod(), &snapshot),
