@@ -36,13 +36,13 @@ mod yaml;
 
 pub use build::{Builder, Built};
 pub(crate) use files::{is_file_annotation, is_file_volume};
-pub(crate) use grammar::{misfit, quantity_misfit};
+pub(crate) use grammar::{text_error, quantity_error};
 pub use json_schema::json_schema;
 pub use modules::{Compile, Wasm};
 pub use node::Position;
 pub use read::{File, Input};
 pub(crate) use read::{is_wasm, is_yaml};
-pub use report::Problem;
+pub use report::Diagnostic;
 pub(crate) use rules::{Rule, rule_of};
 pub(crate) use yaml::parse_all;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 use serde_json::{Value, json};
 
-use crate::config::{Position, Problem, parse_all};
+use crate::config::{Position, Diagnostic, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::patch::{Action, readable};
@@ -40,7 +40,7 @@ pub struct Document {
 ///
 /// # Errors
 /// What is wrong with the text and where; it does not quote it.
-pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
+pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Diagnostic> {
     if let Ok(object) = serde_json::from_str(text) {
         return Ok(items(Document { line: 1, object }));
     }
@@ -49,8 +49,8 @@ pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Problem> {
     Ok(documents.flat_map(items).collect())
 }
 
-fn problem(file: &str, at: Position, message: String) -> Problem {
-    Problem { file: file.into(), line: at.line, column: at.column, path: String::new(), message }
+fn problem(file: &str, at: Position, message: String) -> Diagnostic {
+    Diagnostic { file: file.into(), line: at.line, column: at.column, path: String::new(), message }
 }
 
 fn items(Document { line, mut object }: Document) -> Vec<Document> {

@@ -25,7 +25,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
+use crate::config::{self, Builder, Built, File, Input, Position, Diagnostic, Wasm};
 use crate::pod_security::Levels;
 use crate::render::Hook;
 use crate::snapshot::Snapshot;
@@ -54,7 +54,7 @@ pub struct Status {
     /// of the snapshot that serves; 0 before the first
     pub generation: u64,
     /// everything that is wrong
-    pub problems: Arc<[Problem]>,
+    pub problems: Arc<[Diagnostic]>,
     /// when the last load ended
     pub loaded_at: Option<SystemTime>,
     /// loads so far, whether they changed something or not
@@ -194,7 +194,7 @@ fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
     Built { snapshot: serving, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
-fn holds_nothing(path: &Path, input: &Input) -> Problem {
+fn holds_nothing(path: &Path, input: &Input) -> Diagnostic {
     let Position { line, column } = Position::default();
     let begins = "a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`";
     let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -207,7 +207,7 @@ fn holds_nothing(path: &Path, input: &Input) -> Problem {
         _ => "holds no configuration in its *.yaml",
     };
     let message = format!("{what}: {begins}");
-    Problem { file: path.display().to_string().into(), line, column, path: String::new(), message }
+    Diagnostic { file: path.display().to_string().into(), line, column, path: String::new(), message }
 }
 
 /// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.

@@ -9,7 +9,7 @@ use super::cursor::Cursor;
 use super::modules::{self, Compile, Modules, Store, hex};
 use super::queues::Names;
 use super::read::{self, Docs, Input};
-use super::report::{Problem, Report};
+use super::report::{Diagnostic, Report};
 use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
@@ -24,8 +24,8 @@ pub struct Builder {
     /// what all its snapshots know of the namespaces
     pod_security: Levels,
     previous: Arc<Snapshot>,
-    problems: Vec<Problem>,
-    notices: Vec<Problem>,
+    problems: Vec<Diagnostic>,
+    notices: Vec<Diagnostic>,
     /// what the base that serves is put together from
     pieces: Vec<Piece>,
     /// the last good version of every module, used or not
@@ -45,9 +45,9 @@ pub struct Built {
     /// what serves now
     pub snapshot: Arc<Snapshot>,
     /// everything that is wrong, by file and line
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// what is worth knowing and not wrong: keys that are the ClearML agent's
-    pub notices: Vec<Problem>,
+    pub notices: Vec<Diagnostic>,
     /// whether the input differs from the build before
     pub changed: bool,
     /// whether every file could be taken apart; when not, there may be units that nobody knows of
@@ -82,7 +82,7 @@ impl Builder {
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
             snapshot.pod_security = self.pod_security.clone();
-            let by_place = |a: &Problem, b: &Problem| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
+            let by_place = |a: &Diagnostic, b: &Diagnostic| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
             problems.sort_by(by_place);
             notices.sort_by(by_place);
             self.notices = notices;
@@ -127,8 +127,8 @@ fn digest(docs: &Docs, store: &Store<'_>, namespace: &str) -> String {
 struct Pass<'p> {
     builder: &'p mut Builder,
     torn: &'p BTreeSet<Arc<str>>,
-    problems: &'p mut Vec<Problem>,
-    notices: Vec<Problem>,
+    problems: &'p mut Vec<Diagnostic>,
+    notices: Vec<Diagnostic>,
     origins: BTreeMap<Source, Arc<str>>,
 }
 
@@ -192,7 +192,7 @@ impl Pass<'_> {
     /// Takes a report's problems over; gives them as a unit's error.
     fn note(&mut self, report: Report) -> Option<String> {
         self.notices.extend(report.take_notices());
-        let problems = report.into_problems();
+        let problems = report.into_errors();
         let error = problems.first().map(|first| match problems.len() {
             1 => first.to_string(),
             more => format!("{first} (and {} more)", more - 1),
@@ -208,7 +208,7 @@ impl Pass<'_> {
         }
         let file = self.builder.origins.get(source).filter(|file| self.torn.contains(*file))?;
         let problem = self.problems.iter().find(|problem| problem.file == *file);
-        let error = problem.map_or_else(|| format!("{file} cannot be read"), Problem::to_string);
+        let error = problem.map_or_else(|| format!("{file} cannot be read"), Diagnostic::to_string);
         self.origins.insert(source.clone(), Arc::clone(file));
         Some(Unit { source: source.clone(), last_valid: good.cloned(), error: Some(error), claimed_match: None })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{FILE, Key, Keys, Kind, Stage};
+use super::keys::{FILE, Key, Keys, Kind, KeyStatus};
 use super::rules::{self, Rule};
 use super::typed::{DIRECTIVES, PATCH, field_at};
 use crate::schema::{Object, Type};
@@ -35,10 +35,10 @@ struct Writer {
 impl Writer {
     fn keys(&mut self, keys: &Keys) -> Value {
         let mut properties = Map::new();
-        for key in keys.all().filter(|key| key.stage != Stage::Later) {
+        for key in keys.all().filter(|key| key.stage != KeyStatus::Later) {
             properties.insert(key.name.to_owned(), self.key(key));
         }
-        let required: Vec<_> = keys.all().filter(|key| key.stage == Stage::Required).map(|key| key.name).collect();
+        let required: Vec<_> = keys.all().filter(|key| key.stage == KeyStatus::Required).map(|key| key.name).collect();
         let strict = json!({"properties": properties, "required": required, "additionalProperties": false});
         if keys.find("allowUnknownFields").is_none() {
             return with_type(strict, "object");

@@ -58,7 +58,7 @@ impl<'w> Store<'w> {
                 None
             }
             None => {
-                let hint = spell::hint(name, self.files.keys().copied());
+                let hint = spell::did_you_mean(name, self.files.keys().copied());
                 cursor.error(format!("there is no file `{name}`{hint}"));
                 None
             }
@@ -90,7 +90,7 @@ impl Modules {
                 }
                 None => {
                     let names = self.sound.keys().chain(&self.broken).map(String::as_str);
-                    item.error(format!("module `{name}` is not defined{}", spell::hint(name, names)));
+                    item.error(format!("module `{name}` is not defined{}", spell::did_you_mean(name, names)));
                 }
             }
         }
@@ -128,7 +128,7 @@ pub(crate) fn decode(
     });
     let may_remove = fields.take("mayRemove").and_then(|cursor| cursor.boolean()).unwrap_or_default();
     let words = [("Fail", OnError::Fail), ("Ignore", OnError::Ignore)];
-    let on_error = fields.take("onError").and_then(|cursor| cursor.word(&words, &[])).unwrap_or_default();
+    let on_error = fields.take("onError").and_then(|cursor| cursor.one_of(&words, &[])).unwrap_or_default();
     let budget = budget(&mut fields);
     fields.finish();
     let (file, digest) = found?;

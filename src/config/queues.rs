@@ -39,7 +39,7 @@ impl<'a> Names<'a> {
             let id = own.or_else(|| self.id_of(name)).map(str::to_owned);
             let has_id = id.is_some();
             if let Some(id) = id {
-                take_place(&mut queues.by_id, id, &unit);
+                claim_key(&mut queues.by_id, id, &unit);
             }
             named.entry(label).or_default().push((unit, has_id));
         }
@@ -49,7 +49,7 @@ impl<'a> Names<'a> {
                 continue;
             }
             for (unit, _) in &units {
-                take_place(&mut queues.by_name, label.clone(), unit);
+                claim_key(&mut queues.by_name, label.clone(), unit);
             }
         }
         queues
@@ -74,7 +74,7 @@ impl<'a> Names<'a> {
     }
 }
 
-fn take_place(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
+fn claim_key(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
     if places.get(&key).is_none_or(|other| other.last_valid.is_none() && unit.last_valid.is_some()) {
         places.insert(key, unit.clone());
     }

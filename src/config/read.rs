@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::modules::Wasm;
 use super::node::{Node, Position, Tree};
-use super::report::{Problem, Report};
+use super::report::{Diagnostic, Report};
 use super::yaml;
 use crate::schema::nearest;
 
@@ -50,7 +50,7 @@ pub(crate) struct Docs {
     pub(crate) wasm: Vec<Wasm>,
     /// ours, but not readable: what was in them is not known
     pub(crate) malformed: BTreeSet<Arc<str>>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Diagnostic>,
     /// the names and texts that count for the digest
     pub(crate) texts: Vec<(Arc<str>, String)>,
 }
@@ -112,7 +112,7 @@ impl Docs {
     fn mark_malformed(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
         let report = Report::new(file);
         report.add(at, path, message);
-        self.problems.extend(report.into_problems());
+        self.problems.extend(report.into_errors());
         self.malformed.insert(Arc::clone(file));
     }
 
@@ -131,7 +131,7 @@ impl Docs {
                 let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
                 let report = Report::new(file);
                 report.add(at, &format!("binaryData['{key}']"), "is not base64");
-                self.problems.extend(report.into_problems());
+                self.problems.extend(report.into_errors());
             }
         }
     }

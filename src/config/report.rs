@@ -8,7 +8,7 @@ use super::node::Position;
 
 /// One thing that is wrong. Its text names keys and places, never the values of env or vaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// file, or `<ConfigMap>/<key>`
     pub file: Arc<str>,
     /// from 1; 0 when it concerns the whole file
@@ -21,7 +21,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     /// `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers write it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file)?;
@@ -38,8 +38,8 @@ impl fmt::Display for Problem {
 /// Collects the problems of one unit, which is sound when there are none.
 pub(crate) struct Report {
     pub(crate) file: Arc<str>,
-    problems: RefCell<Vec<Problem>>,
-    notices: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<Diagnostic>>,
+    notices: RefCell<Vec<Diagnostic>>,
 }
 
 impl Report {
@@ -56,9 +56,9 @@ impl Report {
         self.push(&self.notices, at, path, message.into());
     }
 
-    fn push(&self, list: &RefCell<Vec<Problem>>, at: Position, path: &str, message: String) {
+    fn push(&self, list: &RefCell<Vec<Diagnostic>>, at: Position, path: &str, message: String) {
         let file = Arc::clone(&self.file);
-        let problem = Problem { file, line: at.line, column: at.column, path: path.to_owned(), message };
+        let problem = Diagnostic { file, line: at.line, column: at.column, path: path.to_owned(), message };
         let mut list = list.borrow_mut();
         // an anchor that is used twice is wrong once
         if !list.contains(&problem) {
@@ -66,7 +66,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn take_notices(&self) -> Vec<Problem> {
+    pub(crate) fn take_notices(&self) -> Vec<Diagnostic> {
         self.notices.take()
     }
 
@@ -75,7 +75,7 @@ impl Report {
     }
 
     /// The problems in the order in which they stand in the file.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    pub(crate) fn into_errors(self) -> Vec<Diagnostic> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems

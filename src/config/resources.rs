@@ -18,7 +18,7 @@ pub(crate) fn check_names(cursor: &Cursor<'_>) {
         let device = name.contains('/') && is_qualified_name(name);
         if !device && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
             // who writes gpu does not mean cpu
-            let hint = if name.contains("gpu") { String::new() } else { spell::hint(name, STANDARD) };
+            let hint = if name.contains("gpu") { String::new() } else { spell::did_you_mean(name, STANDARD) };
             amount.error(format!(
                 "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like \
                  nvidia.com/gpu{hint}"

@@ -7,7 +7,7 @@ use super::cursor::{Cursor, Fields};
 use super::keys;
 use super::node::{Node, Position, Tree};
 use super::read::Doc;
-use super::report::{Problem, Report};
+use super::report::{Diagnostic, Report};
 
 /// Where something is written.
 pub(crate) struct Part<'a> {
@@ -33,8 +33,8 @@ pub(crate) struct Sections<'a> {
     pub(crate) unknown_queue: Vec<Part<'a>>,
     /// files with a mistake outside of any unit: what else its author meant to be in them is not known
     pub(crate) torn: BTreeSet<Arc<str>>,
-    pub(crate) problems: Vec<Problem>,
-    pub(crate) notices: Vec<Problem>,
+    pub(crate) problems: Vec<Diagnostic>,
+    pub(crate) notices: Vec<Diagnostic>,
 }
 
 impl<'a> Sections<'a> {
@@ -50,7 +50,7 @@ impl<'a> Sections<'a> {
                 sections.torn.insert(Arc::clone(&doc.file));
             }
             sections.notices.extend(report.take_notices());
-            sections.problems.extend(report.into_problems());
+            sections.problems.extend(report.into_errors());
         }
         sections
     }

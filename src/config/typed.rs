@@ -122,7 +122,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             None if key.text == PATCH => directive(&entry, key.at, context),
             None if context.unknown => Some(without_nulls(entry.plain())),
             None => {
-                let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
+                let hint = spell::did_you_mean(&key.text, object.fields.iter().map(|field| field.name));
                 cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
                 None
             }
@@ -158,7 +158,7 @@ fn directive(cursor: &Cursor<'_>, at: Position, context: &Context<'_>) -> Option
     if !context.directives {
         cursor.report.add(at, &cursor.path, NO_PATCH);
     }
-    cursor.one_of(DIRECTIVES);
+    cursor.check_one_of(DIRECTIVES);
     cursor.text().map(Value::from)
 }
 

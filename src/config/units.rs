@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::cursor::{Cursor, Fields};
-use super::graft::{self, Laid, Owner};
+use super::graft::{self, DecodedLayers, UnitContext};
 use super::keys;
 use super::modules::Modules;
 use super::overlap;
@@ -14,7 +14,7 @@ use super::parts;
 use super::report::Report;
 use super::sections::Part;
 use super::spell;
-use super::systems::{NO_LABEL, refuse_empty};
+use super::systems::{NO_LABEL, check_not_empty};
 use super::template::{self, Piece};
 use crate::snapshot::{Environment, UnitSpec, Layer, Match, Queue, Source, System, Unit};
 use crate::task::canonical_queue_name;
@@ -48,8 +48,8 @@ const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 const POWERFUL_FIELDS: &[&str] = &["priorityClassName", "runtimeClassName", "serviceAccountName"];
 
 impl DecodeContext<'_> {
-    fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
-        Owner { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
+    fn owner(&self, source: Source, cursor: &Cursor<'_>) -> UnitContext<'_> {
+        UnitContext { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
     }
 
     fn base_layer(&self) -> Option<&Layer> {
@@ -98,10 +98,10 @@ pub(crate) fn environment(
     if !world.base_is_unknown() {
         parts::check_mounts(&laid.mounts, &volumes);
     }
-    refuse_powerful(cursor, &matches, &laid, "environment");
+    require_match_for_powerful(cursor, &matches, &laid, "environment");
     let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
     for other in others {
-        if let Some(path) = overlap::contested(&environment, other) {
+        if let Some(path) = overlap::conflicting_path(&environment, other) {
             let name = &other.name;
             cursor.error(format!("sets {path} otherwise than environments.{name} does, for the same pods and with the same priority {priority}: give one of them another"));
         }
@@ -121,26 +121,26 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &DecodeContext<'_>) 
         let system = cursor.name()?;
         if !world.systems.iter().any(|known| known.name == system) {
             let names = world.systems.iter().map(|system| system.name.as_str());
-            cursor.error(format!("there is no system `{system}`{}", spell::hint(system, names)));
+            cursor.error(format!("there is no system `{system}`{}", spell::did_you_mean(system, names)));
         }
         Some(system.to_owned())
     });
     let matches = take_match(&mut fields, &keys::QUEUE_MATCH);
     if let Some(mode) = fields.take("mode") {
-        mode.word(&[("Enforce", ())], &["Observe"]);
+        mode.one_of(&[("Enforce", ())], &["Observe"]);
     }
     let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
     fields.finish();
-    refuse_powerful(cursor, &matches, &laid, "queue");
+    require_match_for_powerful(cursor, &matches, &laid, "queue");
     let base = world.base_layer().and_then(|layer| graft::without(layer, world.pieces, &laid.replaced));
-    refuse_large(cursor, &laid, base.as_ref());
+    check_size(cursor, &laid, base.as_ref());
     if !world.base_is_unknown() && !world.an_environment_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
     }
     Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
 }
 
-fn refuse_powerful(cursor: &Cursor<'_>, matches: &Match, laid: &Laid<'_>, noun: &str) {
+fn require_match_for_powerful(cursor: &Cursor<'_>, matches: &Match, laid: &DecodedLayers<'_>, noun: &str) {
     if matches.namespaces.is_empty()
         && let Some(key) = laid.graft.layers.iter().find_map(|layer| powerful(&layer.fragment))
     {
@@ -165,7 +165,7 @@ fn powerful(fragment: &Value) -> Option<&'static str> {
 }
 
 /// What base and queue together write into annotations.
-fn refuse_large(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>) {
+fn check_size(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>) {
     let own: usize = laid.graft.layers.iter().map(|layer| template::annotation_bytes(&layer.fragment)).sum();
     let all = own + base.map_or(0, |base| template::annotation_bytes(&base.fragment));
     // alone it has been said already
@@ -179,7 +179,7 @@ fn is_clearml_id(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &DecodeContext<'_>) {
+fn check_queue_mounts(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>, world: &DecodeContext<'_>) {
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
@@ -194,7 +194,7 @@ fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>
     }
 }
 
-fn own_volumes<'l>(laid: &'l Laid<'_>) -> BTreeSet<&'l str> {
+fn own_volumes<'l>(laid: &'l DecodedLayers<'_>) -> BTreeSet<&'l str> {
     laid.graft.layers.iter().flat_map(|layer| graft::volume_names(&layer.fragment)).collect()
 }
 
@@ -202,11 +202,11 @@ fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {
     let mut found = Match::default();
     let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(keys)) else { return found };
     if let Some(cursor) = fields.take("namespaces") {
-        refuse_empty(&cursor);
+        check_not_empty(&cursor);
         found.namespaces = cursor.namespaces();
     }
     if let Some(cursor) = fields.take("podLabels") {
-        refuse_empty(&cursor);
+        check_not_empty(&cursor);
         parts::check_map(&cursor, parts::MapKind::Labels);
         let labels = cursor.entries().into_iter();
         found.pod_labels =

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::config::{Rule, is_file_volume, misfit, quantity_misfit, rule_of};
+use crate::config::{Rule, is_file_volume, text_error, quantity_error, rule_of};
 use crate::json::Json;
 use crate::merge::is_directed;
 use crate::patch::{has_key, member_path};
@@ -32,7 +32,7 @@ pub(super) fn first_invalid_value(layer: &Value, filled: Json<'_>) -> Option<Str
 fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, String)> {
     match layer {
         Value::String(text) if placeholder::is_in(text) => {
-            let what = text_misfit(filled.as_str()?, place)?;
+            let what = value_error(filled.as_str()?, place)?;
             Some((String::new(), format!("`{}`, filled for this pod, {what}", cut(text, LONGEST))))
         }
         Value::Array(items) => {
@@ -86,10 +86,10 @@ fn rule_of_claim(object: &str, field: &str) -> Option<Rule> {
     (object == "PersistentVolumeClaimVolumeSource" && field == "claimName").then_some(Rule::Name)
 }
 
-fn text_misfit(text: &str, place: Place) -> Option<String> {
+fn value_error(text: &str, place: Place) -> Option<String> {
     match place.kind {
-        Type::Quantity => quantity_misfit(text).map(str::to_owned),
-        _ => misfit(text, place.rule?),
+        Type::Quantity => quantity_error(text).map(str::to_owned),
+        _ => text_error(text, place.rule?),
     }
 }
 

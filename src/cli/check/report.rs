@@ -10,7 +10,7 @@ use super::probe::{self, Compiled, Fared, Tried};
 use crate::cli::input::Given;
 use crate::cli::load::counted;
 use crate::cli::table;
-use crate::config::{Built, Position, Problem};
+use crate::config::{Built, Position, Diagnostic};
 use crate::offline::{self, Simulation};
 use crate::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
 
@@ -84,8 +84,8 @@ impl Finding {
     }
 }
 
-impl From<&Problem> for Finding {
-    fn from(problem: &Problem) -> Self {
+impl From<&Diagnostic> for Finding {
+    fn from(problem: &Diagnostic) -> Self {
         let at = Position { line: problem.line, column: problem.column };
         Self::new(&problem.file, at, &problem.path, problem.message.clone())
     }

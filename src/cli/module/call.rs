@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{name_of, read};
 use crate::cli::input::{self, Sending};
-use crate::config::{Builder, File, Input, Problem, Wasm};
+use crate::config::{Builder, File, Input, Diagnostic, Wasm};
 use crate::module::{Engine, RecordingModule};
 use crate::render::Hook;
 use crate::review::Review;
@@ -161,8 +161,8 @@ const FLAGS: [(&str, &str); 4] = [
 ];
 
 /// A problem as whoever typed the flags knows it: there is no file and no line.
-fn of_flag(problem: &Problem) -> String {
-    let Problem { path, message, .. } = problem;
+fn of_flag(problem: &Diagnostic) -> String {
+    let Diagnostic { path, message, .. } = problem;
     match FLAGS.iter().find(|(part, _)| path.contains(part)) {
         Some((_, flag)) => format!("{flag}: {message}"),
         None => format!("{path}: {message}"),

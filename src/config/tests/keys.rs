@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::keys::{FILE, FLAT, Keys, Kind, Stage};
+use super::super::keys::{FILE, FLAT, Keys, Kind, KeyStatus};
 use super::super::node::{Node, Tree};
 use super::super::yaml;
 use super::*;
@@ -19,7 +19,7 @@ fn spec(built: &Built, label: &str) -> Value {
 #[test]
 fn every_key_of_the_tables_stands_in_the_sample() {
     fn visit(node: &Node, keys: &'static Keys, missing: &mut BTreeSet<String>, seen: &mut BTreeSet<String>) {
-        for key in keys.all().filter(|key| matches!(key.stage, Stage::Optional | Stage::Required)) {
+        for key in keys.all().filter(|key| matches!(key.stage, KeyStatus::Optional | KeyStatus::Required)) {
             // parts that several mappings share are one
             let path = format!("{} ({})", key.name, key.about);
             let Some(below) = node.get(key.name) else {

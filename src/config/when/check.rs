@@ -112,7 +112,7 @@ impl<'e> Check<'e> {
     fn function(&mut self, name: &str) {
         let operator = name.contains(['_', '@', '!', '-']);
         if !operator && !FUNCTIONS.contains(&name) {
-            self.fail(|| format!("there is no function `{name}`{}", spell::hint(name, FUNCTIONS)));
+            self.fail(|| format!("there is no function `{name}`{}", spell::did_you_mean(name, FUNCTIONS)));
         }
     }
 }
