@@ -66,7 +66,7 @@ pub enum Source {
 
 /// What whoever watches the configuration gives to the rest.
 #[derive(Debug)]
-pub struct World {
+pub struct SharedConfig {
     /// the configuration of the moment
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// true from the first configuration on
@@ -75,11 +75,11 @@ pub struct World {
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum Shutdown {
     /// everybody was answered
     Drained,
     /// a second signal came before that
-    AtOnce,
+    Forced,
 }
 
 /// A server that serves.
@@ -97,30 +97,30 @@ pub struct App {
 }
 
 /// Serves until a signal says otherwise and everybody is answered.
-pub async fn serve(settings: Settings) -> anyhow::Result<Ended> {
+pub async fn serve(settings: Settings) -> anyhow::Result<Shutdown> {
     let mut signals = Signals::listen()?;
     report_panics();
     raise_open_files();
     let metrics = Arc::new(Metrics::default());
-    let config = watched(&settings, &metrics).await?;
-    let world = World { snapshot: Arc::clone(&config.snapshot), loaded: config.ready.clone() };
+    let config = start_config_watch(&settings, &metrics).await?;
+    let world = SharedConfig { snapshot: Arc::clone(&config.snapshot), loaded: config.ready.clone() };
     let app = App::start(&settings, world, Arc::new(Mutate), metrics).await?;
     signals.next().await;
     info!(grace_s = settings.drain_grace.as_secs(), "draining: not ready from now on, still serving");
     tokio::select! {
         () = app.drain(settings.drain_grace) => {
             info!("drained, everybody is answered");
-            Ok(Ended::Drained)
+            Ok(Shutdown::Drained)
         }
         () = signals.next() => {
             warn!("second signal: requests under way are dropped");
-            Ok(Ended::AtOnce)
+            Ok(Shutdown::Forced)
         }
     }
 }
 
 /// Starts watching the configuration; what the metrics say of it follows by itself.
-async fn watched(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<config::Handle> {
+async fn start_config_watch(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<config::Handle> {
     let engine = Engine::new().context("the module engine cannot be started")?;
     let compile: config::Compile = Arc::new(move |name, bytes| engine.compile(name, bytes));
     let (source, namespace) = match &settings.source {
@@ -160,7 +160,7 @@ impl App {
     /// Binds both ports and serves. Nothing is bound before the certificate is known to be sound.
     pub async fn start(
         settings: &Settings,
-        world: World,
+        world: SharedConfig,
         reviewer: Arc<dyn Reviewer>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {

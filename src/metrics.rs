@@ -16,7 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::mutate::{Answer, ModuleRun, Outcome};
-use crate::watch::Origin;
+use crate::watch::ConfigSource;
 
 /// Most requests take some 50 us, while the API server's own smallest bucket is 5 ms; the last is the longest that a
 /// request may take.
@@ -121,7 +121,7 @@ struct ModuleLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
-    source: Origin,
+    source: ConfigSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -318,7 +318,7 @@ impl Metrics {
     }
 
     /// Whether a source of the configuration can be read just now.
-    pub fn config_source(&self, source: Origin, is_up: bool) {
+    pub fn config_source(&self, source: ConfigSource, is_up: bool) {
         self.sources_up.get_or_create(&SourceLabel { source }).set(i64::from(is_up));
     }
 
@@ -339,7 +339,7 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
-impl EncodeLabelValue for Origin {
+impl EncodeLabelValue for ConfigSource {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }

@@ -30,7 +30,7 @@ use crate::pod_security::Levels;
 use crate::render::Hook;
 use crate::snapshot::Snapshot;
 
-pub use origin::{Origin, Readings};
+pub use origin::{ConfigSource, SourceStatus};
 
 /// Turns a module's bytes into code.
 pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + Send + Sync>;
@@ -71,7 +71,7 @@ pub struct Handle {
     /// what the last load gave
     pub status: watch::Receiver<Status>,
     /// what can be read just now
-    pub readings: watch::Receiver<Readings>,
+    pub readings: watch::Receiver<SourceStatus>,
     _tasks: JoinSet<()>,
 }
 
@@ -111,23 +111,23 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let policies = other_folder(policies, path.as_deref());
     let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
     let changes = parts.subscribe();
-    let (readings, last_readings) = watch::channel(Readings::default());
-    let reader = |origin| origin::Reader { origin, readings: readings.clone() };
+    let (readings, last_readings) = watch::channel(SourceStatus::default());
+    let reader = |origin| origin::StatusReporter { origin, readings: readings.clone() };
     let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };
-        tasks.spawn(files::poll(folder, reader(Origin::Policies), parts.clone(), 1, pace.poll));
+        tasks.spawn(files::poll(folder, reader(ConfigSource::Policies), parts.clone(), 1, pace.poll));
     }
     let levels = Levels::default();
     match source {
         Source::Path(path) => {
             tracing::info!("no cluster: pods are not held to the Pod Security levels of their namespaces");
             let folder = files::Folder { path, only_modules: false };
-            tasks.spawn(files::poll(folder, reader(Origin::Config), parts, 0, pace.poll));
+            tasks.spawn(files::poll(folder, reader(ConfigSource::Config), parts, 0, pace.poll));
         }
         Source::Cluster { client, namespace } => {
-            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(Origin::Namespaces), levels.clone()));
-            tasks.spawn(cluster::watch(client, reader(Origin::ConfigMaps), namespace, parts, 0));
+            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(ConfigSource::Namespaces), levels.clone()));
+            tasks.spawn(cluster::watch(client, reader(ConfigSource::ConfigMaps), namespace, parts, 0));
         }
     }
     let empty = Snapshot { namespace: namespace.clone(), ..Snapshot::default() };
@@ -241,7 +241,7 @@ impl Loader {
         let mut first = true;
         while changes.changed().await.is_ok() {
             for _ in 0..if first { 0 } else { MAX_ROUNDS } {
-                if !moves_on(&mut changes, settle).await {
+                if !settled(&mut changes, settle).await {
                     break;
                 }
             }
@@ -306,7 +306,7 @@ impl Loader {
 }
 
 /// Waits a moment; says whether something changed in it.
-async fn moves_on(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
+async fn settled(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
     matches!(tokio::time::timeout(settle, changes.changed()).await, Ok(Ok(())))
 }
 

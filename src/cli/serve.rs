@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::admission::go_duration;
 use crate::admission::pool::Limits;
-use crate::app::{self, Ended, Settings, Source};
+use crate::app::{self, Shutdown, Settings, Source};
 use crate::server::tls::clients::Trust;
 use crate::server::tls::{Files, Oldest};
 use crate::server::{CONNECTIONS, Timeouts};
@@ -170,8 +170,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(app::serve(settings))?;
     runtime.shutdown_background();
     Ok(match ended {
-        Ended::Drained => ExitCode::SUCCESS,
-        Ended::AtOnce => ExitCode::FAILURE,
+        Shutdown::Drained => ExitCode::SUCCESS,
+        Shutdown::Forced => ExitCode::FAILURE,
     })
 }
 

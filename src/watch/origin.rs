@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// What is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
+pub enum ConfigSource {
     /// the ConfigMaps of podgraft's namespace
     ConfigMaps,
     /// the file or folder of `--config`
@@ -18,29 +18,29 @@ pub enum Origin {
     Namespaces,
 }
 
-impl Origin {
+impl ConfigSource {
     /// As metrics spell it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Origin::ConfigMaps => "configmaps",
-            Origin::Config => "config",
-            Origin::Policies => "policies",
-            Origin::Namespaces => "namespaces",
+            ConfigSource::ConfigMaps => "configmaps",
+            ConfigSource::Config => "config",
+            ConfigSource::Policies => "policies",
+            ConfigSource::Namespaces => "namespaces",
         }
     }
 }
 
 /// Why an origin cannot be read; nothing for one that can, and no entry for one that nobody has looked at yet.
-pub type Readings = BTreeMap<Origin, Option<String>>;
+pub type SourceStatus = BTreeMap<ConfigSource, Option<String>>;
 
 /// Where the one who reads an origin says how it went.
 #[derive(Clone)]
-pub(super) struct Reader {
-    pub(super) origin: Origin,
-    pub(super) readings: watch::Sender<Readings>,
+pub(super) struct StatusReporter {
+    pub(super) origin: ConfigSource,
+    pub(super) readings: watch::Sender<SourceStatus>,
 }
 
-impl Reader {
+impl StatusReporter {
     /// It can be read; says whether it could not before.
     pub(super) fn succeeded(&self) -> bool {
         let mut had_failed = false;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bumpalo::Bump;
 use podgraft::admission::pool::Limits;
 use podgraft::admission::{Mutate, Reviewer};
-use podgraft::app::{App, Settings, Source, World};
+use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
@@ -133,7 +133,7 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
         timeouts: Timeouts::default(),
         limits: Limits::for_cores(cores),
     };
-    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
+    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
     App::start(&settings, world, reviewer, Arc::new(Metrics::default())).await
 }
 

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bumpalo::Bump;
 use podgraft::admission::Reviewer;
 use podgraft::admission::pool::Limits;
-use podgraft::app::{App, Settings, Source, World};
+use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::mutate::{Answer, Outcome, Denial, Verdict};
 use podgraft::render::Pace;
@@ -174,7 +174,7 @@ pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<A
         timeouts: fixture.timeouts,
         limits: fixture.limits,
     };
-    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
+    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
     App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 
