@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 pub use self::body::BODY_BYTES;
-use self::body::{Memory, Unread, allowance};
+use self::body::{BodyBudget, ReadError, request_timeout};
 use self::log::{log, log_module};
-use self::pool::{Busy, Pool};
+use self::pool::{PoolError, Pool};
 use crate::metrics::{Metrics, Shed};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
 use crate::render::Pace;
@@ -51,7 +51,7 @@ pub trait Reviewer: Send + Sync + 'static {
     /// See [`mutate::answer`].
     fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict;
     /// See [`mutate::refuse`].
-    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer;
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer;
 }
 
 /// The real [`Reviewer`].
@@ -64,7 +64,7 @@ pub struct Admission {
     snapshot: Arc<ArcSwap<Snapshot>>,
     pool: Pool,
     metrics: Arc<Metrics>,
-    memory: Memory,
+    memory: BodyBudget,
     seldom: LogThrottle,
 }
 
@@ -79,7 +79,7 @@ impl Reviewer for Mutate {
         mutate::answer(body, snapshot, pace, arena)
     }
 
-    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
         mutate::deny(body, rejection)
     }
 }
@@ -94,7 +94,7 @@ impl Admission {
         pool: Pool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reviewer, snapshot, pool, metrics, memory: Memory::default(), seldom: LogThrottle::new(WARN_EVERY) }
+        Self { reviewer, snapshot, pool, metrics, memory: BodyBudget::default(), seldom: LogThrottle::new(WARN_EVERY) }
     }
 
     /// The webhook's routes.
@@ -115,13 +115,13 @@ impl Admission {
         snapshot: Arc<Snapshot>,
         deadline: Instant,
     ) -> Result<Answer, Panicked> {
-        match guarded(|arena| self.reviewer.answer(&body, &snapshot, Pace::Inline, arena))? {
+        match catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Pace::Inline, arena))? {
             Verdict::Done(answer) => Ok(answer),
-            Verdict::Slow(module) => self.answer_patiently(&module, body, snapshot, deadline).await,
+            Verdict::Slow(module) => self.answer_on_module_thread(&module, body, snapshot, deadline).await,
         }
     }
 
-    async fn answer_patiently(
+    async fn answer_on_module_thread(
         self: &Arc<Self>,
         module: &str,
         body: Bytes,
@@ -134,12 +134,12 @@ impl Admission {
         let work = move || {
             drop(waiting); // it waits no more; where the queue drops it, the guard goes with it
             let left = || deadline.saturating_duration_since(Instant::now());
-            guarded(|arena| admission.reviewer.answer(&review, &world, Pace::Patient(&left), arena))
+            catch_panic(|arena| admission.reviewer.answer(&review, &world, Pace::Patient(&left), arena))
         };
         let busy = match self.pool.run(module, deadline, work).await {
             Ok(verdict) => match verdict? {
                 Verdict::Done(answer) => return Ok(answer),
-                Verdict::Slow(_) => Busy::Running,
+                Verdict::Slow(_) => PoolError::TimedOut,
             },
             Err(busy) => busy,
         };
@@ -150,17 +150,17 @@ impl Admission {
         // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
         let no_time = || Duration::ZERO;
         if let Verdict::Done(answer) =
-            guarded(|arena| self.reviewer.answer(&body, &snapshot, Pace::Patient(&no_time), arena))?
+            catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Pace::Patient(&no_time), arena))?
         {
             return Ok(answer);
         }
         let message = format!("module '{module}' is busy: {busy}");
-        guarded(|_| self.reviewer.refuse(&body, Denial::new(Reason::ModuleUnavailable, message)))
+        catch_panic(|_| self.reviewer.deny(&body, Denial::new(Reason::ModuleUnavailable, message)))
     }
 }
 
 /// Runs what is ours and may nevertheless panic, with this thread's arena.
-fn guarded<T>(run: impl FnOnce(&Bump) -> T) -> Result<T, Panicked> {
+fn catch_panic<T>(run: impl FnOnce(&Bump) -> T) -> Result<T, Panicked> {
     thread_local!(static ARENA: Cell<Option<Bump>> = const { Cell::new(None) });
     let mut arena = ARENA.take().unwrap_or_default();
     // a panic leaves nothing behind but the arena, which is dropped with it
@@ -187,7 +187,7 @@ async fn mutate(State(admission): State<Arc<Admission>>, request: Request) -> Re
 impl Admission {
     async fn handle(self: &Arc<Self>, request: Request) -> Result<Response, Panicked> {
         let (head, body) = request.into_parts();
-        let allowance = allowance(head.uri.query());
+        let allowance = request_timeout(head.uri.query());
         let patience = *allowance.as_ref().unwrap_or(&Duration::ZERO);
         let body = self.memory.read(&head.headers, body, patience).await;
         let begun = Instant::now(); // the time that the sender took is not ours
@@ -199,8 +199,8 @@ impl Admission {
                 let deadline = begun + allowance.saturating_sub(review.waited);
                 self.answer(review.bytes.clone(), snapshot, deadline).await?
             }
-            Err(Unread::Malformed(status, message)) => mutate::malformed(status.as_u16(), message),
-            Err(Unread::NoMemory) => return Ok(self.no_memory()),
+            Err(ReadError::Malformed(status, message)) => mutate::malformed(status.as_u16(), message),
+            Err(ReadError::NoMemory) => return Ok(self.body_memory_exhausted()),
         };
         let elapsed = begun.elapsed();
         self.metrics.answered(&answer, elapsed);
@@ -209,7 +209,7 @@ impl Admission {
         Ok(reply(answer))
     }
 
-    fn no_memory(&self) -> Response {
+    fn body_memory_exhausted(&self) -> Response {
         self.metrics.shed(Shed::Memory);
         if let Some(more) = self.seldom.allow("memory") {
             warn!(more, "no memory for a review until its deadline");
@@ -218,13 +218,13 @@ impl Admission {
     }
 }
 
-impl From<Busy> for Shed {
-    fn from(busy: Busy) -> Self {
+impl From<PoolError> for Shed {
+    fn from(busy: PoolError) -> Self {
         match busy {
-            Busy::Queue => Shed::QueueFull,
-            Busy::Late => Shed::TooLate,
-            Busy::Waiting => Shed::NoThread,
-            Busy::Running => Shed::Unfinished,
+            PoolError::Queue => Shed::QueueFull,
+            PoolError::WouldMissDeadline => Shed::TooLate,
+            PoolError::NoThread => Shed::NoThread,
+            PoolError::TimedOut => Shed::Unfinished,
         }
     }
 }

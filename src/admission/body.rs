@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_millis(100);
 
 /// Why a request never became a review.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum ReadError {
     /// it is none
     Malformed(StatusCode, String),
     /// there was no memory for it in time
@@ -37,7 +37,7 @@ pub(super) enum Unread {
 }
 
 /// A body, and its share of the memory that all bodies may take.
-pub(super) struct Review {
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     /// how long it waited for that memory
     pub(super) waited: Duration,
@@ -46,20 +46,20 @@ pub(super) struct Review {
 
 /// The memory that all bodies may take.
 #[derive(Debug)]
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct BodyBudget(Arc<Semaphore>);
 
-impl Default for Memory {
+impl Default for BodyBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(BODIES_BYTES)))
     }
 }
 
-impl Memory {
+impl BodyBudget {
     /// The whole body, or why not; `patience` is for memory, the sender has a time limit of its own.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body, patience: Duration) -> Result<Review, Unread> {
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Body, patience: Duration) -> Result<BufferedBody, ReadError> {
         if !is_json(headers) {
             discard(body).await;
-            return Err(unread(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the Content-Type must be application/json"));
+            return Err(read_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the Content-Type must be application/json"));
         }
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let mut parts = body.into_data_stream();
@@ -69,11 +69,11 @@ impl Memory {
             if expected.max(first.len() + whole.len()) > BODY_BYTES {
                 discard(Body::from_stream(parts)).await;
                 let message = format!("the body is longer than {} MiB", BODY_BYTES >> 20);
-                return Err(unread(StatusCode::PAYLOAD_TOO_LARGE, message));
+                return Err(read_error(StatusCode::PAYLOAD_TOO_LARGE, message));
             }
             let Some(part) = parts.next().await else { break };
-            let part = part.map_err(|error| unread(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
-            self.charge(&mut share, part.len(), &mut waited, patience).await?;
+            let part = part.map_err(|error| read_error(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
+            self.reserve(&mut share, part.len(), &mut waited, patience).await?;
             // most reviews come in one part and are never copied
             if first.is_empty() && whole.is_empty() {
                 first = part;
@@ -85,17 +85,17 @@ impl Memory {
             }
             whole.extend_from_slice(&part);
         }
-        Ok(Review { bytes: if whole.is_empty() { first } else { whole.freeze() }, waited, _share: share })
+        Ok(BufferedBody { bytes: if whole.is_empty() { first } else { whole.freeze() }, waited, _share: share })
     }
 
     /// Waits until there is memory for this much more, and gives up before the deadline.
-    async fn charge(
+    async fn reserve(
         &self,
         share: &mut Option<OwnedSemaphorePermit>,
         bytes: usize,
         waited: &mut Duration,
         patience: Duration,
-    ) -> Result<(), Unread> {
+    ) -> Result<(), ReadError> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let more = if let Ok(more) = Arc::clone(&self.0).try_acquire_many_owned(bytes) {
             more
@@ -104,7 +104,7 @@ impl Memory {
             let left = patience.saturating_sub(*waited);
             let more = timeout(left, Arc::clone(&self.0).acquire_many_owned(bytes)).await;
             *waited += begun.elapsed();
-            more.ok().and_then(Result::ok).ok_or(Unread::NoMemory)?
+            more.ok().and_then(Result::ok).ok_or(ReadError::NoMemory)?
         };
         match share {
             Some(share) => share.merge(more),
@@ -129,12 +129,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// How long the request may take, by the `?timeout=` that the API server adds.
-pub(super) fn allowance(query: Option<&str>) -> Result<Duration, Unread> {
+pub(super) fn request_timeout(query: Option<&str>) -> Result<Duration, ReadError> {
     let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let given = match pairs.find(|(name, _)| *name == "timeout") {
         None => Duration::ZERO,
         Some((_, text)) => go_duration(text).ok_or_else(|| {
-            unread(StatusCode::BAD_REQUEST, "the timeout in the query is not a duration such as 2s or 500ms")
+            read_error(StatusCode::BAD_REQUEST, "the timeout in the query is not a duration such as 2s or 500ms")
         })?,
     };
     if given.is_zero() {
@@ -174,8 +174,8 @@ pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
-fn unread(status: StatusCode, message: impl Into<String>) -> Unread {
-    Unread::Malformed(status, message.into())
+fn read_error(status: StatusCode, message: impl Into<String>) -> ReadError {
+    ReadError::Malformed(status, message.into())
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_deadline_is_the_real_rest_less_a_margin() {
-        let allowed = |query| allowance(query).map(|allowed| allowed.as_millis()).ok();
+        let allowed = |query| request_timeout(query).map(|allowed| allowed.as_millis()).ok();
         assert_eq!(allowed(None), Some(9_900));
         assert_eq!(allowed(Some("timeout=2s")), Some(900));
         assert_eq!(allowed(Some("timeout=1s")), Some(900));

@@ -24,7 +24,7 @@ pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &
                 debug!(status = answer.status, us, generation, "{outcome}: {message}");
             }
         }
-        Some(message) if reason.is_some_and(|reason| is_ours_to_mend(reason) && seldom.allow(reason).is_some()) => {
+        Some(message) if reason.is_some_and(|reason| is_internal(reason) && seldom.allow(reason).is_some()) => {
             warn!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
         }
         Some(message) => {
@@ -35,7 +35,7 @@ pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &
 }
 
 /// Whether a pod was refused for what is wrong with podgraft or its configuration, not with the pod.
-fn is_ours_to_mend(reason: &str) -> bool {
+fn is_internal(reason: &str) -> bool {
     [Reason::ConfigInvalid, Reason::ModuleUnavailable, Reason::Internal].iter().any(|ours| ours.name() == reason)
 }
 

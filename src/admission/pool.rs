@@ -40,19 +40,19 @@ impl Limits {
 
 /// Why a request was not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Busy {
+pub enum PoolError {
     /// too many wait already
     #[error("too many requests wait for it")]
     Queue,
     /// by what its calls take now, none of the threads would be free before the deadline
     #[error("so many requests wait for it that this one would be late")]
-    Late,
+    WouldMissDeadline,
     /// no thread was free before the deadline
     #[error("it had no free thread before the deadline")]
-    Waiting,
+    NoThread,
     /// a thread has it, but the deadline is here
     #[error("it was not finished at the deadline")]
-    Running,
+    TimedOut,
 }
 
 /// The module threads.
@@ -71,13 +71,13 @@ struct State {
     queue: VecDeque<Job>,
     running: HashMap<Arc<str>, Running>,
     /// modules whose last call was long
-    long: HashSet<Arc<str>>,
+    slow: HashSet<Arc<str>>,
     /// threads that were lowered
-    lowered: usize,
+    demoted: usize,
     /// those of them that have nothing to do
     lowered_idle: usize,
     /// numbers of the threads that were lowered and have no successor yet
-    vacant: Vec<usize>,
+    unstaffed: Vec<usize>,
     stopped: bool,
 }
 
@@ -86,7 +86,7 @@ struct State {
 struct Running {
     threads: usize,
     /// what its calls took lately, once one has ended
-    takes: Option<Duration>,
+    mean_duration: Option<Duration>,
 }
 
 struct Job {
@@ -129,7 +129,7 @@ impl Pool {
         module: &str,
         deadline: Instant,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Busy> {
+    ) -> Result<T, PoolError> {
         let (begun, mut has_begun) = oneshot::channel();
         let (reply, result) = oneshot::channel();
         self.shared.submit(Job {
@@ -139,9 +139,9 @@ impl Pool {
         })?;
         match timeout_at(deadline, result).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) => Err(Busy::Running),
-            Err(_) if has_begun.try_recv().is_ok() => Err(Busy::Running),
-            Err(_) => Err(Busy::Waiting),
+            Ok(Err(_)) => Err(PoolError::TimedOut),
+            Err(_) if has_begun.try_recv().is_ok() => Err(PoolError::TimedOut),
+            Err(_) => Err(PoolError::NoThread),
         }
     }
 }
@@ -162,16 +162,16 @@ impl fmt::Debug for Pool {
 // === impl Shared ===
 
 impl Shared {
-    fn submit(self: &Arc<Self>, job: Job) -> Result<(), Busy> {
+    fn submit(self: &Arc<Self>, job: Job) -> Result<(), PoolError> {
         let mut state = lock(&self.state);
-        self.fill(&mut state);
+        self.start_missing_threads(&mut state);
         state.queue.retain(|job| job.task.is_wanted());
         let of_module = state.queue.iter().filter(|waiting| waiting.module == job.module).count();
         if state.queue.len() >= self.limits.queue || of_module >= self.limits.queue_per_module {
-            return Err(Busy::Queue);
+            return Err(PoolError::Queue);
         }
         if Instant::now() + state.wait(&job.module, of_module, self.limits.threads_per_module) > job.deadline {
-            return Err(Busy::Late);
+            return Err(PoolError::WouldMissDeadline);
         }
         state.queue.push_back(job);
         self.changed.notify_all(); // not every thread is for every job
@@ -189,10 +189,10 @@ impl Shared {
 
     /// Starts successors of threads that were lowered. On the thread of whoever submits, because a lowered thread's
     /// children are lowered too.
-    fn fill(self: &Arc<Self>, state: &mut State) {
-        while let Some(number) = state.vacant.pop() {
+    fn start_missing_threads(self: &Arc<Self>, state: &mut State) {
+        while let Some(number) = state.unstaffed.pop() {
             if self.start_thread(number).is_err() {
-                state.vacant.push(number);
+                state.unstaffed.push(number);
                 return;
             }
         }
@@ -209,7 +209,7 @@ impl Shared {
                 state.lowered_idle -= usize::from(was_lowered);
                 continue;
             };
-            if state.long.contains(&job.module) {
+            if state.slow.contains(&job.module) {
                 way::demote();
             }
             drop(state);
@@ -227,16 +227,16 @@ impl Shared {
             // Not by what it took: behind the workers a short call may wait for long. Nor only by what it computed, which
             // there is next to nothing also for one that never ends.
             if was_cut || computed >= way::CPU_BEFORE_DEMOTION {
-                state.long.insert(job.module);
+                state.slow.insert(job.module);
             } else {
-                state.long.remove(&job.module);
+                state.slow.remove(&job.module);
             }
             if !was_lowered {
-                state.vacant.push(number);
-                if state.lowered == self.limits.threads {
+                state.unstaffed.push(number);
+                if state.demoted == self.limits.threads {
                     return;
                 }
-                state.lowered += 1;
+                state.demoted += 1;
             }
         }
     }
@@ -249,12 +249,12 @@ impl State {
         self.queue.retain(|job| job.task.is_wanted());
         let has_share =
             |job: &Job| self.running.get(&job.module).is_none_or(|running| running.threads < limits.threads_per_module);
-        let is_long = |job: &Job| self.long.contains(&job.module);
+        let is_long = |job: &Job| self.slow.contains(&job.module);
         // those that are idle have maybe been called already: who waits for them, one each, is not for another
         let waiting = self.queue.iter().filter(|job| is_long(job) && has_share(job)).count();
-        let too_few = waiting > self.lowered_idle && self.lowered < limits.threads;
+        let too_few = waiting > self.lowered_idle && self.demoted < limits.threads;
         // a job that came before its thread was lowered has nobody else until the successor is there
-        let too_few_equals = !self.vacant.is_empty();
+        let too_few_equals = !self.unstaffed.is_empty();
         let fits = |job: &Job| if is_long(job) { lowered || too_few } else { !lowered || too_few_equals };
         let index = self.queue.iter().position(|job| fits(job) && has_share(job))?;
         let job = self.queue.remove(index)?;
@@ -265,7 +265,7 @@ impl State {
     /// How long one more job of a module would wait for a thread, by what its calls take. Nothing while it has threads
     /// left: so there always are calls that end, and the estimate follows them.
     fn wait(&self, module: &str, waiting: usize, threads_per_module: usize) -> Duration {
-        let Some(Running { threads, takes: Some(takes) }) = self.running.get(module) else { return Duration::ZERO };
+        let Some(Running { threads, mean_duration: Some(takes) }) = self.running.get(module) else { return Duration::ZERO };
         let before_it = (threads + waiting + 1).saturating_sub(threads_per_module);
         let shares = u32::try_from(threads_per_module).unwrap_or(u32::MAX).max(1);
         takes.saturating_mul(u32::try_from(before_it).unwrap_or(u32::MAX)) / shares
@@ -275,7 +275,7 @@ impl State {
         if let Some(running) = self.running.get_mut(module) {
             running.threads -= 1;
             // the last few calls count
-            running.takes = Some(running.takes.map_or(took, |takes| (takes * 3 + took) / 4));
+            running.mean_duration = Some(running.mean_duration.map_or(took, |takes| (takes * 3 + took) / 4));
             if running.threads == 0 && !self.queue.iter().any(|job| &*job.module == module) {
                 self.running.remove(module);
             }

@@ -171,7 +171,7 @@ impl Reviewer for Fixed {
         Verdict::Done(answer(self.0.clone()))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
         mutate::deny(body, rejection)
     }
 }
@@ -184,7 +184,7 @@ impl Reviewer for Naive {
         Verdict::Done(answer(naive::answer(body, &self.0)))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Denial) -> Answer {
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
         mutate::deny(body, rejection)
     }
 }

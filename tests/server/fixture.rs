@@ -39,7 +39,7 @@ impl Reviewer for Fake {
         (self.0)(body, pace)
     }
 
-    fn refuse(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
+    fn deny(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
         let answer = answer(format!("{} {} {message}", reason.code(), reason.name()));
         Answer { outcome: Outcome::Denied, reason: Some(reason.name()), ..answer }
     }

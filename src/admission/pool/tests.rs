@@ -20,8 +20,8 @@ fn state(modules: &[&str]) -> State {
     let job = |module: &&str| Job { module: Arc::from(*module), deadline: Instant::now(), task: Box::new(Wanted) };
     State {
         queue: modules.iter().map(job).collect(),
-        long: modules.iter().map(|module| Arc::from(*module)).collect(),
-        lowered: 1,
+        slow: modules.iter().map(|module| Arc::from(*module)).collect(),
+        demoted: 1,
         lowered_idle: 1,
         ..State::default()
     }
@@ -45,7 +45,7 @@ fn a_long_job_for_which_no_lowered_thread_is_left_is_for_another_at_once() {
 #[test]
 fn a_long_job_that_waits_for_its_modules_share_lowers_no_further_thread() {
     let mut state = state(&["a", "a", "b"]);
-    state.running.insert("a".into(), Running { threads: 1, takes: None });
+    state.running.insert("a".into(), Running { threads: 1, mean_duration: None });
     assert_eq!(taken(&mut state, false), None);
     assert_eq!(taken(&mut state, true).as_deref(), Some("b"));
 }
