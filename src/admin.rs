@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::server::ShutdownPhase;
 use crate::server::tls::Certificates;
-use crate::server::tls::clients::Clients;
+use crate::server::tls::clients::ClientVerifier;
 
 /// The media type of `prometheus_client`'s text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,7 +29,7 @@ pub struct Admin {
     /// looked after at each scrape too, so that a bad pair shows before a handshake meets it
     pub certificates: Arc<Certificates>,
     /// likewise
-    pub clients: Option<Arc<Clients>>,
+    pub clients: Option<Arc<ClientVerifier>>,
 }
 
 impl Admin {

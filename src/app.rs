@@ -20,8 +20,8 @@ use crate::admission::pool::{Limits, Pool};
 use crate::admission::{Admission, Mutate, Reviewer};
 use crate::metrics::Metrics;
 use crate::module::Engine;
-use crate::server::tls::clients::{Clients, Trust};
-use crate::server::tls::{Certificates, Files, Oldest};
+use crate::server::tls::clients::{ClientVerifier, ClientAuth};
+use crate::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
 use crate::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
 use crate::snapshot::Snapshot;
 use crate::watch as config;
@@ -34,11 +34,11 @@ pub struct Settings {
     /// the plain port
     pub admin_listen: SocketAddr,
     /// certificate and key
-    pub files: Files,
+    pub files: CertificatePaths,
     /// whose certificates let a client in; without it anybody may connect
-    pub trust: Option<Trust>,
+    pub trust: Option<ClientAuth>,
     /// the oldest version of TLS
-    pub oldest_tls: Oldest,
+    pub oldest_tls: MinTlsVersion,
     /// open connections of the webhook's port at most
     pub connections: usize,
     /// a directory of modules beside the configuration's own
@@ -165,7 +165,7 @@ impl App {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let certificates = Certificates::load(settings.files.clone(), Arc::clone(&metrics))?;
-        let clients = settings.trust.clone().map(|trust| Clients::load(trust, Arc::clone(&metrics))).transpose()?;
+        let clients = settings.trust.clone().map(|trust| ClientVerifier::load(trust, Arc::clone(&metrics))).transpose()?;
         let pool = Pool::start(settings.limits).context("the module threads cannot be started")?;
         let listener = bind("--listen", settings.listen).await?;
         let admin_listener = bind("--admin-listen", settings.admin_listen).await?;

@@ -16,8 +16,8 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::admission::go_duration;
 use crate::admission::pool::Limits;
 use crate::app::{self, Shutdown, Settings, Source};
-use crate::server::tls::clients::Trust;
-use crate::server::tls::{Files, Oldest};
+use crate::server::tls::clients::ClientAuth;
+use crate::server::tls::{CertificatePaths, MinTlsVersion};
 use crate::server::{CONNECTIONS, Timeouts};
 use crate::watch;
 
@@ -124,11 +124,11 @@ enum TlsVersion {
     Tls13,
 }
 
-impl From<TlsVersion> for Oldest {
+impl From<TlsVersion> for MinTlsVersion {
     fn from(version: TlsVersion) -> Self {
         match version {
-            TlsVersion::Tls12 => Oldest::Tls12,
-            TlsVersion::Tls13 => Oldest::Tls13,
+            TlsVersion::Tls12 => MinTlsVersion::Tls12,
+            TlsVersion::Tls13 => MinTlsVersion::Tls13,
         }
     }
 }
@@ -180,8 +180,8 @@ impl Args {
         Settings {
             listen: self.listen,
             admin_listen: self.admin_listen,
-            files: Files { certificate: self.tls_cert, key: self.tls_key },
-            trust: self.client_ca.map(|authorities| Trust { authorities, names: self.client_name }),
+            files: CertificatePaths { certificate: self.tls_cert, key: self.tls_key },
+            trust: self.client_ca.map(|authorities| ClientAuth { authorities, names: self.client_name }),
             oldest_tls: self.tls_min_version.into(),
             connections: self.max_connections,
             policies: self.policies,

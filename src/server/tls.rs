@@ -19,14 +19,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info};
 
-use self::clients::Clients;
+use self::clients::ClientVerifier;
 use crate::metrics::Metrics;
 
 pub mod clients;
 
 /// Where the certificate chain and its key are.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct CertificatePaths {
     /// PEM, the server's own certificate first
     pub certificate: PathBuf,
     /// PEM: PKCS #8, SEC 1 or PKCS #1
@@ -73,7 +73,7 @@ pub enum Error {
 /// The oldest version of TLS that is spoken. Its cipher suites are rustls' own, all of them with forward secrecy and
 /// authenticated encryption, so there is nothing to choose; renegotiation and resumption do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Oldest {
+pub enum MinTlsVersion {
     /// 1.2, the API server's own oldest by default
     #[default]
     Tls12,
@@ -89,7 +89,7 @@ const KEY_FLAG: &str = "--tls-key";
 /// The newest sound pair, as the TLS library asks for it.
 #[derive(Debug)]
 pub struct Certificates {
-    files: Files,
+    files: CertificatePaths,
     provider: Arc<CryptoProvider>,
     metrics: Arc<Metrics>,
     current: Mutex<Current>,
@@ -98,13 +98,13 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Current {
     /// what was read last, sound or not: the same bad pair is not read, nor complained of, twice
-    seen: [Option<Identity>; 2],
+    seen: [Option<FileFingerprint>; 2],
     pair: Arc<CertifiedKey>,
 }
 
 /// What tells one version of a file from the next, through any number of symlinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct FileFingerprint {
     device: u64,
     inode: u64,
     modified: (i64, i64),
@@ -115,9 +115,9 @@ struct Identity {
 
 impl Certificates {
     /// Reads the first pair; unlike a later one it must be sound.
-    pub fn load(files: Files, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
+    pub fn load(files: CertificatePaths, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let seen = files.identities();
+        let seen = files.fingerprints();
         let pair = files.read(&provider)?;
         metrics.certificate_loaded(not_after(&pair));
         Ok(Arc::new(Self { files, provider, metrics, current: Mutex::new(Current { seen, pair }) }))
@@ -126,8 +126,8 @@ impl Certificates {
     /// The settings of every handshake; with `clients` only those are let in.
     pub fn server_config(
         self: &Arc<Self>,
-        oldest: Oldest,
-        clients: Option<&Arc<Clients>>,
+        oldest: MinTlsVersion,
+        clients: Option<&Arc<ClientVerifier>>,
     ) -> Result<Arc<ServerConfig>, Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(oldest.versions())
@@ -150,7 +150,7 @@ impl Certificates {
     /// that at the next call and is read again, so a pair torn by a swap never stays.
     pub fn refresh(&self) -> Arc<CertifiedKey> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = self.files.identities();
+        let found = self.files.fingerprints();
         if found != current.seen {
             current.seen = found;
             match self.files.read(&self.provider) {
@@ -178,18 +178,18 @@ impl ResolvesServerCert for Certificates {
 
 // === impl Oldest, Files ===
 
-impl Oldest {
+impl MinTlsVersion {
     fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
         match self {
-            Oldest::Tls12 => VERSIONS,
-            Oldest::Tls13 => &VERSIONS[..1],
+            MinTlsVersion::Tls12 => VERSIONS,
+            MinTlsVersion::Tls13 => &VERSIONS[..1],
         }
     }
 }
 
-impl Files {
-    fn identities(&self) -> [Option<Identity>; 2] {
-        [&self.certificate, &self.key].map(|path| Identity::of(path))
+impl CertificatePaths {
+    fn fingerprints(&self) -> [Option<FileFingerprint>; 2] {
+        [&self.certificate, &self.key].map(|path| FileFingerprint::of_file(path))
     }
 
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
@@ -238,9 +238,9 @@ fn not_after(pair: &CertifiedKey) -> Option<i64> {
 
 // === impl Identity ===
 
-impl Identity {
+impl FileFingerprint {
     /// Of what the path leads to now; nothing where that cannot be asked.
-    fn of(path: &Path) -> Option<Self> {
+    fn of_file(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),

@@ -16,7 +16,7 @@ use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
 use podgraft::render::Pace;
-use podgraft::server::tls::{Files, Oldest};
+use podgraft::server::tls::{CertificatePaths, MinTlsVersion};
 use podgraft::server::{CONNECTIONS, Timeouts};
 use podgraft::snapshot::{Layer, Snapshot};
 use tokio::sync::watch;
@@ -122,9 +122,9 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
     let settings = Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
-        files: Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
+        files: CertificatePaths { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
         trust: None,
-        oldest_tls: Oldest::default(),
+        oldest_tls: MinTlsVersion::default(),
         connections: CONNECTIONS,
         policies: None,
         source: Source::Local("unused".into()),

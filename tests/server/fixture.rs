@@ -13,8 +13,8 @@ use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::mutate::{Answer, Outcome, Denial, Verdict};
 use podgraft::render::Pace;
-use podgraft::server::tls::Oldest;
-use podgraft::server::tls::clients::Trust;
+use podgraft::server::tls::MinTlsVersion;
+use podgraft::server::tls::clients::ClientAuth;
 use podgraft::server::{CONNECTIONS, Timeouts};
 use podgraft::snapshot::Snapshot;
 use tokio::net::TcpStream;
@@ -120,8 +120,8 @@ pub(crate) struct Fixture {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) loaded: watch::Receiver<bool>,
-    pub(crate) trust: Option<Trust>,
-    pub(crate) oldest_tls: Oldest,
+    pub(crate) trust: Option<ClientAuth>,
+    pub(crate) oldest_tls: MinTlsVersion,
     pub(crate) connections: usize,
     pub(crate) snapshot: Snapshot,
 }
@@ -134,7 +134,7 @@ impl Fixture {
             limits: Limits::for_cores(2),
             loaded: watch::channel(true).1,
             trust: None,
-            oldest_tls: Oldest::default(),
+            oldest_tls: MinTlsVersion::default(),
             connections: CONNECTIONS,
             snapshot: Snapshot::default(),
         }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use podgraft::server::tls::Files;
+use podgraft::server::tls::CertificatePaths;
 
 use super::secret::Secret;
 
@@ -37,7 +37,7 @@ impl Process {
     pub(crate) fn configured(sections: &str, modules: &[(&str, Vec<u8>)], flags: &[&str]) -> Self {
         let secret = Secret::new();
         secret.swap();
-        let Files { certificate, key } = secret.files();
+        let CertificatePaths { certificate, key } = secret.files();
         let config = config_of(&secret);
         fs::create_dir(&config).unwrap();
         for (name, bytes) in modules {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use podgraft::server::tls::Files;
+use podgraft::server::tls::CertificatePaths;
 
 use super::client::{any_client, connect, review};
 use super::process::{Process, ask};
@@ -81,7 +81,7 @@ fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
 fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
     let secret = Secret::new();
     secret.swap();
-    let Files { certificate, key } = secret.files();
+    let CertificatePaths { certificate, key } = secret.files();
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

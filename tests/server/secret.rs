@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podgraft::server::tls::Files;
+use podgraft::server::tls::CertificatePaths;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
@@ -26,8 +26,8 @@ impl Secret {
         Self { directory, version: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn files(&self) -> Files {
-        Files { certificate: self.directory.path().join("tls.crt"), key: self.directory.path().join("tls.key") }
+    pub(crate) fn files(&self) -> CertificatePaths {
+        CertificatePaths { certificate: self.directory.path().join("tls.crt"), key: self.directory.path().join("tls.key") }
     }
 
     /// Swaps in a new pair and gives its certificate.

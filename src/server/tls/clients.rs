@@ -15,14 +15,14 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCer
 use tracing::{error, info};
 use x509_parser::extensions::GeneralName;
 
-use super::{Error, Identity, chain, content};
+use super::{Error, FileFingerprint, chain, content};
 use crate::metrics::Metrics;
 
 const FLAG: &str = "--client-ca";
 
 /// Whose certificates let a client in.
 #[derive(Debug, Clone)]
-pub struct Trust {
+pub struct ClientAuth {
     /// PEM: the authorities, any of which may have signed
     pub authorities: PathBuf,
     /// a certificate must have one of these as its common name or among its DNS names; empty is any
@@ -31,8 +31,8 @@ pub struct Trust {
 
 /// The check of every client's certificate.
 #[derive(Debug)]
-pub struct Clients {
-    trust: Trust,
+pub struct ClientVerifier {
+    trust: ClientAuth,
     provider: Arc<CryptoProvider>,
     metrics: Arc<Metrics>,
     current: Mutex<Current>,
@@ -41,17 +41,17 @@ pub struct Clients {
 #[derive(Debug)]
 struct Current {
     /// what was read last, sound or not
-    seen: Option<Identity>,
+    seen: Option<FileFingerprint>,
     check: Arc<dyn ClientCertVerifier>,
 }
 
 // === impl Clients ===
 
-impl Clients {
+impl ClientVerifier {
     /// Reads the first authorities; unlike later ones they must be sound.
-    pub fn load(trust: Trust, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
+    pub fn load(trust: ClientAuth, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let seen = Identity::of(&trust.authorities);
+        let seen = FileFingerprint::of_file(&trust.authorities);
         let check = trust.read(&provider)?;
         Ok(Arc::new(Self { trust, provider, metrics, current: Mutex::new(Current { seen, check }) }))
     }
@@ -59,7 +59,7 @@ impl Clients {
     /// The check of now. A file that cannot be used leaves the one before in place.
     pub fn refresh(&self) -> Arc<dyn ClientCertVerifier> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = Identity::of(&self.trust.authorities);
+        let found = FileFingerprint::of_file(&self.trust.authorities);
         if found != current.seen {
             current.seen = found;
             match self.trust.read(&self.provider) {
@@ -78,7 +78,7 @@ impl Clients {
     }
 }
 
-impl ClientCertVerifier for Clients {
+impl ClientCertVerifier for ClientVerifier {
     /// None: a hint would be the authorities of the moment when it was made, and a client may send what it has
     /// without one.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -125,7 +125,7 @@ impl ClientCertVerifier for Clients {
 
 // === impl Trust ===
 
-impl Trust {
+impl ClientAuth {
     fn read(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         let wrong = |problem: String| content(FLAG, &self.authorities, problem);
         let mut roots = RootCertStore::empty();
