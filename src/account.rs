@@ -12,7 +12,7 @@ use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
 use crate::owners::ManagedFields;
-use crate::patch::{Step, key_text, readable};
+use crate::patch::{PathElement, key_text, display_path};
 use crate::render::Pace;
 use crate::review::Review;
 use crate::schema::{ListType, POD, Type, nearest};
@@ -244,7 +244,7 @@ pub fn overridden_settings<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<
 struct Search<'s, 'a> {
     mutation: &'s Mutation<'a>,
     arena: &'a Bump,
-    path: Vec<Step<'a>>,
+    path: Vec<PathElement<'a>>,
     /// path, whose value is there, who wrote it
     lost: Vec<(String, Option<Source>, Option<String>)>,
 }
@@ -253,7 +253,7 @@ impl<'a> Search<'_, 'a> {
     fn object(&mut self, wanted: Json<'a>, has: Option<Json<'a>>, was: Option<Json<'a>>, kind: Type) {
         for (key, wanted) in wanted.members() {
             let member = |value: Option<Json<'a>>| value.and_then(|value| value.get(key));
-            self.path.push(Step::Member(key));
+            self.path.push(PathElement::Member(key));
             self.value(key, *wanted, member(has), member(was), kind);
             self.path.pop();
         }
@@ -304,7 +304,7 @@ impl<'a> Search<'_, 'a> {
             items.iter().rev().find(|item| key_text(item, list, arena) == Some(key)).copied()
         };
         let (has, was) = (find(has), find(was));
-        self.path.push(Step::Element(0, Some(key)));
+        self.path.push(PathElement::Element(0, Some(key)));
         if matches!(list, ListType::MapAtomicItem(_)) {
             if has != Some(wanted) {
                 self.record_overridden(has, was);
@@ -318,7 +318,7 @@ impl<'a> Search<'_, 'a> {
     }
 
     fn record_overridden(&mut self, has: Option<Json<'a>>, was: Option<Json<'a>>) {
-        let path = readable(&self.path);
+        let path = display_path(&self.path);
         let own = has.is_some() && has == was;
         let to = if own { None } else { self.mutation.steps.last_writer(&path, self.arena) };
         let owners = || ManagedFields::from_pod(self.mutation.steps.submitted, self.arena);

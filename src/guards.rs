@@ -2,7 +2,7 @@
 
 use crate::json::Json;
 use crate::mutate::APPLIED;
-use crate::patch::{Action, Operation, Step, readable, type_at};
+use crate::patch::{Action, Operation, PathElement, display_path, type_at};
 use crate::provenance::is_within;
 use crate::review::LAST_APPLIED;
 use crate::schema::{self, SchemaError};
@@ -28,10 +28,10 @@ pub fn check(
 ) -> Result<(), (String, &'static str)> {
     for operation in operations {
         if let Some(whose) = protected(operation, task, owned) {
-            return Err((readable(operation.path), whose));
+            return Err((display_path(operation.path), whose));
         }
         if operation.action == Action::Remove {
-            let path = readable(operation.path);
+            let path = display_path(operation.path);
             if !removable.iter().any(|allowed| is_within(&path, allowed)) {
                 return Err((path, "nobody asked to remove it"));
             }
@@ -103,10 +103,10 @@ fn task_container(rest: &[&str], operation: &Operation<'_>, task: &Task<'_, '_>)
     }
 }
 
-fn name<'a>(step: &Step<'a>) -> &'a str {
+fn name<'a>(step: &PathElement<'a>) -> &'a str {
     match step {
-        Step::Member(key) | Step::Element(_, Some(key)) => key,
-        Step::Element(_, None) => "",
+        PathElement::Member(key) | PathElement::Element(_, Some(key)) => key,
+        PathElement::Element(_, None) => "",
     }
 }
 
@@ -142,7 +142,7 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
             return Some("lifecycle of the task's container".to_owned());
         }
         let security = container.get("securityContext").unwrap_or(Json::Null);
-        if security.get("privileged") == Some(Json::Bool(true)) || security.at(&["capabilities", "add"]).is_some() {
+        if security.get("privileged") == Some(Json::Bool(true)) || security.get_path(&["capabilities", "add"]).is_some() {
             return Some("securityContext: privileged or added capabilities".to_owned());
         }
     }
@@ -154,9 +154,9 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
 pub fn fits(operations: &[Operation<'_>]) -> Result<(), SchemaError> {
     for operation in operations.iter().filter(|operation| operation.action != Action::Remove) {
         let Some(kind) = type_at(operation.path) else {
-            return Err(SchemaError { path: readable(operation.path), message: "is no field of a pod".to_owned() });
+            return Err(SchemaError { path: display_path(operation.path), message: "is no field of a pod".to_owned() });
         };
-        schema::validate(operation.value, kind, true).map_err(|misfit| misfit.below(&readable(operation.path)))?;
+        schema::validate(operation.value, kind, true).map_err(|misfit| misfit.below(&display_path(operation.path)))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use bumpalo::collections::Vec as ArenaVec;
 
 use crate::json::{Json, Member};
 use crate::owners::ManagedFields;
-use crate::patch::{Step, readable};
+use crate::patch::{PathElement, display_path};
 use crate::schema::{Field, ListType, POD, Type};
 use crate::snapshot::Conflict;
 
@@ -32,12 +32,12 @@ pub struct Merger<'a, 'o> {
     original: Json<'a>,
     managed_fields: &'o ManagedFields<'a>,
     primary: Option<&'a str>,
-    path: Vec<Step<'a>>,
+    path: Vec<PathElement<'a>>,
     removed: Vec<String>,
     /// what `Deny` layers gave where the pod said nothing: a second of them may not say otherwise
-    deny_paths: Vec<Vec<Step<'a>>>,
+    deny_paths: Vec<Vec<PathElement<'a>>>,
     /// env that layers gave which say `Override` in so many words: one that keeps the task's env keeps that too
-    override_env_paths: Vec<Vec<Step<'a>>>,
+    override_env_paths: Vec<Vec<PathElement<'a>>>,
     stats: MergeStats,
 }
 
@@ -165,12 +165,12 @@ impl<'a, 'o> Merger<'a, 'o> {
             if key.starts_with('$') {
                 return Err(self.unknown_directive(key));
             }
-            self.path.push(Step::Member(key));
+            self.path.push(PathElement::Member(key));
             let below = Target { current: result.get(key), original: under.original.and_then(|was| was.get(key)) };
             let after = self.member(below, *value, Slot::for_key(kind, key), rule)?;
             self.path.pop();
             result = match (below.current, after) {
-                (Some(before), Some(after)) if before.same(&after) => result,
+                (Some(before), Some(after)) if before.ptr_eq(&after) => result,
                 (_, Some(after)) => result.with(key, after, self.arena),
                 (Some(_), None) => result.without(key, self.arena),
                 (None, None) => result,
@@ -259,7 +259,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     }
 
     fn conflict(&self) -> MergeError {
-        MergeError::Conflict(readable(&self.path))
+        MergeError::Conflict(display_path(&self.path))
     }
 
     /// Whether what stands at the current path goes, as a fragment wants it to.
@@ -273,7 +273,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     }
 
     fn remove(&mut self, rule: MergeRule) -> Result<(), MergeError> {
-        let path = readable(&self.path);
+        let path = display_path(&self.path);
         if !rule.may_remove {
             return Err(MergeError::Removal(path));
         }

@@ -26,7 +26,7 @@ use crate::patch::{self, Operation, diff};
 use crate::pod_security::{self, Violation};
 use crate::provenance::Steps;
 use crate::render::Pace;
-use crate::review::{Review, cut};
+use crate::review::{Review, truncate};
 use crate::snapshot::{Layer, Module, Snapshot, Source};
 use crate::sound;
 use crate::task::{Pod, Task};
@@ -291,7 +291,7 @@ impl<'a> Work<'_, 'a> {
     fn mutation(self) -> Mutation<'a> {
         let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let note =
-            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, MAX_LABEL_CHARS)));
+            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", truncate(name, MAX_LABEL_CHARS)));
         Mutation {
             operations: self.operations,
             steps: self.steps,

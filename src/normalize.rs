@@ -70,7 +70,7 @@ impl<'a> Normalizer<'_, 'a> {
 
     /// The overhead is the class's, unless a layer wrote one.
     fn runtime_class(&mut self) {
-        let overhead = |pod: Json<'a>| pod.at(&["spec", "overhead"]);
+        let overhead = |pod: Json<'a>| pod.get_path(&["spec", "overhead"]);
         if self.changed("runtimeClassName").is_some() && overhead(self.pod) == overhead(self.original) {
             self.take("overhead");
         }
@@ -78,10 +78,10 @@ impl<'a> Normalizer<'_, 'a> {
 
     fn container(&mut self, list: &'static str, container: Json<'a>) -> Json<'a> {
         let container = self.env(list, container);
-        let before = self.original.at(&["spec", list]).map_or(&[][..], |list| list.items());
+        let before = self.original.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
         let was = before.iter().find(|was| was.get("name") == container.get("name"));
         match was {
-            Some(was) if !was.same(&container) => {
+            Some(was) if !was.ptr_eq(&container) => {
                 let container = self.requests(list, *was, container);
                 self.pull_policy(list, *was, container)
             }
@@ -115,7 +115,7 @@ impl<'a> Normalizer<'_, 'a> {
     /// The value of a field of `spec` that is another one than the submitted pod's.
     fn changed(&self, field: &str) -> Option<Json<'a>> {
         let now = self.spec().get(field)?;
-        (self.original.at(&["spec", field]) != Some(now)).then_some(now)
+        (self.original.get_path(&["spec", field]) != Some(now)).then_some(now)
     }
 
     fn set(&mut self, field: &'a str, value: Json<'a>) {
@@ -144,7 +144,7 @@ impl<'a> Normalizer<'_, 'a> {
         let mut changed: Option<Vec<Json<'a>>> = None;
         for (index, container) in containers.items().iter().enumerate() {
             let after = change(self, *container);
-            if !after.same(container) {
+            if !after.ptr_eq(container) {
                 changed.get_or_insert_with(|| containers.items().to_vec())[index] = after;
             }
         }
@@ -161,7 +161,7 @@ fn entry_of<'a>(
     name: Option<&str>,
     primary: Option<&str>,
 ) -> impl Iterator<Item = Json<'a>> {
-    let entries = fragment.at(&["spec", list]).map_or(&[][..], |entries| entries.items());
+    let entries = fragment.get_path(&["spec", list]).map_or(&[][..], |entries| entries.items());
     entries.iter().copied().filter(move |entry| {
         let own = entry.get("name").and_then(|name| name.as_str());
         own == name || (own == Some(PRIMARY) && primary == name)
@@ -205,7 +205,7 @@ pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> 
             let mut changed: Option<&mut [(&'a str, Json<'a>)]> = None;
             for (index, (key, member)) in members.iter().enumerate() {
                 let after = quantities(*member, kind_of(key), arena);
-                if !after.same(member) {
+                if !after.ptr_eq(member) {
                     changed.get_or_insert_with(|| arena.alloc_slice_copy(members))[index].1 = after;
                 }
             }
@@ -224,7 +224,7 @@ fn replaced<'a>(
     let mut changed: Option<&'a mut [Json<'a>]> = None;
     for (index, item) in items.iter().enumerate() {
         let after = change(item);
-        if !after.same(item) {
+        if !after.ptr_eq(item) {
             changed.get_or_insert_with(|| arena.alloc_slice_copy(items))[index] = after;
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{Position, Diagnostic, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
-use crate::patch::{Action, readable};
+use crate::patch::{Action, display_path};
 use crate::provenance::Change;
 use crate::render::Pace;
 use crate::review::Review;
@@ -101,7 +101,7 @@ fn around(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
     let namespace = sender.namespace.or(own).unwrap_or("default").to_owned();
     let user = sender.user.map(str::to_owned).or_else(|| {
         let arena = Bump::new();
-        task::default_submitter(&Pod { object: Json::lift(pod, &arena), namespace: &namespace }, snapshot)
+        task::default_submitter(&Pod { object: Json::borrowed(pod, &arena), namespace: &namespace }, snapshot)
     });
     json!({
         "kind": "AdmissionReview",
@@ -225,7 +225,7 @@ fn run_once(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
             }
             simulate.touches = mutation.steps.changes(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
-            simulate.replaced = replaced.map(|operation| readable(operation.path)).collect();
+            simulate.replaced = replaced.map(|operation| display_path(operation.path)).collect();
             simulate.note = mutation.notice;
         }
         Ok(None) => {}

@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use bumpalo::Bump;
 
 use crate::json::{Json, plain_end};
-use crate::patch::Step;
+use crate::patch::PathElement;
 
 /// As many questions are answered by walking over the text, which takes a seventh of the time that opening it does.
 const FEW: u32 = 5;
@@ -27,7 +27,7 @@ pub struct ManagedFields<'a> {
 impl<'a> ManagedFields<'a> {
     /// The owners of `pod`'s fields.
     pub fn from_pod(pod: Json<'a>, arena: &'a Bump) -> Self {
-        let entries = pod.at(&["metadata", "managedFields"]).map_or(Json::Null, |entries| entries.open(arena));
+        let entries = pod.get_path(&["metadata", "managedFields"]).map_or(Json::Null, |entries| entries.open(arena));
         let entries = entries.items();
         let sets = entries.iter().filter_map(|entry| entry.get("fieldsV1")).collect();
         Self { entries, sets, asked: Cell::new(0), opened: OnceCell::new(), arena }
@@ -35,7 +35,7 @@ impl<'a> ManagedFields<'a> {
 
     /// Whether somebody who submitted the pod wrote what stands at `path`. Without managedFields (a manifest
     /// that was never in a cluster) everything was written.
-    pub fn set_by_submitter(&self, path: &[Step<'_>]) -> bool {
+    pub fn set_by_submitter(&self, path: &[PathElement<'_>]) -> bool {
         self.asked.set(self.asked.get().saturating_add(1));
         if self.sets.is_empty() {
             return true;
@@ -51,23 +51,23 @@ impl<'a> ManagedFields<'a> {
     }
 
     /// The first manager that wrote what stands at `path`, as managedFields call it.
-    pub fn manager(&self, path: &[Step<'_>]) -> Option<&'a str> {
+    pub fn manager(&self, path: &[PathElement<'_>]) -> Option<&'a str> {
         let wrote = |entry: &&Json<'a>| entry.get("fieldsV1").is_some_and(|set| holds(set.open(self.arena), path));
         self.entries.iter().find(wrote)?.get("manager")?.as_str()
     }
 }
 
 /// As [`holds`], of a set that was not opened.
-fn text_holds(set: &str, path: &[Step<'_>]) -> bool {
+fn text_holds(set: &str, path: &[PathElement<'_>]) -> bool {
     let mut at = set;
     for (depth, step) in path.iter().enumerate() {
         let below = match step {
-            Step::Member(name) => {
+            PathElement::Member(name) => {
                 let is_it = |key: &str| key == *name || (key.contains('\\') && plain(key) == *name);
                 text_member(at, |key| key.strip_prefix("f:").is_some_and(is_it))
             }
-            Step::Element(_, Some(key)) => text_member(at, |name| may_be(name, key) && is_element(&plain(name), key)),
-            Step::Element(_, None) => None,
+            PathElement::Element(_, Some(key)) => text_member(at, |name| may_be(name, key) && is_element(&plain(name), key)),
+            PathElement::Element(_, None) => None,
         };
         let Some(below) = below else {
             let is_leaf = at.strip_prefix('{').is_none_or(|members| members.trim_start().starts_with('}'));
@@ -117,13 +117,13 @@ fn plain(key: &str) -> String {
 }
 
 /// Whether a set of fields holds `path`. A set that ends above the path holds all below (an atomic value).
-fn holds(set: Json<'_>, path: &[Step<'_>]) -> bool {
+fn holds(set: Json<'_>, path: &[PathElement<'_>]) -> bool {
     let mut at = set;
     for (depth, step) in path.iter().enumerate() {
         let below = match step {
-            Step::Member(name) => field(at, name),
-            Step::Element(_, Some(key)) => element(at, key),
-            Step::Element(_, None) => None,
+            PathElement::Member(name) => field(at, name),
+            PathElement::Element(_, Some(key)) => element(at, key),
+            PathElement::Element(_, None) => None,
         };
         match below {
             Some(below) => at = below,
@@ -176,18 +176,18 @@ mod tests {
             ".": {}, "f:resources": {"f:limits": {"f:cpu": {}}}, "f:args": {},
             "f:ports": {"k:{\"containerPort\":53,\"protocol\":\"UDP\"}": {"f:name": {}}}}}}}}]}});
         let arena = Bump::new();
-        let owners = ManagedFields::from_pod(Json::lift(&pod, &arena), &arena);
-        let container = [Step::Member("spec"), Step::Member("containers"), Step::Element(0, Some("main"))];
-        let wrote = |rest: &[Step<'_>]| owners.set_by_submitter(&[&container, rest].concat());
-        assert!(wrote(&[Step::Member("resources"), Step::Member("limits"), Step::Member("cpu")]));
-        assert!(!wrote(&[Step::Member("resources"), Step::Member("limits"), Step::Member("memory")]));
-        assert!(wrote(&[Step::Member("args"), Step::Element(0, None)]), "an atomic list is owned as a whole");
-        assert!(wrote(&[Step::Member("ports"), Step::Element(0, Some("53/UDP")), Step::Member("name")]));
-        assert!(!wrote(&[Step::Member("ports"), Step::Element(0, Some("53/TCP"))]));
+        let owners = ManagedFields::from_pod(Json::borrowed(&pod, &arena), &arena);
+        let container = [PathElement::Member("spec"), PathElement::Member("containers"), PathElement::Element(0, Some("main"))];
+        let wrote = |rest: &[PathElement<'_>]| owners.set_by_submitter(&[&container, rest].concat());
+        assert!(wrote(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("cpu")]));
+        assert!(!wrote(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("memory")]));
+        assert!(wrote(&[PathElement::Member("args"), PathElement::Element(0, None)]), "an atomic list is owned as a whole");
+        assert!(wrote(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/UDP")), PathElement::Member("name")]));
+        assert!(!wrote(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/TCP"))]));
         assert!(!owners.set_by_submitter(&[
-            Step::Member("spec"),
-            Step::Member("volumes"),
-            Step::Element(0, Some("kube-api-access-x"))
+            PathElement::Member("spec"),
+            PathElement::Member("volumes"),
+            PathElement::Element(0, Some("kube-api-access-x"))
         ]));
     }
 
@@ -204,9 +204,9 @@ mod tests {
                 "f:ports":{"k:{\"containerPort\":53,\"protocol\":\"UDP\"}":{"f:name":{}}}}}}}}]}}"#;
         let arena = Bump::new();
         let pod = Json::parse(text, &SHAPE, &arena).unwrap();
-        let (m, e) = (Step::Member, |key| Step::Element(0, Some(key)));
+        let (m, e) = (PathElement::Member, |key| PathElement::Element(0, Some(key)));
         let main = [m("spec"), m("containers"), e("main")];
-        let in_main = |rest: &[Step<'static>]| [&main, rest].concat();
+        let in_main = |rest: &[PathElement<'static>]| [&main, rest].concat();
         let cases = [
             (vec![m("metadata"), m("labels"), m("a/b")], true),
             (vec![m("metadata"), m("labels"), m("a/c")], false),
@@ -214,7 +214,7 @@ mod tests {
             (vec![m("spec"), m("containers"), e("a"), m("image")], false),
             (vec![m("manager")], false),
             (main.to_vec(), true),
-            (in_main(&[m("args"), Step::Element(0, None)]), true),
+            (in_main(&[m("args"), PathElement::Element(0, None)]), true),
             (in_main(&[m("x\"y")]), true),
             (in_main(&[m("env"), e("HOME"), m("value")]), true),
             (in_main(&[m("env"), e("HOME"), m("valueFrom")]), false),
@@ -236,6 +236,6 @@ mod tests {
     #[test]
     fn without_managed_fields_everything_was_written() {
         let arena = Bump::new();
-        assert!(ManagedFields::from_pod(Json::Object(&[]), &arena).set_by_submitter(&[Step::Member("spec")]));
+        assert!(ManagedFields::from_pod(Json::Object(&[]), &arena).set_by_submitter(&[PathElement::Member("spec")]));
     }
 }

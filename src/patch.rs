@@ -25,7 +25,7 @@ pub struct Operation<'a> {
     /// what it does
     pub action: Action,
     /// to what
-    pub path: &'a [Step<'a>],
+    pub path: &'a [PathElement<'a>],
     /// the new value; of a removal `null`
     pub value: Json<'a>,
 }
@@ -43,7 +43,7 @@ pub enum Action {
 
 /// One step down into a document.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step<'a> {
+pub enum PathElement<'a> {
     /// into an object
     Member(&'a str),
     /// into a list: the place, and what the element is called if the list is keyed
@@ -59,7 +59,7 @@ pub fn diff<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> &'a [Oper
 
 struct Differ<'a> {
     arena: &'a Bump,
-    path: ArenaVec<'a, Step<'a>>,
+    path: ArenaVec<'a, PathElement<'a>>,
     operations: ArenaVec<'a, Operation<'a>>,
 }
 
@@ -69,14 +69,14 @@ impl<'a> Differ<'a> {
         self.operations.push(Operation { action, path, value });
     }
 
-    fn at(&mut self, step: Step<'a>, act: impl FnOnce(&mut Self)) {
+    fn at(&mut self, step: PathElement<'a>, act: impl FnOnce(&mut Self)) {
         self.path.push(step);
         act(self);
         self.path.pop();
     }
 
     fn value(&mut self, before: Json<'a>, after: Json<'a>, kind: Type) {
-        if before.same(&after) {
+        if before.ptr_eq(&after) {
             return;
         }
         match (before, after) {
@@ -96,7 +96,7 @@ impl<'a> Differ<'a> {
             if after.get(next).is_some_and(|(name, _)| name == key) {
                 next += 1;
             } else if Json::Object(after).get(key).is_none() {
-                self.at(Step::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
+                self.at(PathElement::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
         for (index, (key, value)) in after.iter().enumerate() {
@@ -104,10 +104,10 @@ impl<'a> Differ<'a> {
                 Some((name, was)) if name == key => Some(*was),
                 _ => Json::Object(before).get(key),
             };
-            self.at(Step::Member(key), |differ| match (was, object.and_then(|object| object.field(key))) {
+            self.at(PathElement::Member(key), |differ| match (was, object.and_then(|object| object.field(key))) {
                 (None, _) => differ.emit(Action::Add, *value),
                 (Some(Json::Array(a)), Some(field)) if matches!(value, Json::Array(_)) => {
-                    if !Json::Array(a).same(value) {
+                    if !Json::Array(a).ptr_eq(value) {
                         differ.array(a, value.items(), field.kind, field.list);
                     }
                 }
@@ -120,9 +120,9 @@ impl<'a> Differ<'a> {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
         // What layers add stands before the pod's own, which then ends both lists and needs no comparing.
         let whole = Json::Array(after);
-        let shared = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a.same(b)).count();
+        let shared = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a.ptr_eq(b)).count();
         let (before, after) = (&before[..before.len() - shared], &after[..after.len() - shared]);
-        let first = before.iter().zip(after).take_while(|(a, b)| a.same(b)).count();
+        let first = before.iter().zip(after).take_while(|(a, b)| a.ptr_eq(b)).count();
         let (before, after) = (&before[first..], &after[first..]);
         let was = self.names(before, list);
         let will = self.names(after, list);
@@ -141,12 +141,12 @@ impl<'a> Differ<'a> {
         }
         for index in (0..before.len()).rev() {
             if !kept[index] {
-                let step = Step::Element(first + index, was[index].label());
+                let step = PathElement::Element(first + index, was[index].label());
                 self.at(step, |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
         for (index, (value, old)) in after.iter().zip(&matches).enumerate() {
-            self.at(Step::Element(first + index, will[index].label()), |differ| match old {
+            self.at(PathElement::Element(first + index, will[index].label()), |differ| match old {
                 None => differ.emit(Action::Add, *value),
                 Some(old) => differ.element(before[*old], *value, element, list),
             });
@@ -166,8 +166,8 @@ impl<'a> Differ<'a> {
     fn names(&self, items: &'a [Json<'a>], list: ListType) -> ArenaVec<'a, Name<'a>> {
         let mut names: ArenaVec<'a, Name<'a>> = ArenaVec::with_capacity_in(items.len(), self.arena);
         names.extend(items.iter().map(|item| match key_text(item, list, self.arena) {
-            Some(key) => Name { what: What::Key(key), nth: 0 },
-            None => Name { what: What::Value(*item), nth: 0 },
+            Some(key) => Name { what: ElementKey::Key(key), nth: 0 },
+            None => Name { what: ElementKey::Value(*item), nth: 0 },
         }));
         number_repeats(&mut names);
         names
@@ -178,12 +178,12 @@ impl<'a> Differ<'a> {
 /// times (env may), and the last is the one that counts in Kubernetes: it is number 0.
 #[derive(Clone, Copy, PartialEq)]
 struct Name<'a> {
-    what: What<'a>,
+    what: ElementKey<'a>,
     nth: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum What<'a> {
+enum ElementKey<'a> {
     Key(&'a str),
     Value(Json<'a>),
 }
@@ -191,8 +191,8 @@ enum What<'a> {
 impl<'a> Name<'a> {
     fn label(&self) -> Option<&'a str> {
         match self.what {
-            What::Key(key) => Some(key),
-            What::Value(_) => None,
+            ElementKey::Key(key) => Some(key),
+            ElementKey::Value(_) => None,
         }
     }
 }
@@ -205,11 +205,11 @@ const MANY: usize = 32;
 fn loses_a_part(before: Json<'_>, after: Json<'_>) -> bool {
     let is_gone = |now: Option<Json<'_>>, was: Json<'_>| now.is_none_or(|now| loses_a_part(was, now));
     let objects = matches!((before, after), (Json::Object(_), Json::Object(_)));
-    objects && !before.same(&after) && before.members().iter().any(|(key, was)| is_gone(after.get(key), *was))
+    objects && !before.ptr_eq(&after) && before.members().iter().any(|(key, was)| is_gone(after.get(key), *was))
 }
 
 fn number_repeats(names: &mut [Name<'_>]) {
-    if names.len() > MANY && names.iter().all(|name| matches!(name.what, What::Key(_))) {
+    if names.len() > MANY && names.iter().all(|name| matches!(name.what, ElementKey::Key(_))) {
         let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
         for name in names.iter_mut().rev() {
             let times = seen.entry(name.label().unwrap_or_default()).or_default();
@@ -293,13 +293,13 @@ fn applied<'a, 'o>(
         };
         let act = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
         match (at, step) {
-            (Json::Object(_), Step::Member(key)) => match (members.iter().rposition(|(name, _)| name == key), act) {
+            (Json::Object(_), PathElement::Member(key)) => match (members.iter().rposition(|(name, _)| name == key), act) {
                 (None, Action::Add) => members.push((key, first.value)),
                 (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
                 (Some(place), _) => members[place].1 = below(members[place].1)?,
                 (None, _) => return Err(first),
             },
-            (Json::Array(_), Step::Element(index, _)) => match act {
+            (Json::Array(_), PathElement::Element(index, _)) => match act {
                 Action::Add if *index <= items.len() => items.insert(*index, first.value),
                 Action::Remove if *index < items.len() => drop(items.remove(*index)),
                 Action::Replace if *index < items.len() => items[*index] = below(items[*index])?,
@@ -316,18 +316,18 @@ fn applied<'a, 'o>(
 }
 
 /// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
-pub fn pointer(path: &[Step<'_>]) -> String {
+pub fn pointer(path: &[PathElement<'_>]) -> String {
     let mut text = String::with_capacity(64);
-    write_pointer(path, &mut text, |part, out| out.push_str(part));
-    text
+    write_pointer(path, &mut to_json, |part, out| out.push_str(part));
+    to_json
 }
 
 /// Appends a pointer whose parts `write` writes.
-fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut String)) {
+fn write_pointer(path: &[PathElement<'_>], out: &mut String, write: impl Fn(&str, &mut String)) {
     for step in path {
         out.push('/');
         match step {
-            Step::Member(key) => {
+            PathElement::Member(key) => {
                 let mut rest = *key;
                 while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'~' | b'/')) {
                     write(&rest[..at], out);
@@ -336,34 +336,34 @@ fn write_pointer(path: &[Step<'_>], out: &mut String, write: impl Fn(&str, &mut 
                 }
                 write(rest, out);
             }
-            Step::Element(index, _) => json::write_count(*index as u64, out),
+            PathElement::Element(index, _) => json::write_count(*index as u64, out),
         }
     }
 }
 
 /// The path as people read it, with keys instead of places: `spec.containers[main].env[HOME].value`.
-pub fn readable(path: &[Step<'_>]) -> String {
+pub fn display_path(path: &[PathElement<'_>]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Member(key) if key.contains(['.', '/']) => {
+            PathElement::Member(key) if key.contains(['.', '/']) => {
                 let _ = write!(text, "[{key}]");
             }
-            Step::Member(key) => {
-                if !text.is_empty() {
-                    text.push('.');
+            PathElement::Member(key) => {
+                if !to_json.is_empty() {
+                    to_json.push('.');
                 }
-                text.push_str(key);
+                to_json.push_str(key);
             }
-            Step::Element(_, Some(key)) => {
+            PathElement::Element(_, Some(key)) => {
                 let _ = write!(text, "[{key}]");
             }
-            Step::Element(index, None) => {
+            PathElement::Element(index, None) => {
                 let _ = write!(text, "[{index}]");
             }
         }
     }
-    text
+    to_json
 }
 
 /// The path of a member below `path`, as [`readable`] writes it.
@@ -372,21 +372,21 @@ pub fn member_path(path: &str, key: &str) -> String {
 }
 
 /// The operations as JSON text.
-pub fn text(operations: &[Operation<'_>]) -> String {
+pub fn to_json(operations: &[Operation<'_>]) -> String {
     let mut text = String::with_capacity(operations.len() * 160 + 2);
-    text.push('[');
+    to_json.push('[');
     // What follows each other lies side by side nearly always: where the pointer to what holds it stands already.
-    let mut parent: (&[Step<'_>], Range<usize>) = (&[], 0..0);
+    let mut parent: (&[PathElement<'_>], Range<usize>) = (&[], 0..0);
     for (index, operation) in operations.iter().enumerate() {
-        json::separate(index, &mut text);
-        operation.write(&mut parent, &mut text);
+        json::push_comma(index, &mut to_json);
+        operation.write(&mut parent, &mut to_json);
     }
-    text.push(']');
-    text
+    to_json.push(']');
+    to_json
 }
 
 impl<'a> Operation<'a> {
-    fn write(&self, parent: &mut (&'a [Step<'a>], Range<usize>), out: &mut String) {
+    fn write(&self, parent: &mut (&'a [PathElement<'a>], Range<usize>), out: &mut String) {
         out.push_str(match self.action {
             Action::Add => r#"{"op":"add","path":""#,
             Action::Replace => r#"{"op":"replace","path":""#,
@@ -414,16 +414,16 @@ impl<'a> Operation<'a> {
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = String::new();
-        self.write(&mut (&[], 0..0), &mut text);
-        serde_json::from_str::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
+        self.write(&mut (&[], 0..0), &mut to_json);
+        serde_json::from_str::<&RawValue>(&to_json).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
 /// The type that a path leads to; `None` where the schema has no such field.
-pub fn type_at(path: &[Step<'_>]) -> Option<Type> {
+pub fn type_at(path: &[PathElement<'_>]) -> Option<Type> {
     path.iter().try_fold(Type::Object(&POD), |kind, step| match (kind, step) {
-        (Type::Object(object), Step::Member(key)) => Object::field(object, key).map(|field| field.kind),
-        (Type::Map(element), Step::Member(_)) | (Type::List(element), Step::Element(..)) => Some(*element),
+        (Type::Object(object), PathElement::Member(key)) => Object::field(object, key).map(|field| field.kind),
+        (Type::Map(element), PathElement::Member(_)) | (Type::List(element), PathElement::Element(..)) => Some(*element),
         (Type::Any, _) => Some(Type::Any),
         _ => None,
     })

@@ -96,7 +96,7 @@ pub fn fill<'a>(value: &'a Value, facts: &Facts<'_>, arena: &'a Bump) -> Result<
                 members.iter().map(|(key, member)| Ok((key.as_str(), fill(member, facts, arena)?))).collect();
             Json::object(members?.into_iter(), arena)
         }
-        other => Json::lift(other, arena),
+        other => Json::borrowed(other, arena),
     };
     Ok(filled)
 }

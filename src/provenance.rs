@@ -7,7 +7,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::patch::{Action, diff, readable};
+use crate::patch::{Action, diff, display_path};
 use crate::snapshot::Source;
 
 /// The pod after each step, beginning with the submitted one.
@@ -38,7 +38,7 @@ impl<'a> Steps<'a> {
 
     /// Adds a step; one that changed nothing is not worth remembering.
     pub fn push(&mut self, source: Source, pod: Json<'a>) {
-        if !pod.same(&self.last()) {
+        if !pod.ptr_eq(&self.last()) {
             self.steps.push((source, pod));
         }
     }
@@ -50,7 +50,7 @@ impl<'a> Steps<'a> {
         steps
             .flat_map(|(before, (source, after))| {
                 diff(before, *after, arena).iter().map(move |operation| Change {
-                    path: readable(operation.path),
+                    path: display_path(operation.path),
                     source: source.clone(),
                     removed: operation.action == Action::Remove,
                 })

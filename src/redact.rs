@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use crate::json::Json;
 use crate::render::Log;
-use crate::review::cut;
+use crate::review::truncate;
 
 /// Shorter strings (`true`, `0`, `dev`) are no secrets, and replacing them would garble every sentence.
-const SHORTEST: usize = 6;
+const MIN_SECRET_CHARS: usize = 6;
 
 /// A secret is looked for in pieces of at most this many bytes, so that one which was cut off is found too.
 const PIECE: usize = 64;
 
 /// What is kept of a text. The host cuts log lines here, and a text that reaches it may end within a secret.
-pub const LONGEST: usize = 2048;
+pub const MAX_TEXT_BYTES: usize = 2048;
 
 /// The strings that must not be repeated, the longest first.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl<'a> Redactor<'a> {
         let mut found = BTreeSet::new();
         for pod in pods {
             for list in ["containers", "initContainers", "ephemeralContainers"] {
-                for container in pod.at(&["spec", list]).map_or(&[][..], |list| list.items()) {
+                for container in pod.get_path(&["spec", list]).map_or(&[][..], |list| list.items()) {
                     for entry in container.get("env").map_or(&[][..], |env| env.items()) {
                         collect(entry.get("value").unwrap_or(Json::Null), arena, &mut found);
                     }
@@ -45,7 +45,7 @@ impl<'a> Redactor<'a> {
             }
         }
         for tree in trees {
-            collect(Json::lift(tree, arena), arena, &mut found);
+            collect(Json::borrowed(tree, arena), arena, &mut found);
         }
         let mut secrets: Vec<&str> = found.into_iter().collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -55,11 +55,11 @@ impl<'a> Redactor<'a> {
     /// `text` without them.
     pub fn text(&self, text: &str) -> String {
         // A cut goes before a character that stands across it: up to three bytes early.
-        let was_cut = text.len() + 3 >= LONGEST;
-        let kept = cut(text, LONGEST);
+        let was_cut = text.len() + 3 >= MAX_TEXT_BYTES;
+        let kept = truncate(text, MAX_TEXT_BYTES);
         let present = self.secrets.iter().filter(|secret| kept.contains(**secret));
         let clean = present.fold(kept.to_owned(), |text, secret| text.replace(secret, "***"));
-        if was_cut { format!("{}...", cut(&clean, clean.len().saturating_sub(PIECE))) } else { clean }
+        if was_cut { format!("{}...", truncate(&clean, clean.len().saturating_sub(PIECE))) } else { clean }
     }
 
     /// A log line without them.
@@ -93,7 +93,7 @@ fn pieces<'a>(text: &'a str, found: &mut BTreeSet<&'a str>) {
             found.insert(piece);
             rest = more;
         }
-        if rest.chars().count() >= SHORTEST {
+        if rest.chars().count() >= MIN_SECRET_CHARS {
             found.insert(rest);
         }
     }
@@ -107,7 +107,7 @@ mod tests {
     fn redacted(secret: &str, text: &str) -> String {
         let arena = Bump::new();
         let pod = json!({"spec": {"containers": [{"env": [{"name": "X", "value": secret}]}]}});
-        Redactor::new(&[Json::lift(&pod, &arena)], &[], &arena).text(text)
+        Redactor::new(&[Json::borrowed(&pod, &arena)], &[], &arena).text(text)
     }
 
     #[test]
@@ -136,16 +136,16 @@ mod tests {
     fn a_secret_that_was_cut_off_is_found_too() {
         let secret = "CANARY".repeat(400);
         let line = format!("{}{secret}", "x".repeat(30));
-        assert!(!redacted(&secret, cut(&line, LONGEST)).contains("CANARY"));
+        assert!(!redacted(&secret, truncate(&line, MAX_TEXT_BYTES)).contains("CANARY"));
         for length in PIECE..4 * PIECE {
             let numbers: String = (100..200).map(|n| n.to_string()).collect();
             let odd = &numbers[..length];
             assert!(redacted(odd, odd).trim_matches('*').is_empty(), "{length}: {}", redacted(odd, odd));
         }
-        let early = format!("{}SECRET\u{1F600}", "x".repeat(LONGEST - 8));
-        assert_eq!(cut(&early, LONGEST).len(), LONGEST - 2, "the character does not fit");
-        assert!(!redacted("SECRET\u{1F600}SECRET", cut(&early, LONGEST)).contains("SECRET"));
-        let at_the_end = format!("{}{}", "x".repeat(LONGEST - 10), "SECRETSECRET");
-        assert!(!redacted("SECRETSECRET", cut(&at_the_end, LONGEST)).contains("SECRET"));
+        let early = format!("{}SECRET\u{1F600}", "x".repeat(MAX_TEXT_BYTES - 8));
+        assert_eq!(truncate(&early, MAX_TEXT_BYTES).len(), MAX_TEXT_BYTES - 2, "the character does not fit");
+        assert!(!redacted("SECRET\u{1F600}SECRET", truncate(&early, MAX_TEXT_BYTES)).contains("SECRET"));
+        let at_the_end = format!("{}{}", "x".repeat(MAX_TEXT_BYTES - 10), "SECRETSECRET");
+        assert!(!redacted("SECRETSECRET", truncate(&at_the_end, MAX_TEXT_BYTES)).contains("SECRET"));
     }
 }

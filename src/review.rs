@@ -79,7 +79,7 @@ impl<'a> Review<'a> {
     }
 
     fn of(root: Json<'a>, largest: usize) -> Result<Self, String> {
-        let text = |value: Json<'a>, path: &[&str]| value.at(path).and_then(|value| value.as_str()).unwrap_or("");
+        let text = |value: Json<'a>, path: &[&str]| value.get_path(path).and_then(|value| value.as_str()).unwrap_or("");
         match (text(root, &["apiVersion"]), text(root, &["kind"])) {
             ("admission.k8s.io/v1", "AdmissionReview") => {}
             ("admission.k8s.io/v1beta1", "AdmissionReview") => {
@@ -116,20 +116,20 @@ impl<'a> Review<'a> {
     /// The pod's name as people know it: a generated one is not made yet.
     pub fn object_name(&self) -> String {
         let metadata =
-            |key| self.object.at(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty());
+            |key| self.object.get_path(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty());
         match (metadata("name"), metadata("generateName")) {
-            (Some(name), _) => cut(name, LONGEST_NAME).to_owned(),
-            (None, Some(prefix)) => format!("{}*", cut(prefix, LONGEST_NAME)),
+            (Some(name), _) => truncate(name, MAX_NAME_BYTES).to_owned(),
+            (None, Some(prefix)) => format!("{}*", truncate(prefix, MAX_NAME_BYTES)),
             (None, None) => String::new(),
         }
     }
 }
 
 /// Kubernetes allows 253 characters; whatever a request has instead goes into a log line.
-const LONGEST_NAME: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 
 /// The first `length` bytes of a text, or a few less where a character stands across the cut.
-pub fn cut(text: &str, length: usize) -> &str {
+pub fn truncate(text: &str, length: usize) -> &str {
     &text[..text.floor_char_boundary(length)]
 }
 
@@ -149,7 +149,7 @@ pub fn allowed(uid: &str) -> Vec<u8> {
 /// Allowed with changes; `applied` and `config` go to the audit log, and are the same in every round, as the API
 /// server demands.
 pub fn patched(uid: &str, operations: &[Operation<'_>], applied: &str, config: &str) -> Vec<u8> {
-    let patch = patch::text(operations);
+    let patch = patch::to_json(operations);
     let length = base64::encoded_len(patch.len(), true).unwrap_or_default();
     let mut reply = reply(uid, true, applied.len() + length);
     reply.text(r#","auditAnnotations":{"applied":"#, applied);

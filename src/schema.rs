@@ -254,7 +254,7 @@ mod tests {
 
     fn misfit(pod: &serde_json::Value) -> String {
         let arena = Bump::new();
-        match validate(Json::lift(pod, &arena), Type::Object(&POD), true) {
+        match validate(Json::borrowed(pod, &arena), Type::Object(&POD), true) {
             Ok(()) => "fits".to_owned(),
             Err(SchemaError { path, message }) => format!("{path} {message}"),
         }

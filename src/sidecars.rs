@@ -11,8 +11,8 @@ use crate::snapshot::PRIMARY;
 /// The fragment with those entries of `containers` that the pod has no container for, and that bring an image, among
 /// its init containers. The pod is the one that was submitted: what an earlier pass added is no container of it.
 pub fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
-    let entries = fragment.at(&["spec", "containers"]).map_or(&[][..], |list| list.items());
-    let own = pod.at(&["spec", "containers"]).map_or(&[][..], |list| list.items());
+    let entries = fragment.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
+    let own = pod.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let is_added = |entry: &Json<'a>| {
         let name = entry.get("name");
         name.is_some_and(|name| name.as_str() != Some(PRIMARY))
@@ -24,7 +24,7 @@ pub fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump
     }
     let sidecars = entries.iter().filter(|entry| is_added(entry));
     let sidecars = sidecars.map(|entry| entry.with("restartPolicy", Json::Str("Always"), arena));
-    let init = fragment.at(&["spec", "initContainers"]).map_or(&[][..], |list| list.items());
+    let init = fragment.get_path(&["spec", "initContainers"]).map_or(&[][..], |list| list.items());
     let init = Json::array(sidecars.chain(init.iter().copied()), arena);
     let others = Json::array(entries.iter().copied().filter(|entry| !is_added(entry)), arena);
     let spec = fragment.get("spec").unwrap_or(Json::Object(&[]));

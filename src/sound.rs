@@ -27,7 +27,7 @@ pub fn validate_result<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (Str
     for kind in ["containers", "initContainers"] {
         for container in now.list(kind) {
             let own = was.list(kind).iter().find(|own| own.get("name") == container.get("name"));
-            let untouched = own.is_some_and(|own| own.same(container));
+            let untouched = own.is_some_and(|own| own.ptr_eq(container));
             if untouched && !moved {
                 continue;
             }
@@ -44,7 +44,7 @@ pub fn validate_result<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (Str
         }
     }
     check_names(was, now)?;
-    if !now.same(&was) {
+    if !now.ptr_eq(&was) {
         fields::check_spec(was, now)?;
     }
     check_labels(original, pod)?;
@@ -80,7 +80,7 @@ fn check_volume(volume: &Json<'_>) -> Outcome {
     if !is_dns_label(name) {
         return Err((path(), "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
     }
-    let claim = volume.at(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
+    let claim = volume.get_path(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
     if claim.is_some_and(|name| !is_object_name(name)) {
         return Err((
             path(),
@@ -122,8 +122,8 @@ fn check_mounts(
 
 /// A request above its limit; of resources that cannot be overcommitted, any that is not its limit.
 fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
-    let resources = |container: &Json<'a>, kind: &str, name: &str| container.at(&["resources", kind, name]);
-    for (name, request) in container.at(&["resources", "requests"]).iter().flat_map(Json::members) {
+    let resources = |container: &Json<'a>, kind: &str, name: &str| container.get_path(&["resources", kind, name]);
+    for (name, request) in container.get_path(&["resources", "requests"]).iter().flat_map(Json::members) {
         let limit = resources(container, "limits", name);
         let was = own.map(|own| (resources(own, "requests", name), resources(own, "limits", name)));
         if was == Some((Some(*request), limit)) {
@@ -202,7 +202,7 @@ fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: Arguments<'_>) 
 }
 
 fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
-    if same(original.at(&["metadata", "labels"]), pod.at(&["metadata", "labels"])) {
+    if same(original.get_path(&["metadata", "labels"]), pod.get_path(&["metadata", "labels"])) {
         return Ok(());
     }
     let had = labels(original);
@@ -220,7 +220,7 @@ fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
 pub const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
 fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
-    let annotations = |pod: Json<'a>| pod.at(&["metadata", "annotations"]);
+    let annotations = |pod: Json<'a>| pod.get_path(&["metadata", "annotations"]);
     let (was, now) = (annotations(original), annotations(pod));
     let had = was.as_ref().map_or(&[][..], Json::members);
     let has = now.as_ref().map_or(&[][..], Json::members);
@@ -258,13 +258,13 @@ fn opened(value: Json<'_>) -> usize {
 }
 
 fn labels(pod: Json<'_>) -> &[Member<'_>] {
-    pod.at(&["metadata", "labels"]).map_or(&[], |labels| labels.members())
+    pod.get_path(&["metadata", "labels"]).map_or(&[], |labels| labels.members())
 }
 
 fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
     match (a, b) {
         (None, None) => true,
-        (Some(a), Some(b)) => a.same(&b),
+        (Some(a), Some(b)) => a.ptr_eq(&b),
         _ => false,
     }
 }
@@ -272,9 +272,9 @@ fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
 /// The elements that are not the very ones that were there. What layers add stands before the pod's own, which then end
 /// both lists and need no comparing with each other.
 fn added<'a>(now: &'a [Json<'a>], was: &'a [Json<'a>]) -> impl Iterator<Item = &'a Json<'a>> {
-    let shared = now.iter().rev().zip(was.iter().rev()).take_while(|(a, b)| a.same(b)).count();
+    let shared = now.iter().rev().zip(was.iter().rev()).take_while(|(a, b)| a.ptr_eq(b)).count();
     let (now, was) = (&now[..now.len() - shared], &was[..was.len() - shared]);
-    now.iter().filter(|item| !was.iter().any(|own| own.same(item)))
+    now.iter().filter(|item| !was.iter().any(|own| own.ptr_eq(item)))
 }
 
 /// What names a volume or a container: 1 to 63 lower-case letters, digits and `-`, none of these at the ends.

@@ -101,27 +101,27 @@ pub struct Pod<'a> {
 impl<'a> Pod<'a> {
     /// A label's value.
     pub fn label(&self, key: &str) -> Option<&'a str> {
-        self.object.at(&["metadata", "labels", key])?.as_str()
+        self.object.get_path(&["metadata", "labels", key])?.as_str()
     }
 
     /// An annotation's value.
     pub fn annotation(&self, key: &str) -> Option<&'a str> {
-        self.object.at(&["metadata", "annotations", key])?.as_str()
+        self.object.get_path(&["metadata", "annotations", key])?.as_str()
     }
 
     /// The containers, without the init containers.
     pub fn containers(&self) -> &'a [Json<'a>] {
-        self.object.at(&["spec", "containers"]).map_or(&[], |list| list.items())
+        self.object.get_path(&["spec", "containers"]).map_or(&[], |list| list.items())
     }
 
     /// `metadata.name`, when the submitter chose one.
     pub fn name(&self) -> Option<&'a str> {
-        self.object.at(&["metadata", "name"])?.as_str().filter(|name| !name.is_empty())
+        self.object.get_path(&["metadata", "name"])?.as_str().filter(|name| !name.is_empty())
     }
 
     /// The name of the object that controls the pod: a Job's pod has no name of its own yet.
     pub fn owner(&self) -> Option<&'a str> {
-        let owners = self.object.at(&["metadata", "ownerReferences"])?;
+        let owners = self.object.get_path(&["metadata", "ownerReferences"])?;
         let controller = owners.items().iter().find(|owner| owner.get("controller") == Some(Json::Bool(true)))?;
         controller.get("name")?.as_str()
     }
@@ -129,7 +129,7 @@ impl<'a> Pod<'a> {
     /// What people call the pod: its name, or of a Job's pod the Job's.
     pub fn display_name(&self) -> Option<&'a str> {
         let is_jobs = || {
-            let owners = self.object.at(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
+            let owners = self.object.get_path(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
             let mut controllers = owners.iter().filter(|owner| owner.get("controller") == Some(Json::Bool(true)));
             controllers.any(|owner| owner.get("kind") == Some(Json::Str("Job")))
         };
@@ -262,7 +262,7 @@ pub fn default_submitter(pod: &Pod<'_>, snapshot: &Snapshot) -> Option<String> {
 /// charts run the tasks under the agent's own account.
 fn is_submitter(user: Json<'_>, system: &System, snapshot: &Snapshot) -> bool {
     let name = user.get("username").and_then(|name| name.as_str()).unwrap_or("");
-    let pod = user.at(&["extra", "authentication.kubernetes.io/pod-name"]);
+    let pod = user.get_path(&["extra", "authentication.kubernetes.io/pod-name"]);
     let from_task = pod.is_some_and(|names| {
         // Of any instance: several may share an account.
         let is_task = |name: &str| snapshot.systems.iter().any(|system| is_task_pod_name(name, system));
@@ -279,7 +279,7 @@ fn is_task_pod_name(name: &str, system: &System) -> bool {
 fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
     let generated = pod
         .object
-        .at(&["metadata", "generateName"])
+        .get_path(&["metadata", "generateName"])
         .and_then(|name| name.as_str())
         .map(|name| name.trim_end_matches('-'));
     let named = [

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use bumpalo::Bump;
 
-use crate::json::{Json, Member, same_text};
+use crate::json::{Json, Member, fast_eq};
 use crate::merge::implies;
 use crate::patch::key_text;
 use crate::review::LAST_APPLIED;
@@ -168,7 +168,7 @@ fn keyed_changes<'a>(
     let (was, will) = (by_key(before), by_key(after));
     let counts = |item: &&Json<'a>| {
         let key = key_text(item, list, arena);
-        key.is_none() || will.get(&key).is_some_and(|last| last.same(item))
+        key.is_none() || will.get(&key).is_some_and(|last| last.ptr_eq(item))
     };
     let changed = after.iter().filter(counts).filter_map(|item| match was.get(&key_text(item, list, arena)).copied() {
         None => Some(*item),
@@ -217,7 +217,7 @@ pub fn repeated_name(value: Json<'_>) -> Option<&str> {
             let twice = if members.len() <= FEW {
                 let again = |index: &usize| {
                     let name = members[*index].0;
-                    members[..*index].iter().any(|(other, _)| same_text(other, name))
+                    members[..*index].iter().any(|(other, _)| fast_eq(other, name))
                 };
                 (1..members.len()).find(again).map(|index| members[index].0)
             } else {

@@ -71,17 +71,17 @@ impl<'a> Search<'a> {
     }
 
     fn has_changed(&self, path: &[&str]) -> bool {
-        match (self.pod.at(path), self.before.at(path)) {
-            (Some(now), Some(was)) => !now.same(&was),
+        match (self.pod.get_path(path), self.before.get_path(path)) {
+            (Some(now), Some(was)) => !now.ptr_eq(&was),
             (now, _) => now.is_some(),
         }
     }
 
     /// The elements of `spec.<path>`; none when nobody touched them.
     fn touched(&self, path: &[&str]) -> &'a [Json<'a>] {
-        let spec = |pod: Json<'a>| pod.get("spec").and_then(|spec| spec.at(path));
+        let spec = |pod: Json<'a>| pod.get("spec").and_then(|spec| spec.get_path(path));
         match (spec(self.pod), spec(self.before)) {
-            (Some(now), Some(was)) if now.same(&was) => &[],
+            (Some(now), Some(was)) if now.ptr_eq(&was) => &[],
             (now, _) => now.map_or(&[], |now| now.items()),
         }
     }
@@ -89,22 +89,22 @@ impl<'a> Search<'a> {
     fn annotations(&mut self) {
         // Which of them works depends on the containers' fields too.
         let changed = self.has_changed(&["metadata", "annotations"]) || self.has_changed(&["spec"]);
-        let Some(annotations) = self.pod.at(&["metadata", "annotations"]).filter(|_| changed) else { return };
+        let Some(annotations) = self.pod.get_path(&["metadata", "annotations"]).filter(|_| changed) else { return };
         for (key, value) in annotations.members() {
             let path = || member_path("metadata.annotations", key);
             if let Some((_, message)) = DEPRECATED_ANNOTATIONS.iter().find(|(name, _)| name == key) {
                 self.warn(path(), *message);
             }
-            if *key == SECCOMP && self.pod.at(&["spec", "securityContext", "seccompProfile"]).is_none() {
+            if *key == SECCOMP && self.pod.get_path(&["spec", "securityContext", "seccompProfile"]).is_none() {
                 self.warn(path(), NO_SECCOMP);
             }
             if let Some(name) = key.strip_prefix(CONTAINER_SECCOMP)
-                && self.container(name).is_some_and(|it| it.at(&["securityContext", "seccompProfile"]).is_none())
+                && self.container(name).is_some_and(|it| it.get_path(&["securityContext", "seccompProfile"]).is_none())
             {
                 self.warn(path(), NO_SECCOMP);
             }
             if let Some(name) = key.strip_prefix(APPARMOR)
-                && self.container(name).is_some_and(|it| it.at(&["securityContext", "appArmorProfile"]).is_none())
+                && self.container(name).is_some_and(|it| it.get_path(&["securityContext", "appArmorProfile"]).is_none())
                 && !self.is_pods_profile(value.as_str().unwrap_or_default())
             {
                 self.warn(path(), NO_APPARMOR);
@@ -114,13 +114,13 @@ impl<'a> Search<'a> {
 
     fn container(&self, name: &str) -> Option<Json<'a>> {
         let lists = ["initContainers", "containers"].into_iter();
-        let mut all = lists.filter_map(|list| self.pod.at(&["spec", list])).flat_map(|list| list.items());
+        let mut all = lists.filter_map(|list| self.pod.get_path(&["spec", list])).flat_map(|list| list.items());
         all.find(|container| container.get("name") == Some(Json::Str(name))).copied()
     }
 
     /// Whether an annotation says no more than the pod's own `AppArmor` profile does.
     fn is_pods_profile(&self, annotation: &str) -> bool {
-        let profile = self.pod.at(&["spec", "securityContext", "appArmorProfile"]).unwrap_or(Json::Null);
+        let profile = self.pod.get_path(&["spec", "securityContext", "appArmorProfile"]).unwrap_or(Json::Null);
         let (kind, name) = match annotation {
             "runtime/default" => ("RuntimeDefault", None),
             "unconfined" => ("Unconfined", None),
@@ -131,7 +131,7 @@ impl<'a> Search<'a> {
 
     fn node_labels(&mut self) {
         if self.has_changed(&["spec", "nodeSelector"]) {
-            for (key, _) in self.pod.at(&["spec", "nodeSelector"]).iter().flat_map(Json::members) {
+            for (key, _) in self.pod.get_path(&["spec", "nodeSelector"]).iter().flat_map(Json::members) {
                 if let Some(message) = deprecated_label(key) {
                     self.warn(member_path("spec.nodeSelector", key), message);
                 }
@@ -227,12 +227,12 @@ impl<'a> Search<'a> {
 
     fn scalars(&mut self) {
         let grace = ["spec", "terminationGracePeriodSeconds"];
-        if let Some(Json::Int(..0)) = self.pod.at(&grace).filter(|_| self.has_changed(&grace)) {
+        if let Some(Json::Int(..0)) = self.pod.get_path(&grace).filter(|_| self.has_changed(&grace)) {
             let message = "must be >= 0; negative values are invalid and will be treated as 1";
             self.warn("spec.terminationGracePeriodSeconds", message);
         }
         if self.has_changed(&["spec", "overhead"]) {
-            self.fractions(self.pod.at(&["spec", "overhead"]), format_args!("spec.overhead"), BYTES);
+            self.fractions(self.pod.get_path(&["spec", "overhead"]), format_args!("spec.overhead"), BYTES);
         }
     }
 

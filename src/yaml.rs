@@ -5,7 +5,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::patch::{Step, key_text, readable};
+use crate::patch::{PathElement, key_text, display_path};
 use crate::schema::{ListType, POD, Type};
 
 /// One line of YAML.
@@ -32,13 +32,13 @@ pub fn text(pod: Json<'_>) -> String {
 
 struct Writer<'a> {
     arena: &'a Bump,
-    path: Vec<Step<'a>>,
+    path: Vec<PathElement<'a>>,
     lines: Vec<Line>,
 }
 
 impl<'a> Writer<'a> {
     fn line(&mut self, text: String) {
-        self.lines.push(Line { text, path: readable(&self.path) });
+        self.lines.push(Line { text, path: display_path(&self.path) });
     }
 
     /// `first` is what stands before the first line's text: the dash of a list element.
@@ -52,7 +52,7 @@ impl<'a> Writer<'a> {
                 _ => (Type::Any, ListType::Atomic),
             };
             let lead = if index == 0 && !first.is_empty() { first.to_owned() } else { " ".repeat(indent) };
-            self.path.push(Step::Member(key));
+            self.path.push(PathElement::Member(key));
             self.member(&format!("{lead}{}:", scalar_text(key)), value.open(self.arena), below, list, indent);
             self.path.pop();
         }
@@ -77,7 +77,7 @@ impl<'a> Writer<'a> {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
         for (index, item) in items.iter().enumerate() {
             let item = item.open(self.arena);
-            self.path.push(Step::Element(index, key_text(&item, list, self.arena)));
+            self.path.push(PathElement::Element(index, key_text(&item, list, self.arena)));
             let dash = format!("{}- ", " ".repeat(indent));
             match item {
                 Json::Object(members) if !members.is_empty() => self.object(item, element, indent + 2, &dash),
@@ -121,7 +121,7 @@ mod tests {
         let pod = json!({"metadata": {"labels": {"a/b": "y", "n": "1", "v": "a: b", "e": ""}, "annotations": {}},
             "spec": {"containers": [{"name": "main", "args": ["-c", "line\nline", "null"], "ports": [{"containerPort": 1}]}], "x": [[1, [2]], [], {}], "t": null, "f": 1.5}});
         let arena = Bump::new();
-        let text = text(Json::lift(&pod, &arena));
+        let text = text(Json::borrowed(&pod, &arena));
         let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back, pod, "{text}");
     }
@@ -131,7 +131,7 @@ mod tests {
         let pod = json!({"spec": {"containers": [{"name": "main", "env": [{"name": "X", "value": "1"}]}]}});
         let arena = Bump::new();
         let shown: Vec<String> =
-            lines(Json::lift(&pod, &arena), &arena).iter().map(|line| format!("{}|{}", line.text, line.path)).collect();
+            lines(Json::borrowed(&pod, &arena), &arena).iter().map(|line| format!("{}|{}", line.text, line.path)).collect();
         assert_eq!(
             shown,
             [

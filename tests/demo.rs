@@ -203,7 +203,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
     let touches: Vec<Change> = String::from_utf8_lossy(&output.stdout).lines().filter_map(touch).collect();
     let (before, after) = (without_bookkeeping(before), without_bookkeeping(after));
     let arena = Bump::new();
-    let side = |pod| Side::new(Json::lift(pod, &arena), &arena);
+    let side = |pod| Side::new(Json::borrowed(pod, &arena), &arena);
     Ok(diff::text(&side(&before), &side(&after), &touches, "# the API server"))
 }
 

@@ -240,7 +240,7 @@ fn places(kind: Type, path: &str, all: &mut Vec<(String, Type)>) {
 }
 
 fn podgraft_takes(pod: &Value) -> bool {
-    validate(Json::lift(pod, &Bump::new()), Type::Object(&POD), true).is_ok()
+    validate(Json::borrowed(pod, &Bump::new()), Type::Object(&POD), true).is_ok()
 }
 
 fn k8s_openapi_takes(pod: &Value) -> bool {

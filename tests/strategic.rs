@@ -107,11 +107,11 @@ fn printed(mut command: Command, input: &str) -> Outcome<String> {
 /// What podgraft makes of it; `None` where it refuses.
 fn lay((pod, patch): &Pair) -> Option<Value> {
     let arena = Bump::new();
-    let original = Json::lift(pod, &arena);
+    let original = Json::borrowed(pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, None, &arena);
     let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: true, alias: false };
-    merger.apply(original, Json::lift(patch, &arena), rule).ok().map(|pod| pod.to_value())
+    merger.apply(original, Json::borrowed(patch, &arena), rule).ok().map(|pod| pod.to_value())
 }
 
 /// What the oracle is given when these choices are made.

@@ -43,7 +43,7 @@ fn refused(before: &Value, after: &Value, owned: bool) -> Option<&'static str> {
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let task = Task::from_pod(&review, &snapshot).unwrap().unwrap();
-    let operations = diff(Json::lift(before, &arena), Json::lift(after, &arena), &arena);
+    let operations = diff(Json::borrowed(before, &arena), Json::borrowed(after, &arena), &arena);
     assert!(!operations.is_empty(), "nothing was changed");
     let removable = ["metadata", "spec", "status"].map(str::to_owned);
     check(operations, &task, owned, &removable).err().map(|(_, whose)| whose)

@@ -14,7 +14,7 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use super::{Merger, MergeRule};
-use crate::json::{Frozen, Json};
+use crate::json::{OwnedJson, Json};
 use crate::owners::ManagedFields;
 use crate::snapshot::{Conflict, Layer, PRIMARY};
 
@@ -65,7 +65,7 @@ pub struct MergedRun {
     /// which of the plan's
     pub layers: Range<usize>,
     /// what they come to; of one by itself nothing
-    pub fragment: Option<Frozen>,
+    pub fragment: Option<OwnedJson>,
     /// whether two of them say different things of one path. Where the pod's value there agrees with the last of
     /// them, although written otherwise (`1` and `1000m`), laying one by one would still replace it.
     pub order_matters: bool,
@@ -92,7 +92,7 @@ pub fn names(layers: &[&Layer]) -> String {
 }
 
 /// How many of these layers can be laid at once, what they come to, and whether that is contested.
-fn merge_run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
+fn merge_run(layers: &[&Layer]) -> (usize, Option<OwnedJson>, bool) {
     let [first, rest @ ..] = layers else { return (0, None, false) };
     let alike = |next: &&&Layer| {
         next.conflict == first.conflict && next.explicit == first.explicit && [first, **next].into_iter().all(is_plain)
@@ -101,16 +101,16 @@ fn merge_run(layers: &[&Layer]) -> (usize, Option<Frozen>, bool) {
     let owners = ManagedFields::from_pod(Json::Null, &arena);
     let mut merger = Merger::new(Json::Null, &owners, Some(PRIMARY), &arena);
     let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
-    let mut sum = Json::lift(&first.fragment, &arena);
+    let mut sum = Json::borrowed(&first.fragment, &arena);
     let mut length = 1;
     for next in rest.iter().take_while(alike) {
-        match merger.apply(sum, Json::lift(&next.fragment, &arena), rule) {
+        match merger.apply(sum, Json::borrowed(&next.fragment, &arena), rule) {
             Ok(both) if merger.removed.is_empty() => sum = both,
             _ => break,
         }
         length += 1;
     }
-    let fragment = (length > 1).then(|| Frozen::of(sum));
+    let fragment = (length > 1).then(|| OwnedJson::from_json(sum));
     (length, fragment, merger.stats.replaced)
 }
 

@@ -7,7 +7,7 @@
 
 use super::{Conflict, Merger, NOTHING, Outcome, MergeRule, Slot, MergeError, Target};
 use crate::json::{Json, Member};
-use crate::patch::{Step, readable};
+use crate::patch::{PathElement, display_path};
 use crate::template::TOKEN_VOLUME;
 use bumpalo::collections::Vec as ArenaVec;
 
@@ -70,7 +70,7 @@ impl<'a> Merger<'a, '_> {
         let rest = if directive == Directive::Replace { rest } else { NOTHING };
         let mut stays = ArenaVec::new_in(self.arena);
         for (key, value) in under.current.unwrap_or(NOTHING).members() {
-            self.path.push(Step::Member(key));
+            self.path.push(PathElement::Member(key));
             let was = under.original.and_then(|was| was.get(key));
             if rest.get(key).is_some() || was.is_some_and(|was| self.is_explicit(was, Slot::for_key(slot.kind, key))) {
                 stays.push((*key, *value));
@@ -160,7 +160,7 @@ impl<'a> Merger<'a, '_> {
     }
 
     pub(super) fn directive_error(&self, what: &str) -> MergeError {
-        MergeError::Directive(format!("{}: {what}", readable(&self.path)))
+        MergeError::Directive(format!("{}: {what}", display_path(&self.path)))
     }
 }
 

@@ -5,7 +5,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::directive::is_directed;
 use super::{Conflict, Merger, Outcome, MergeRule, Slot, MergeError, Target};
 use crate::json::Json;
-use crate::patch::{Step, has_key, key_text, readable};
+use crate::patch::{PathElement, has_key, key_text, display_path};
 use crate::schema::{Field, ListType};
 use crate::snapshot::PRIMARY;
 
@@ -29,7 +29,7 @@ impl<'a> Merger<'a, '_> {
         }
         for item in fragment.iter().filter(|item| !is_directed(item)) {
             let key = self.key(*item, field, rule)?;
-            self.path.push(Step::Element(0, Some(key)));
+            self.path.push(PathElement::Element(0, Some(key)));
             changed |= self.apply_element(&mut result, under.original, (key, *item), slot, rule)?;
             self.path.pop();
         }
@@ -50,7 +50,7 @@ impl<'a> Merger<'a, '_> {
     fn is_own_element(&mut self, was: Option<Json<'a>>, item: Json<'a>, list: ListType) -> bool {
         let Some(key) = key_text(&item, list, self.arena) else { return false };
         let there = was.is_some_and(|was| was.items().iter().any(|own| has_key(own, list, key)));
-        self.path.push(Step::Element(0, Some(key)));
+        self.path.push(PathElement::Element(0, Some(key)));
         let wrote = there && self.managed_fields.set_by_submitter(&self.path);
         self.path.pop();
         wrote
@@ -71,7 +71,7 @@ impl<'a> Merger<'a, '_> {
         if !there || (rule.conflict == Conflict::Keep && self.is_own_element(was, item, list)) {
             return Ok(false);
         }
-        self.path.push(Step::Element(0, Some(key)));
+        self.path.push(PathElement::Element(0, Some(key)));
         self.remove(rule)?;
         self.path.pop();
         result.retain(|other| !has_key(other, list, key));
@@ -118,7 +118,7 @@ impl<'a> Merger<'a, '_> {
             let rest = ArenaVec::from_iter_in(rest, self.arena).into_bump_slice();
             self.object(under, rest, slot.element().kind, rule)?
         };
-        if merged.same(&result[index]) {
+        if merged.ptr_eq(&result[index]) {
             return Ok(false);
         }
         result[index] = merged;
@@ -157,7 +157,7 @@ impl<'a> Merger<'a, '_> {
             index - 1 == kept || !has_key(other, list, key)
         });
         if result.len() < before {
-            self.removed.push(readable(&self.path));
+            self.removed.push(display_path(&self.path));
         }
     }
 }

@@ -15,12 +15,12 @@ const DENY: MergeRule = MergeRule { conflict: Conflict::Deny, ..KEEP };
 /// Lays fragments over a pod whose primary container is `main`.
 fn lay(pod: &Value, fragments: &[(MergeRule, Value)]) -> Result<Value, MergeError> {
     let arena = Bump::new();
-    let original = Json::lift(pod, &arena);
+    let original = Json::borrowed(pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, Some("main"), &arena);
     let mut result = original;
     for (rule, fragment) in fragments {
-        result = merger.apply(result, Json::lift(fragment, &arena), *rule)?;
+        result = merger.apply(result, Json::borrowed(fragment, &arena), *rule)?;
     }
     Ok(result.to_value())
 }

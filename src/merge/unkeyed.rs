@@ -5,7 +5,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::directive::is_directed;
 use super::{Conflict, Merger, Outcome, MergeRule, MergeError, Target};
 use crate::json::Json;
-use crate::patch::{Step, readable};
+use crate::patch::{PathElement, display_path};
 use crate::schema::ListType;
 
 impl<'a> Merger<'a, '_> {
@@ -79,7 +79,7 @@ impl<'a> Merger<'a, '_> {
         }
         if replaced {
             // A list without keys has no replacing: the old one is taken away, and another added.
-            self.removed.push(readable(&self.path));
+            self.removed.push(display_path(&self.path));
         }
         Ok(changed)
     }
@@ -87,7 +87,7 @@ impl<'a> Merger<'a, '_> {
     /// Under `Deny`, for how long is a value like others.
     fn check_deny_toleration(&mut self, present: Json<'a>, own: bool, item: Json<'a>) -> Result<(), MergeError> {
         let parts = TOLERATION.map(|field| item.get(field).and_then(|value| value.as_str()).unwrap_or_default());
-        self.path.push(Step::Element(0, Some(self.arena.alloc_str(&parts.join("/")))));
+        self.path.push(PathElement::Element(0, Some(self.arena.alloc_str(&parts.join("/")))));
         let differs = seconds_differ(&present, &item);
         if differs && (own || self.is_under_deny_path()) {
             return Err(self.conflict());
@@ -123,7 +123,7 @@ impl<'a> Merger<'a, '_> {
             }
             for wanted in &wanted {
                 let term = self.combine_terms(own, *wanted);
-                changed |= !term.same(&own);
+                changed |= !term.ptr_eq(&own);
                 terms.push(term);
             }
         }
@@ -131,7 +131,7 @@ impl<'a> Merger<'a, '_> {
             return Ok(base);
         }
         // One term may be several now, and another stands where it stood: no requirement is gone.
-        self.removed.push(readable(&self.path));
+        self.removed.push(display_path(&self.path));
         Ok(Json::Array(terms.into_bump_slice()))
     }
 

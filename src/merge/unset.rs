@@ -3,7 +3,7 @@
 use super::{Merger, Slot};
 use crate::json::Json;
 use crate::normalize::default_policy;
-use crate::patch::Step;
+use crate::patch::PathElement;
 use crate::quantity::nanos;
 use crate::schema::{Object, Type};
 
@@ -23,10 +23,10 @@ impl<'a> Merger<'a, '_> {
 
     /// Whether `was` is the `imagePullPolicy` that the API server works out from the submitted image.
     fn is_derived_default(&self, was: Json<'a>) -> bool {
-        let [.., Step::Member(list), Step::Element(_, Some(name)), Step::Member("imagePullPolicy")] = *self.path else {
+        let [.., PathElement::Member(list), PathElement::Element(_, Some(name)), PathElement::Member("imagePullPolicy")] = *self.path else {
             return false;
         };
-        let containers = self.original.at(&["spec", list]).unwrap_or(Json::Array(&[]));
+        let containers = self.original.get_path(&["spec", list]).unwrap_or(Json::Array(&[]));
         let named = |container: &&Json<'a>| container.get("name").and_then(|name| name.as_str()) == Some(name);
         containers.items().iter().find(named).is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", was))
     }

@@ -16,7 +16,7 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel
 use super::host::{self, State, TemplateModulePre};
 use super::{Module, CallHistory};
 use crate::render::Hook;
-use crate::review::cut;
+use crate::review::truncate;
 
 /// The only import.
 pub(super) const HOST: &str = "podgraft:template/host@0.1.0";
@@ -144,7 +144,7 @@ fn describe_invalid(error: &wasmtime::Error) -> String {
     let detail = detail.lines().next().unwrap_or_default();
     format!(
         "is damaged or not a whole component: build it again, or copy it here again and compare its sha256 ({})",
-        cut(detail, MAX_DETAIL_CHARS)
+        truncate(detail, MAX_DETAIL_CHARS)
     )
 }
 

@@ -26,7 +26,7 @@ const MAX_LOG_LINES: usize = 100;
 const MAX_LOG_BYTES: usize = 16 << 10;
 
 /// Bytes of one line that are kept: what cleans it must know where it may have been cut.
-const MAX_LINE_BYTES: usize = crate::redact::LONGEST;
+const MAX_LINE_BYTES: usize = crate::redact::MAX_TEXT_BYTES;
 
 /// An instance's side of the host.
 #[derive(Debug)]

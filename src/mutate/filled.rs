@@ -8,7 +8,7 @@ use crate::json::Json;
 use crate::merge::is_directed;
 use crate::patch::{has_key, member_path};
 use crate::placeholder;
-use crate::review::cut;
+use crate::review::truncate;
 use crate::schema::{ListType, POD, Type};
 
 /// Of a layer's text, what a message shows.
@@ -33,7 +33,7 @@ fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, St
     match layer {
         Value::String(text) if placeholder::is_in(text) => {
             let what = value_error(filled.as_str()?, place)?;
-            Some((String::new(), format!("`{}`, filled for this pod, {what}", cut(text, LONGEST))))
+            Some((String::new(), format!("`{}`, filled for this pod, {what}", truncate(text, LONGEST))))
         }
         Value::Array(items) => {
             let Type::List(element) = place.kind else { return None };
@@ -65,7 +65,7 @@ fn repeated(item: &Value, filled: Json<'_>, all: Json<'_>, list: ListType) -> Op
     let name = filled.text(key);
     let mut others = all.items().iter().filter(|other| has_key(other, list, name) && **other != filled);
     others.find(|other| !is_directed(other) && !is_directed(&filled))?;
-    Some((format!(".{key}"), format!("`{}`, filled for this pod, stands twice in the list", cut(text, LONGEST))))
+    Some((format!(".{key}"), format!("`{}`, filled for this pod, stands twice in the list", truncate(text, LONGEST))))
 }
 
 /// What no schema knows has no rule.

@@ -36,7 +36,7 @@ impl<'w, 'a> Work<'w, 'a> {
         for run in &merged.runs {
             let layer = *self.plan.layers.get(run.layers.start)?;
             let fragment = match &run.fragment {
-                Some(fragment) => fragment.lift(self.arena),
+                Some(fragment) => fragment.borrowed(self.arena),
                 None => self.fragment(layer).ok()?,
             };
             all.apply(layer, fragment, self.rule(layer)).ok()?;
@@ -63,7 +63,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     fn fragment(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
-        let fragment = if layer.placeholders { self.fill_placeholders(layer)? } else { Json::lift(&layer.fragment, self.arena) };
+        let fragment = if layer.placeholders { self.fill_placeholders(layer)? } else { Json::borrowed(&layer.fragment, self.arena) };
         Ok(sidecars::to_native_sidecars(fragment, self.pod.object, self.arena))
     }
 

@@ -189,7 +189,7 @@ impl<'a> Work<'_, 'a> {
 
 /// What conditions are asked about.
 fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k TaskFacts) -> Scope<'k> {
-    let labels = pod.object.at(&["metadata", "labels"]);
+    let labels = pod.object.get_path(&["metadata", "labels"]);
     let labels = labels.iter().flat_map(Json::members);
     Scope::new(Facts {
         task_config: &known.task_config,

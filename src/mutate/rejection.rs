@@ -1,6 +1,6 @@
 //! Why a pod is refused: a closed set of reasons, and one sentence.
 
-use crate::review::cut;
+use crate::review::truncate;
 
 /// Why a pod is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Denial {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
         // It may quote a name that somebody made very long, and goes into a status, a log and a terminal.
-        message.truncate(cut(&message, MAX_MESSAGE_BYTES).len());
+        message.truncate(truncate(&message, MAX_MESSAGE_BYTES).len());
         Self { reason, message }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Normalizer;
 use crate::json::Json;
-use crate::patch::{Step, readable};
+use crate::patch::{PathElement, display_path};
 use crate::template::TOKEN_VOLUME;
 
 impl<'a> Normalizer<'_, 'a> {
@@ -22,7 +22,7 @@ impl<'a> Normalizer<'_, 'a> {
         }
         let is_token = |item: &Json<'a>| tokens.contains(&item.text("name"));
         self.retain("volumes", |volume| !is_token(volume));
-        self.removed.extend(tokens.iter().map(|name| readable(&element("volumes", name))));
+        self.removed.extend(tokens.iter().map(|name| display_path(&element("volumes", name))));
         for list in ["containers", "initContainers"] {
             self.each_container(list, |normalizer, container| normalizer.without_mounts(list, container, is_token));
         }
@@ -35,7 +35,7 @@ impl<'a> Normalizer<'_, 'a> {
     fn pull_secrets(&mut self) {
         let laid = self.laid;
         let brought = |name: &str| {
-            let lists = laid.iter().filter_map(|(_, fragment)| fragment.at(&["spec", "imagePullSecrets"]));
+            let lists = laid.iter().filter_map(|(_, fragment)| fragment.get_path(&["spec", "imagePullSecrets"]));
             lists.flat_map(|list| list.items()).any(|secret| secret.text("name") == name)
         };
         let secrets = self.spec().get("imagePullSecrets").map_or(&[][..], |secrets| secrets.items());
@@ -43,7 +43,7 @@ impl<'a> Normalizer<'_, 'a> {
         let old: Vec<&'a str> =
             names.filter(|name| !brought(name) && !self.owners.set_by_submitter(&element("imagePullSecrets", name))).collect();
         self.retain("imagePullSecrets", |secret| !old.contains(&secret.text("name")));
-        self.removed.extend(old.iter().map(|name| readable(&element("imagePullSecrets", name))));
+        self.removed.extend(old.iter().map(|name| display_path(&element("imagePullSecrets", name))));
     }
 
     fn without_mounts(
@@ -66,6 +66,6 @@ impl<'a> Normalizer<'_, 'a> {
     }
 }
 
-fn element<'s>(list: &'s str, name: &'s str) -> [Step<'s>; 3] {
-    [Step::Member("spec"), Step::Member(list), Step::Element(0, Some(name))]
+fn element<'s>(list: &'s str, name: &'s str) -> [PathElement<'s>; 3] {
+    [PathElement::Member("spec"), PathElement::Member(list), PathElement::Element(0, Some(name))]
 }

@@ -1,7 +1,7 @@
 //! Env names that stand twice.
 
 use super::Normalizer;
-use crate::json::{Json, same_text};
+use crate::json::{Json, fast_eq};
 
 /// Up to this many entries are compared with each other; of more, the names are sorted.
 const FEW: usize = 64;
@@ -55,7 +55,7 @@ pub fn hidden<'a>(env: &[Json<'a>]) -> Vec<&'a str> {
 
 fn any_twice(names: &[&str]) -> bool {
     if names.len() <= FEW {
-        return names.iter().enumerate().any(|(index, name)| names[..index].iter().any(|other| same_text(name, other)));
+        return names.iter().enumerate().any(|(index, name)| names[..index].iter().any(|other| fast_eq(name, other)));
     }
     let mut names = names.to_vec();
     names.sort_unstable();

@@ -2,7 +2,7 @@
 
 use super::{Normalizer, entry_of};
 use crate::json::Json;
-use crate::patch::{Step, readable};
+use crate::patch::{PathElement, display_path};
 use crate::sound::is_extended;
 
 impl<'a> Normalizer<'_, 'a> {
@@ -11,7 +11,7 @@ impl<'a> Normalizer<'_, 'a> {
         let name = now.get("name").and_then(|name| name.as_str());
         let stale = self.stale_requests(list, name, was, now);
         let Some(resources) = now.get("resources").filter(|_| !stale.is_empty()) else { return now };
-        self.removed.extend(stale.iter().map(|resource| readable(&steps(list, name, resource))));
+        self.removed.extend(stale.iter().map(|resource| display_path(&steps(list, name, resource))));
         let requests = resources.get("requests").unwrap_or(Json::Null);
         let requests = stale.iter().fold(requests, |requests, resource| requests.without(resource, self.arena));
         now.with("resources", resources.with("requests", requests, self.arena), self.arena)
@@ -22,8 +22,8 @@ impl<'a> Normalizer<'_, 'a> {
     ///
     /// The same goes for a request that a plugin put there (a default of `LimitRanger`'s) beside a limit that is new.
     fn stale_requests(&self, list: &'static str, name: Option<&str>, was: Json<'a>, now: Json<'a>) -> Vec<&'a str> {
-        let limits = |container: Json<'a>| container.at(&["resources", "limits"]).unwrap_or(Json::Object(&[]));
-        let request = |container: Json<'a>, resource: &str| container.at(&["resources", "requests", resource]);
+        let limits = |container: Json<'a>| container.get_path(&["resources", "limits"]).unwrap_or(Json::Object(&[]));
+        let request = |container: Json<'a>, resource: &str| container.get_path(&["resources", "requests", resource]);
         let changed = limits(now).members().iter().filter(|(resource, limit)| {
             let old = limits(was).get(resource);
             let (had, has) = (request(was, resource), request(now, resource));
@@ -38,20 +38,20 @@ impl<'a> Normalizer<'_, 'a> {
         });
         // What a layer wrote itself stays, whatever it equals.
         let asked = |resource: &str| {
-            let asks = |entry: Json<'a>| entry.at(&["resources", "requests", resource]).is_some();
+            let asks = |entry: Json<'a>| entry.get_path(&["resources", "requests", resource]).is_some();
             self.laid.iter().any(|(_, fragment)| entry_of(*fragment, list, name, self.task.primary).any(asks))
         };
         changed.chain(gone).map(|(resource, _)| *resource).filter(|resource| !asked(resource)).collect()
     }
 }
 
-fn steps<'s>(list: &'s str, container: Option<&'s str>, resource: &'s str) -> [Step<'s>; 6] {
+fn steps<'s>(list: &'s str, container: Option<&'s str>, resource: &'s str) -> [PathElement<'s>; 6] {
     [
-        Step::Member("spec"),
-        Step::Member(list),
-        Step::Element(0, container),
-        Step::Member("resources"),
-        Step::Member("requests"),
-        Step::Member(resource),
+        PathElement::Member("spec"),
+        PathElement::Member(list),
+        PathElement::Element(0, container),
+        PathElement::Member("resources"),
+        PathElement::Member("requests"),
+        PathElement::Member(resource),
     ]
 }

@@ -175,14 +175,14 @@ fn numbers_become_quantities() {
     let arena = Bump::new();
     let given = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 0.5, "memory": "1Gi", "x/y": 2}},
         "ports": [{"containerPort": 80}]}], "overhead": {"cpu": 1}}});
-    let lifted = Json::lift(&given, &arena);
+    let lifted = Json::borrowed(&given, &arena);
     let kind = Type::Object(&crate::schema::POD);
     let mut expected = given.clone();
     expected["spec"]["containers"][0]["resources"]["limits"] = json!({"cpu": "500m", "memory": "1Gi", "x/y": "2"});
     expected["spec"]["overhead"]["cpu"] = json!("1");
     let result = quantities(lifted, kind, &arena);
     assert_eq!(result.to_value(), expected);
-    assert!(quantities(result, kind, &arena).same(&result), "nothing is copied where nothing changes");
+    assert!(quantities(result, kind, &arena).ptr_eq(&result), "nothing is copied where nothing changes");
 }
 
 /// What is left of an env list.

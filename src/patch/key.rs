@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use crate::json::{Json, same_text};
+use crate::json::{Json, fast_eq};
 use crate::schema::ListType;
 
 /// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
@@ -33,7 +33,7 @@ pub fn has_key(item: &Json<'_>, list: ListType, key: &str) -> bool {
 
 fn is_text(value: Json<'_>, text: &str) -> bool {
     match value {
-        Json::Str(name) => same_text(name, text),
+        Json::Str(name) => fast_eq(name, text),
         other => scalar_text(other) == text,
     }
 }

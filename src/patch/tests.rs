@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 fn operations(before: &Value, after: &Value) -> Vec<Value> {
     let arena = Bump::new();
-    let (a, b) = (Json::lift(before, &arena), Json::lift(after, &arena));
+    let (a, b) = (Json::borrowed(before, &arena), Json::borrowed(after, &arena));
     let operations = diff(a, b, &arena);
     assert_eq!(apply(a, operations, &arena).unwrap().to_value(), *after, "applied by ourselves");
     let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
@@ -90,10 +90,10 @@ fn a_missing_parent_is_added_whole() {
 #[test]
 fn a_patch_that_does_not_apply_is_an_error() {
     let arena = Bump::new();
-    let path = [Step::Member("spec"), Step::Member("volumes"), Step::Element(3, None)];
+    let path = [PathElement::Member("spec"), PathElement::Member("volumes"), PathElement::Element(3, None)];
     let operation = Operation { action: Action::Add, path: &path, value: Json::Null };
     let document = json!({"spec": {"volumes": []}});
-    let error = apply(Json::lift(&document, &arena), &[operation], &arena).unwrap_err();
+    let error = apply(Json::borrowed(&document, &arena), &[operation], &arena).unwrap_err();
     assert_eq!(error, "Add /spec/volumes/3 does not apply");
 }
 

@@ -8,7 +8,7 @@ use crate::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};
 
 pub(super) fn host_process(subject: &Subject<'_>) -> Option<Breach> {
     first_bad(subject.contexts(), "windowsOptions.hostProcess", "may not be true", |context| {
-        context.at(&["windowsOptions", "hostProcess"]) == Some(Json::Bool(true))
+        context.get_path(&["windowsOptions", "hostProcess"]) == Some(Json::Bool(true))
     })
 }
 
@@ -46,7 +46,7 @@ pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Breach> {
 
 /// Whether a container's context adds other capabilities than these.
 pub(super) fn adds_other(context: Json<'_>, allowed: &[&str]) -> bool {
-    let added = context.at(&["capabilities", "add"]).map_or(&[][..], |added| added.items());
+    let added = context.get_path(&["capabilities", "add"]).map_or(&[][..], |added| added.items());
     added.iter().any(|name| !name.as_str().is_some_and(|name| allowed.contains(&name)))
 }
 
@@ -160,9 +160,9 @@ pub(super) fn sysctls(subject: &Subject<'_>) -> Option<Breach> {
 pub(super) fn probe_hosts(subject: &Subject<'_>) -> Option<Breach> {
     let named = subject.containers().find_map(|(owner, container)| {
         HANDLED.iter().find_map(|handler| {
-            let found = container.at(handler)?;
+            let found = container.get_path(handler)?;
             let kind = ["httpGet", "tcpSocket"].into_iter().find(|kind| {
-                found.at(&[kind, "host"]).is_some_and(|host| host.as_str().is_some_and(|it| !it.is_empty()))
+                found.get_path(&[kind, "host"]).is_some_and(|host| host.as_str().is_some_and(|it| !it.is_empty()))
             })?;
             Some(owner.path(&format!("{}.{kind}.host", handler.join("."))))
         })

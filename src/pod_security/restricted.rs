@@ -19,7 +19,7 @@ pub(super) fn capabilities(subject: &Subject<'_>) -> Option<Breach> {
         return None;
     }
     let drops_all = |context: Json<'_>| {
-        let dropped = context.at(&["capabilities", "drop"]).map_or(&[][..], |dropped| dropped.items());
+        let dropped = context.get_path(&["capabilities", "drop"]).map_or(&[][..], |dropped| dropped.items());
         dropped.contains(&Json::Str("ALL"))
     };
     let contexts = || subject.container_contexts();

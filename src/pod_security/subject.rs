@@ -35,7 +35,7 @@ pub(super) fn set<'p>(value: Json<'p>, key: &str) -> Option<Json<'p>> {
 
 impl<'p> Subject<'p> {
     pub(super) fn of(pod: Json<'p>, policy: Policy) -> Self {
-        let annotations = pod.at(&["metadata", "annotations"]).unwrap_or(Json::Null);
+        let annotations = pod.get_path(&["metadata", "annotations"]).unwrap_or(Json::Null);
         Self { spec: pod.get("spec").unwrap_or(Json::Null), policy, annotations }
     }
 
@@ -72,7 +72,7 @@ impl<'p> Subject<'p> {
 
     /// A pod of Windows has none of Linux' fields, and from this minor version on need not have them.
     pub(super) fn is_windows(&self, since: u32) -> bool {
-        self.policy.is_since(since) && self.spec.at(&["os", "name"]) == Some(Json::Str("windows"))
+        self.policy.is_since(since) && self.spec.get_path(&["os", "name"]) == Some(Json::Str("windows"))
     }
 
     /// Whether the pod has users of its own, among whom root is nobody outside, and that counts.

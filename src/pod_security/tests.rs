@@ -39,7 +39,7 @@ fn changed(changes: &[(&str, Value)]) -> Value {
 /// The violations, as `path must; reason`.
 fn found(pod: &Value, policy: &str) -> Vec<String> {
     let arena = Bump::new();
-    let all = violations(Json::lift(pod, &arena), policy.parse().unwrap());
+    let all = violations(Json::borrowed(pod, &arena), policy.parse().unwrap());
     all.map(|it| format!("{} {}; {}", it.path, it.must, it.reason)).collect()
 }
 
@@ -255,8 +255,8 @@ fn only_what_podgraft_brings_is_earned() {
     let pod = |changes: &[(&str, Value)]| arena.alloc(changed(changes));
     let earned = |before: &Value, after: &Value| {
         super::introduced(
-            Json::lift(arena.alloc(before.clone()), &arena),
-            Json::lift(arena.alloc(after.clone()), &arena),
+            Json::borrowed(arena.alloc(before.clone()), &arena),
+            Json::borrowed(arena.alloc(after.clone()), &arena),
             policy,
         )
     };

@@ -23,7 +23,7 @@ const REPLACE: &str = "`$patch: replace` beside the new one takes the old one aw
 /// A container's handlers, mounts and profiles.
 pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
     for place in HANDLED {
-        let handled = container.at(place).filter(|now| !same(Some(*now), own.and_then(|own| own.at(place))));
+        let handled = container.get_path(place).filter(|now| !same(Some(*now), own.and_then(|own| own.get_path(place))));
         let has = |name: &&&str| handled.is_some_and(|handled| handled.get(name).is_some());
         if let [first, second, ..] = HANDLERS.iter().filter(has).collect::<Vec<_>>()[..] {
             let message = format!("has two handlers, {first} and {second}: {REPLACE}");
@@ -53,7 +53,7 @@ pub(super) fn check_spec<'a>(was: Json<'a>, now: Json<'a>) -> Outcome {
 fn check_profiles<'a>(now: Json<'a>, was: Json<'a>, path: Arguments<'_>) -> Outcome {
     for profile in PROFILES {
         let at = ["securityContext", profile];
-        let Some(found) = now.at(&at).filter(|found| !same(Some(*found), was.at(&at))) else { continue };
+        let Some(found) = now.get_path(&at).filter(|found| !same(Some(*found), was.get_path(&at))) else { continue };
         if !found.text("localhostProfile").is_empty() && found.text("type") != "Localhost" {
             let message = format!("has a localhostProfile, which only the type Localhost takes: {REPLACE}");
             return Err((format!("{path}.{}", at.join(".")), message));

@@ -172,7 +172,7 @@ fn a_jobs_pod_is_called_as_its_job_and_another_controllers_pod_is_not() {
     let called = |metadata: Value| {
         let pod = json!({"metadata": metadata});
         let arena = bumpalo::Bump::new();
-        Pod { object: Json::lift(&pod, &arena), namespace: "x" }.display_name().unwrap_or("-").to_owned()
+        Pod { object: Json::borrowed(&pod, &arena), namespace: "x" }.display_name().unwrap_or("-").to_owned()
     };
     let owner = |kind: &str| json!([{"kind": kind, "name": "owner", "controller": true}]);
     assert_eq!(called(json!({"name": "own", "ownerReferences": owner("Job")})), "own");
@@ -224,7 +224,7 @@ fn the_primary_container_is_found_in_the_documented_order() {
         let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
         let pod = json!({"metadata": metadata, "spec": {"containers": containers}});
         let arena = bumpalo::Bump::new();
-        let seen = Pod { object: Json::lift(&pod, &arena), namespace: "x" };
+        let seen = Pod { object: Json::borrowed(&pod, &arena), namespace: "x" };
         primary_container(&seen).unwrap_or("-").to_owned()
     };
     let both = json!({"podgraft.io/primary-container": "b", "kubectl.kubernetes.io/default-container": "a"});

@@ -15,15 +15,15 @@ impl<'a> Search<'a> {
     pub(super) fn containers(&mut self) {
         let mut ports_changed = false;
         for list in ["initContainers", "containers"] {
-            let was = self.before.at(&["spec", list]).map_or(&[][..], |list| list.items());
+            let was = self.before.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
             for container in self.touched(&[list]) {
                 let own = was.iter().find(|was| was.get("name") == container.get("name"));
-                if own.is_some_and(|own| own.same(container)) {
+                if own.is_some_and(|own| own.ptr_eq(container)) {
                     continue;
                 }
                 let path = format_args!("spec.{list}[{}]", container.text("name"));
                 let is_touched = |key: &str| match (container.get(key), own.and_then(|own| own.get(key))) {
-                    (Some(now), Some(was)) => !now.same(&was),
+                    (Some(now), Some(was)) => !now.ptr_eq(&was),
                     (now, _) => now.is_some(),
                 };
                 if is_touched("env") {
@@ -35,7 +35,7 @@ impl<'a> Search<'a> {
                 }
                 if is_touched("resources") {
                     for kind in ["limits", "requests"] {
-                        let amounts = container.at(&["resources", kind]);
+                        let amounts = container.get_path(&["resources", kind]);
                         self.fractions(amounts, format_args!("{path}.resources.{kind}"), BYTES);
                     }
                 }
@@ -51,7 +51,7 @@ impl<'a> Search<'a> {
     fn ports(&mut self) {
         let mut seen: Vec<Seen<'a>> = Vec::new();
         for list in ["initContainers", "containers"] {
-            for container in self.pod.at(&["spec", list]).map_or(&[][..], |list| list.items()) {
+            for container in self.pod.get_path(&["spec", list]).map_or(&[][..], |list| list.items()) {
                 let name = container.text("name");
                 for port in container.get("ports").map_or(&[][..], |ports| ports.items()) {
                     let path = format!("spec.{list}[{name}].ports");

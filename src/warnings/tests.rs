@@ -7,7 +7,7 @@ use super::*;
 
 fn said(pod: &Value) -> Vec<String> {
     let arena = Bump::new();
-    all(Json::lift(pod, &arena)).iter().map(|warning| format!("{} {}", warning.path, warning.message)).collect()
+    all(Json::borrowed(pod, &arena)).iter().map(|warning| format!("{} {}", warning.path, warning.message)).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
@@ -209,7 +209,7 @@ fn what_the_incoming_pod_earned_itself_is_not_counted() {
         let mut after = before.clone();
         after["spec"]["nodeSelector"][key] = json!("x");
         let arena = Bump::new();
-        introduced(Json::lift(&before, &arena), Json::lift(&after, &arena)).map(|warning| warning.path)
+        introduced(Json::borrowed(&before, &arena), Json::borrowed(&after, &arena)).map(|warning| warning.path)
     };
     assert_eq!(with("pool"), None);
     assert_eq!(with("beta.kubernetes.io/arch").as_deref(), Some("spec.nodeSelector[beta.kubernetes.io/arch]"));

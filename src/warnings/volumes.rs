@@ -24,9 +24,9 @@ pub fn deprecated_source(kind: &str) -> Option<&'static str> {
 
 impl<'a> Search<'a> {
     pub(super) fn volumes(&mut self) {
-        let was = self.before.at(&["spec", "volumes"]).map_or(&[][..], |list| list.items());
+        let was = self.before.get_path(&["spec", "volumes"]).map_or(&[][..], |list| list.items());
         for volume in self.touched(&["volumes"]) {
-            if was.iter().any(|was| was.same(volume)) {
+            if was.iter().any(|was| was.ptr_eq(volume)) {
                 continue;
             }
             let name = volume.get("name").and_then(|name| name.as_str()).unwrap_or_default();
@@ -36,16 +36,16 @@ impl<'a> Search<'a> {
                     self.warn(format!("{path}.{kind}"), message);
                 }
             }
-            let claim = volume.at(&["ephemeral", "volumeClaimTemplate", "spec", "resources"]);
+            let claim = volume.get_path(&["ephemeral", "volumeClaimTemplate", "spec", "resources"]);
             for kind in ["requests", "limits"] {
                 let amounts = claim.and_then(|claim| claim.get(kind));
                 self.fractions(amounts, format_args!("{path}.ephemeral.{kind}"), &["storage"]);
             }
             for kind in ["configMap", "secret", "downwardAPI"] {
-                let items = volume.at(&[kind, "items"]).map_or(&[][..], |items| items.items());
+                let items = volume.get_path(&[kind, "items"]).map_or(&[][..], |items| items.items());
                 self.overlaps(path, items.iter().filter_map(path_of).collect());
             }
-            if let Some(sources) = volume.at(&["projected", "sources"]) {
+            if let Some(sources) = volume.get_path(&["projected", "sources"]) {
                 self.projected(path, sources.items());
             }
         }

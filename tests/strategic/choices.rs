@@ -234,7 +234,7 @@ fn drop_defaults(pod: &mut Value) {
                     let Some(field) = object.field(name) else { return true };
                     drop(member, field.kind);
                     let arena = bumpalo::Bump::new();
-                    let lifted = podgraft::json::Json::lift(member, &arena);
+                    let lifted = podgraft::json::Json::borrowed(member, &arena);
                     let empty = lifted.is_empty() && !matches!(field.kind, Type::Object(_));
                     !empty && !field.default.is_some_and(|default| default.is(lifted))
                 });

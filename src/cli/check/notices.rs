@@ -43,7 +43,7 @@ pub(super) fn of_layers(snapshot: &Snapshot) -> Vec<Finding> {
 
 fn of_layer(layer: &Layer) -> Vec<Finding> {
     let arena = Bump::new();
-    let lines = yaml::lines(Json::lift(&layer.fragment, &arena), &arena);
+    let lines = yaml::lines(Json::borrowed(&layer.fragment, &arena), &arena);
     let paths: BTreeSet<&str> = lines.iter().filter(|line| !line.text.ends_with(':')).map(|line| &*line.path).collect();
     let at = Position { line: layer.line, column: 0 };
     let finding = |message| Finding::new(&layer.file, at, &layer.source.to_string(), message);

@@ -172,7 +172,7 @@ fn no_task(pod: &Pod<'_>, snapshot: &Snapshot) -> String {
         let systems = systems.join("; ");
         return format!("it has the label {label}, but is in namespace {}, and {systems}", pod.namespace);
     }
-    let own = pod.object.at(&["metadata", "labels"]).unwrap_or(Json::Null);
+    let own = pod.object.get_path(&["metadata", "labels"]).unwrap_or(Json::Null);
     let near = own.members().iter().find_map(|(key, _)| Some((*key, nearest(key, labels.iter().copied())?)));
     let near = near.map_or_else(String::new, |(key, label)| format!("; its label {key} is nearly {label}"));
     format!("it is no task pod: it has none of the labels {}{near}", labels.join(", "))
@@ -196,7 +196,7 @@ fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
     let name = review.user.get("username").and_then(|name| name.as_str()).filter(|name| !name.is_empty());
     let name = name.unwrap_or("nobody");
     let system = task.system;
-    let claims = system.kind == SystemKind::ClearML || review.object.at(&["metadata", "annotations", USER]).is_some();
+    let claims = system.kind == SystemKind::ClearML || review.object.get_path(&["metadata", "annotations", USER]).is_some();
     if task.trusted {
         return format!("{name}, a submitter of systems.{}: believed", system.name);
     }

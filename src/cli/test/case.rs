@@ -201,7 +201,7 @@ impl Case {
         let (name, other, text) = match result {
             Ok(pod) => {
                 let arena = Bump::new();
-                (EXPECTED, DENIAL, yaml::text(Json::lift(pod, &arena)))
+                (EXPECTED, DENIAL, yaml::text(Json::borrowed(pod, &arena)))
             }
             Err(rejection) => (DENIAL, EXPECTED, refusal(rejection) + "\n"),
         };
@@ -245,6 +245,6 @@ fn unstable(outcome: &Simulation) -> Option<String> {
 
 fn differences(before: &Value, after: &Value, touches: &[Change]) -> String {
     let arena = Bump::new();
-    let side = |pod| Side::whole(Json::lift(pod, &arena), &arena);
+    let side = |pod| Side::whole(Json::borrowed(pod, &arena), &arena);
     diff::text(&side(before), &side(after), touches, "")
 }

@@ -101,10 +101,10 @@ fn required_node_affinity_is_anded_into_every_term() {
 fn without_a_primary_container_its_fields_are_refused() {
     let arena = Bump::new();
     let pod = main_with(&json!({}));
-    let original = Json::lift(&pod, &arena);
+    let original = Json::borrowed(&pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let fragment = primary(&json!({"env": []}));
-    let result = Merger::new(original, &owners, None, &arena).apply(original, Json::lift(&fragment, &arena), KEEP);
+    let result = Merger::new(original, &owners, None, &arena).apply(original, Json::borrowed(&fragment, &arena), KEEP);
     assert_eq!(result.err(), Some(MergeError::NoPrimary));
 }
 
@@ -112,12 +112,12 @@ fn without_a_primary_container_its_fields_are_refused() {
 fn an_empty_fragment_gives_the_very_same_pod() {
     let arena = Bump::new();
     let pod = main_with(&json!({"env": [{"name": "X", "value": "1"}]}));
-    let original = Json::lift(&pod, &arena);
+    let original = Json::borrowed(&pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let fragment = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "containers": [{"name": "primary", "env": [{"name": "X", "value": "1"}]}]}});
     let result =
-        Merger::new(original, &owners, Some("main"), &arena).apply(original, Json::lift(&fragment, &arena), OVERRIDE);
-    assert!(result.unwrap().same(&original));
+        Merger::new(original, &owners, Some("main"), &arena).apply(original, Json::borrowed(&fragment, &arena), OVERRIDE);
+    assert!(result.unwrap().ptr_eq(&original));
 }
 
 #[test]
