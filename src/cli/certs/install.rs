@@ -16,8 +16,8 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::check::of_secret;
-use super::judge::{Bundle, Expected, judge};
-use super::set::{CA, CERTIFICATE, KEY, Set, bundle, certificates, parsed};
+use super::judge::{Bundle, Expected, verify};
+use super::set::{CA, CERTIFICATE, KEY, CertificateSet, bundle, certificates, parsed};
 use super::{Service, now};
 
 /// Whose fields these are, for server-side apply.
@@ -61,7 +61,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let set = Set::of_folder(&args.dir)?;
+    let set = CertificateSet::read_folder(&args.dir)?;
     check_before_install(args, &set)?;
     let cluster = Cluster::connect()?;
     let registrations = cluster.registrations(&args.webhook)?;
@@ -83,11 +83,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Refuses a set with which the API server could not call podgraft.
-fn check_before_install(args: &Args, set: &Set) -> anyhow::Result<()> {
+fn check_before_install(args: &Args, set: &CertificateSet) -> anyhow::Result<()> {
     let (host, dir) = (args.service.host(), args.dir.display());
     let make = format!("podgraft certs make --dir {dir}");
     let expected = Expected { host: &host, now: now(), warn_days: 0, bundles: &[], make: &make, install: "this again" };
-    match judge(set, &expected).first() {
+    match verify(set, &expected).first() {
         Some(finding) => bail!("nothing was changed: {} {}\n  {}", finding.place, finding.message, finding.remedy),
         None => Ok(()),
     }
@@ -150,7 +150,7 @@ impl Cluster {
         if args.dry_run { params.dry_run() } else { params }
     }
 
-    fn put_secret(&self, args: &Args, set: &Set, before: Option<&Secret>) -> anyhow::Result<()> {
+    fn put_secret(&self, args: &Args, set: &CertificateSet, before: Option<&Secret>) -> anyhow::Result<()> {
         let (namespace, name) = (&args.service.namespace, &args.secret);
         let what = format!("Secret {namespace}/{name}");
         if before.is_some_and(|secret| same(&of_secret(secret), set)) {
@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     /// Sets the caBundle of every entry that calls podgraft's Service.
-    fn trust(&self, args: &Args, set: &Set, registration: &Registration) -> anyhow::Result<()> {
+    fn trust(&self, args: &Args, set: &CertificateSet, registration: &Registration) -> anyhow::Result<()> {
         let Registration { kind, object } = registration;
         let what = format!("{kind} {}", args.webhook);
         let mut entries = Vec::new();
@@ -223,7 +223,7 @@ fn said(args: &Args, what: &str, done: &str) -> anyhow::Result<()> {
 }
 
 /// The bundle that an entry is to have: the set's authorities, and those it has that still last.
-fn wanted(args: &Args, set: &Set, has: &str) -> String {
+fn wanted(args: &Args, set: &CertificateSet, has: &str) -> String {
     let set = certificates(set.authorities.as_deref().unwrap_or_default()).unwrap_or_default();
     if args.drop_old_ca {
         return bundle(set.first());
@@ -235,7 +235,7 @@ fn wanted(args: &Args, set: &Set, has: &str) -> String {
 }
 
 /// Whether nothing of the set differs.
-fn same(a: &Set, b: &Set) -> bool {
+fn same(a: &CertificateSet, b: &CertificateSet) -> bool {
     (&a.authorities, &a.chain, &a.key) == (&b.authorities, &b.chain, &b.key)
 }
 

@@ -11,12 +11,12 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
 use super::DAY;
-use super::set::{CA, CERTIFICATE, KEY, Set, certificates, parsed};
-use super::trust::{Leads, leads};
+use super::set::{CA, CERTIFICATE, KEY, CertificateSet, certificates, parsed};
+use super::trust::{Chain, verify_chain};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct CertificateError {
     /// from a closed set
     pub(super) reason: Reason,
     /// the file, key of the Secret, or entry of a registration
@@ -86,8 +86,8 @@ pub(super) struct Expected<'e> {
 }
 
 /// Judges a set.
-pub(super) fn judge(set: &Set, expected: &Expected<'_>) -> Vec<Finding> {
-    let mut judge = Judge { expected, findings: Vec::new() };
+pub(super) fn verify(set: &CertificateSet, expected: &Expected<'_>) -> Vec<CertificateError> {
+    let mut judge = Verifier { expected, findings: Vec::new() };
     let chain = judge.certificates(CERTIFICATE, set.chain.as_deref());
     let authorities = judge.authorities(set.authorities.as_deref());
     judge.key(set, &chain);
@@ -112,21 +112,21 @@ pub(super) fn day(seconds: i64) -> String {
     date.map_or_else(|_| seconds.to_string(), |date| date.date().to_string())
 }
 
-struct Judge<'e> {
+struct Verifier<'e> {
     expected: &'e Expected<'e>,
-    findings: Vec<Finding>,
+    findings: Vec<CertificateError>,
 }
 
-impl Judge<'_> {
-    fn find(&mut self, reason: Reason, place: &str, message: impl Into<String>, remedy: impl Into<String>) {
+impl Verifier<'_> {
+    fn report(&mut self, reason: Reason, place: &str, message: impl Into<String>, remedy: impl Into<String>) {
         let (message, remedy) = (message.into(), remedy.into());
-        self.findings.push(Finding { reason, place: place.to_owned(), message, remedy });
+        self.findings.push(CertificateError { reason, place: place.to_owned(), message, remedy });
     }
 
     /// A finding that a new set ends.
     fn make_anew(&mut self, reason: Reason, place: &str, message: impl Into<String>) {
         let remedy = format!("make a new one and install it: {} && {}", self.expected.make, self.expected.install);
-        self.find(reason, place, message, remedy);
+        self.report(reason, place, message, remedy);
     }
 
     fn certificates(&mut self, place: &str, text: Option<&str>) -> Vec<CertificateDer<'static>> {
@@ -149,17 +149,17 @@ impl Judge<'_> {
         let given: Vec<_> = given.filter_map(|text| certificates(text).ok()).flatten().collect();
         if given.is_empty() {
             let remedy = "add the authority's certificate as ca.crt, or name the registration with --webhook";
-            self.find(Reason::Missing, CA, "is not there, so nobody can say whether the chain leads to it", remedy);
+            self.report(Reason::Missing, CA, "is not there, so nobody can say whether the chain leads to it", remedy);
         }
         given
     }
 
-    fn key(&mut self, set: &Set, chain: &[CertificateDer<'static>]) {
+    fn key(&mut self, set: &CertificateSet, chain: &[CertificateDer<'static>]) {
         let Some(text) = set.key.as_deref() else {
             return self.make_anew(Reason::Missing, KEY, "is not there");
         };
         if set.key_is_open {
-            self.find(Reason::KeyIsOpen, KEY, "may be read by everybody on this machine", "chmod 600 the file");
+            self.report(Reason::KeyIsOpen, KEY, "may be read by everybody on this machine", "chmod 600 the file");
         }
         // the PEM reader's own errors quote lines, and the lines of this text are a secret
         let Ok(key) = PrivateKeyDer::from_pem_slice(text.as_bytes()) else {
@@ -174,7 +174,7 @@ impl Judge<'_> {
         match fits {
             _ if chain.is_empty() => {}
             Some(0) => {}
-            Some(at) => self.find(
+            Some(at) => self.report(
                 Reason::Order,
                 CERTIFICATE,
                 format!(
@@ -197,7 +197,7 @@ impl Judge<'_> {
         if now < from {
             let message = format!("the {what} begins on {}, {}", day(from), in_days(from - now));
             let remedy = "wait, or compare the clock of the machine that made it with this one's";
-            self.find(Reason::NotYetValid, place, message, remedy);
+            self.report(Reason::NotYetValid, place, message, remedy);
         } else if now > to {
             self.make_anew(Reason::Expired, place, format!("the {what} ended on {}", day(to)));
         } else if to - now < i64::from(self.expected.warn_days) * DAY {
@@ -257,23 +257,23 @@ impl Judge<'_> {
         if authorities.is_empty() || self.findings.iter().any(|finding| finding.reason == Reason::Order) {
             return; // said already, and what would follow from it
         }
-        match leads(chain, authorities) {
-            Leads::To(number) => {
+        match verify_chain(chain, authorities) {
+            Chain::To(number) => {
                 if let Some(authority) = parsed(&authorities[number..=number]).first() {
                     self.dates(CA, "authority that signed the certificate", authority);
                 }
             }
-            Leads::Nowhere { issuer, namesake: true } => {
+            Chain::Nowhere { issuer, namesake: true } => {
                 let message = format!("was signed by another `{issuer}` than the one in {CA}: same name, other key");
                 self.make_anew(Reason::UnknownAuthority, CERTIFICATE, message);
             }
-            Leads::Nowhere { issuer, namesake: false } => {
+            Chain::Nowhere { issuer, namesake: false } => {
                 let message = format!("was signed by `{issuer}`, which is not in {CA}");
                 let remedy = format!(
                     "put that authority into {CA} (or, if it is no root, behind the certificate in {CERTIFICATE}); or make a new set: {}",
                     self.expected.make
                 );
-                self.find(Reason::UnknownAuthority, CERTIFICATE, message, remedy);
+                self.report(Reason::UnknownAuthority, CERTIFICATE, message, remedy);
             }
         }
     }
@@ -283,23 +283,23 @@ impl Judge<'_> {
         let place = &bundle.place;
         let Some(text) = bundle.text.as_deref().filter(|text| !text.trim().is_empty()) else {
             let message = "has no caBundle, so the API server can trust no certificate and fails every call";
-            return self.find(Reason::BundleDiffers, place, message, remedy);
+            return self.report(Reason::BundleDiffers, place, message, remedy);
         };
         let authorities = match certificates(text) {
             Ok(authorities) => authorities,
             Err(problem) => {
                 let message = format!("its caBundle {problem}; the API server fails every call");
-                return self.find(Reason::BundleDiffers, place, message, remedy);
+                return self.report(Reason::BundleDiffers, place, message, remedy);
             }
         };
-        if let Leads::Nowhere { issuer, .. } = leads(chain, &authorities) {
+        if let Chain::Nowhere { issuer, .. } = verify_chain(chain, &authorities) {
             let message = format!(
                 "its caBundle does not hold `{issuer}`, who signed the certificate; the API server fails every call"
             );
-            self.find(Reason::BundleDiffers, place, message, remedy);
+            self.report(Reason::BundleDiffers, place, message, remedy);
         } else if newest.is_some_and(|newest| !authorities.contains(newest)) {
             let message = format!("its caBundle lacks the newest authority of {CA}; calls will fail when that signs");
-            self.find(Reason::BundleDiffers, place, message, remedy);
+            self.report(Reason::BundleDiffers, place, message, remedy);
         }
     }
 }

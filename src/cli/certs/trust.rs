@@ -7,7 +7,7 @@ use super::set::parsed;
 
 /// Where a chain leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Leads {
+pub(super) enum Chain {
     /// to the authority of this number
     To(usize),
     /// to nobody: who should have signed last, and whether an authority of that very name has another key
@@ -15,16 +15,16 @@ pub(super) enum Leads {
 }
 
 /// Follows a chain, the server's own certificate first and the others in any order, to one of the authorities.
-pub(super) fn leads(chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Leads {
+pub(super) fn verify_chain(chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Chain {
     let (certificates, roots) = (parsed(chain), parsed(authorities));
     let Some(mut at) = certificates.first() else {
-        return Leads::Nowhere { issuer: String::new(), namesake: false };
+        return Chain::Nowhere { issuer: String::new(), namesake: false };
     };
     // each step takes another certificate of the chain, so it ends
     for _ in 0..certificates.len() {
         let root = authorities.iter().position(|root| root.as_ref() == at.as_raw());
         if let Some(number) = root.or_else(|| roots.iter().position(|root| signed(at, root))) {
-            return Leads::To(number);
+            return Chain::To(number);
         }
         match certificates.iter().find(|other| other.as_raw() != at.as_raw() && signed(at, other)) {
             Some(other) => at = other,
@@ -32,7 +32,7 @@ pub(super) fn leads(chain: &[CertificateDer<'static>], authorities: &[Certificat
         }
     }
     let namesake = roots.iter().any(|root| root.subject() == at.issuer());
-    Leads::Nowhere { issuer: at.issuer().to_string(), namesake }
+    Chain::Nowhere { issuer: at.issuer().to_string(), namesake }
 }
 
 /// Whether one certificate was signed with the key of another one, which says so itself.
