@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use clap::ValueEnum;
 
 use super::diff::{self, Side};
-use super::input::{Given, Manifests};
+use super::input::{Manifest, Manifests};
 use super::load::Configuration;
 use crate::mutate::{ModuleRun, Mutation, Denial};
 use crate::offline;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Renders one manifest and prints it; `who` stands before what is said of it. False is rejected.
-fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snapshot) -> anyhow::Result<bool> {
+fn show(given: &Manifest, who: &str, index: usize, output: Output, snapshot: &Snapshot) -> anyhow::Result<bool> {
     let arena = Bump::new();
     let answered =
         offline::answer(&given.body, snapshot, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;

@@ -4,7 +4,7 @@ use crate::config::Position;
 use crate::offline::{self, Simulation, Sender};
 use crate::snapshot::{Snapshot, Source};
 
-use super::report::Finding;
+use super::report::Diagnostic;
 use super::samples::{self, Sample};
 
 /// A module whose bytes are there.
@@ -20,14 +20,14 @@ pub(super) struct Compiled {
 }
 
 /// How a unit's sample pods fared.
-pub(super) struct Tried {
+pub(super) struct UnitProbe {
     pub(super) unit: Source,
-    pub(super) result: Fared,
+    pub(super) result: ProbeResult,
 }
 
 /// The same of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fared {
+pub(super) enum ProbeResult {
     Changed,
     Unchanged,
     /// sending it again changes it once more: who and where
@@ -38,48 +38,48 @@ pub(super) enum Fared {
     Alone,
 }
 
-impl Fared {
+impl ProbeResult {
     pub(super) fn of(outcome: &Simulation) -> Self {
         match (&outcome.result, &outcome.second_run) {
-            (Err(why), _) => Fared::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
-            (Ok(_), Err(why)) => Fared::Unstable(format!("is refused: {}", why.message)),
+            (Err(why), _) => ProbeResult::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
+            (Ok(_), Err(why)) => ProbeResult::Unstable(format!("is refused: {}", why.message)),
             (Ok(_), Ok(touches)) if !touches.is_empty() => {
                 let touches: Vec<_> =
                     touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
-                Fared::Unstable(format!("changes again: {}", touches.join(", ")))
+                ProbeResult::Unstable(format!("changes again: {}", touches.join(", ")))
             }
-            (Ok(_), Ok(_)) if !outcome.is_task_pod => Fared::Alone,
-            (Ok(_), Ok(_)) if outcome.touches.is_empty() => Fared::Unchanged,
-            (Ok(_), Ok(_)) => Fared::Changed,
+            (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Alone,
+            (Ok(_), Ok(_)) if outcome.touches.is_empty() => ProbeResult::Unchanged,
+            (Ok(_), Ok(_)) => ProbeResult::Changed,
         }
     }
 
     /// One word for a table.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Fared::Changed => "patched",
-            Fared::Unchanged => "unchanged",
-            Fared::Unstable(_) => "unstable",
-            Fared::Refused(_) => "rejected",
-            Fared::Alone => "left alone",
+            ProbeResult::Changed => "patched",
+            ProbeResult::Unchanged => "unchanged",
+            ProbeResult::Unstable(_) => "unstable",
+            ProbeResult::Refused(_) => "rejected",
+            ProbeResult::Alone => "left alone",
         }
     }
 }
 
 /// Tries every unit.
-pub(super) fn units(snapshot: &Snapshot) -> Vec<Tried> {
+pub(super) fn probe_units(snapshot: &Snapshot) -> Vec<UnitProbe> {
     let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
         let review = offline::review(pod, Sender::default(), snapshot).ok()?;
         let outcome = offline::simulate(&review, snapshot).ok()?;
-        Some(Tried { unit, result: Fared::of(&outcome) })
+        Some(UnitProbe { unit, result: ProbeResult::of(&outcome) })
     });
     tried.collect()
 }
 
 /// What is to be said of the units that are not stable. Refusals are no findings: a sample has no vault of its own.
-pub(super) fn findings(tried: &[Tried]) -> impl Iterator<Item = Finding> {
+pub(super) fn findings(tried: &[UnitProbe]) -> impl Iterator<Item = Diagnostic> {
     tried.iter().filter_map(|one| match &one.result {
-        Fared::Unstable(how) => Some(Finding::new(
+        ProbeResult::Unstable(how) => Some(Diagnostic::new(
             "",
             Position::default(),
             &one.unit.to_string(),

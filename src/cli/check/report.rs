@@ -6,8 +6,8 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use super::notices;
-use super::probe::{self, Compiled, Fared, Tried};
-use crate::cli::input::Given;
+use super::probe::{self, Compiled, ProbeResult, UnitProbe};
+use crate::cli::input::Manifest;
 use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Position, Diagnostic};
@@ -16,7 +16,7 @@ use crate::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
 
 /// One thing that is wrong or worth knowing.
 #[derive(Debug, Serialize)]
-pub(super) struct Finding {
+pub(super) struct Diagnostic {
     /// empty where it is about no file
     file: String,
     /// from 1; 0 is the whole file
@@ -34,8 +34,8 @@ pub(super) struct Finding {
 pub(super) struct Report {
     /// of all that went in: equal on all replicas that have the same
     digest: String,
-    pub(super) problems: Vec<Finding>,
-    pub(super) notices: Vec<Finding>,
+    pub(super) problems: Vec<Diagnostic>,
+    pub(super) notices: Vec<Diagnostic>,
     /// base, environments by priority, queues by name
     units: Vec<Row>,
     modules: Vec<ModuleRow>,
@@ -78,20 +78,20 @@ struct PodRow {
 /// A unit without any sound version.
 const BROKEN: &str = "broken";
 
-impl Finding {
+impl Diagnostic {
     pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
         Self { file: file.to_owned(), line: at.line, column: at.column, about: about.to_owned(), message }
     }
 }
 
-impl From<&Diagnostic> for Finding {
+impl From<&Diagnostic> for Diagnostic {
     fn from(problem: &Diagnostic) -> Self {
         let at = Position { line: problem.line, column: problem.column };
         Self::new(&problem.file, at, &problem.path, problem.message.clone())
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Diagnostic {
     /// `queue.yaml:12:7: queues.pvc-test.mode: …`, without what is not known.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.file)?;
@@ -116,13 +116,13 @@ pub(super) fn queues(snapshot: &Snapshot) -> impl Iterator<Item = &Unit<Queue>> 
 // === impl Report ===
 
 impl Report {
-    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Given]) -> Self {
+    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Manifest]) -> Self {
         let snapshot = &*built.snapshot;
-        let tried = probe::units(snapshot);
+        let tried = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            problems: built.problems.iter().map(Finding::from).collect(),
-            notices: built.notices.iter().map(Finding::from).chain(notices::of_layers(snapshot)).collect(),
+            problems: built.problems.iter().map(Diagnostic::from).collect(),
+            notices: built.notices.iter().map(Diagnostic::from).chain(notices::layer_notices(snapshot)).collect(),
             units: rows(snapshot, &tried),
             modules: Vec::new(),
             pods: Vec::new(),
@@ -142,20 +142,20 @@ impl Report {
         ModuleRow { name, digest, bytes, imports, compiles: is_sound, used_by }
     }
 
-    fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
+    fn try_pod(&mut self, given: &Manifest, snapshot: &Snapshot) {
         let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
         let outcome = review.and_then(|review| offline::simulate(&review, snapshot));
-        let finding = |message: String| Finding::new(&given.label, Position::default(), "", message);
+        let finding = |message: String| Diagnostic::new(&given.label, Position::default(), "", message);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(why) => return self.problems.push(finding(why)),
         };
-        let fared = Fared::of(&outcome);
+        let fared = ProbeResult::of(&outcome);
         match &fared {
-            Fared::Refused(why) => self.problems.push(finding(format!("is rejected {why}"))),
-            Fared::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
-            Fared::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
-            Fared::Unchanged | Fared::Alone => {}
+            ProbeResult::Refused(why) => self.problems.push(finding(format!("is rejected {why}"))),
+            ProbeResult::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
+            ProbeResult::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
+            ProbeResult::Unchanged | ProbeResult::Alone => {}
         }
         self.notices.extend(outcome.note.iter().cloned().map(finding));
         self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), note: outcome.note });
@@ -216,7 +216,7 @@ fn applied_twice(outcome: &Simulation) -> Option<String> {
     })
 }
 
-fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
+fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
     let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
     let environments = snapshot.environments.iter().map(|unit| {
         let good = unit.last_valid.as_deref();
@@ -240,23 +240,23 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
     base.chain(environments).chain(queues).collect()
 }
 
-fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[Tried]) -> Row {
+fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[UnitProbe]) -> Row {
     let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
-    let refused = results().find_map(|result| if let Fared::Refused(why) = result { Some(why.clone()) } else { None });
+    let refused = results().find_map(|result| if let ProbeResult::Refused(why) = result { Some(why.clone()) } else { None });
     // The worst of several systems' samples.
-    let rank = |result: &&Fared| match result {
-        Fared::Unstable(_) => 0,
-        Fared::Refused(_) => 1,
-        Fared::Changed => 2,
-        Fared::Unchanged => 3,
-        Fared::Alone => 4,
+    let rank = |result: &&ProbeResult| match result {
+        ProbeResult::Unstable(_) => 0,
+        ProbeResult::Refused(_) => 1,
+        ProbeResult::Changed => 2,
+        ProbeResult::Unchanged => 3,
+        ProbeResult::Alone => 4,
     };
     Row {
         unit: unit.source.to_string(),
         applies_to,
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
-        sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", Fared::word) },
+        sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
         refused,
     }
 }

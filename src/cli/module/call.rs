@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::{name_of, read};
-use crate::cli::input::{self, Sending};
+use crate::cli::input::{self, SendArgs};
 use crate::config::{Builder, File, Input, Diagnostic, Wasm};
 use crate::module::{Engine, RecordingModule};
 use crate::render::Hook;
@@ -27,7 +27,7 @@ pub(super) struct Subject {
     #[arg(short, long, value_name = "POD|JOB|REVIEW")]
     filename: PathBuf,
     #[command(flatten)]
-    sending: Sending,
+    sending: SendArgs,
     /// The module's `params`: a map as JSON or YAML, or @ and a file that holds it
     #[arg(long, value_name = "MAP|@FILE")]
     params: Option<String>,
