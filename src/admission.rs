@@ -28,7 +28,7 @@ pub use self::body::BODY_BYTES;
 use self::body::{BodyBudget, ReadError, request_timeout};
 use self::log::{log, log_module};
 use self::pool::{PoolError, Pool};
-use crate::metrics::{Metrics, Shed};
+use crate::metrics::{Metrics, ShedReason};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
 use crate::render::Pace;
 use crate::seldom::LogThrottle;
@@ -128,7 +128,7 @@ impl Admission {
         snapshot: Arc<Snapshot>,
         deadline: Instant,
     ) -> Result<Answer, Panicked> {
-        self.metrics.module_rerun(module);
+        self.metrics.module_offloaded(module);
         let (admission, review, world) = (Arc::clone(self), body.clone(), Arc::clone(&snapshot));
         let waiting = self.metrics.waiting();
         let work = move || {
@@ -143,7 +143,7 @@ impl Admission {
             },
             Err(busy) => busy,
         };
-        self.metrics.shed(Shed::from(busy));
+        self.metrics.shed(ShedReason::from(busy));
         if let Some(more) = self.seldom.allow("busy") {
             warn!(module, %busy, more, "no room for a slow module");
         }
@@ -210,7 +210,7 @@ impl Admission {
     }
 
     fn body_memory_exhausted(&self) -> Response {
-        self.metrics.shed(Shed::Memory);
+        self.metrics.shed(ShedReason::Memory);
         if let Some(more) = self.seldom.allow("memory") {
             warn!(more, "no memory for a review until its deadline");
         }
@@ -218,13 +218,13 @@ impl Admission {
     }
 }
 
-impl From<PoolError> for Shed {
+impl From<PoolError> for ShedReason {
     fn from(busy: PoolError) -> Self {
         match busy {
-            PoolError::Queue => Shed::QueueFull,
-            PoolError::WouldMissDeadline => Shed::TooLate,
-            PoolError::NoThread => Shed::NoThread,
-            PoolError::TimedOut => Shed::Unfinished,
+            PoolError::Queue => ShedReason::QueueFull,
+            PoolError::WouldMissDeadline => ShedReason::TooLate,
+            PoolError::NoThread => ShedReason::NoThread,
+            PoolError::TimedOut => ShedReason::Unfinished,
         }
     }
 }

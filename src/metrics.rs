@@ -46,15 +46,15 @@ pub struct Metrics {
     not_after: Gauge,
     certificate_failures: Counter,
     connections: Gauge,
-    cuts: Family<CutLabel, Counter>,
+    cuts: Family<TimeoutLabel, Counter>,
     evictions: Counter,
-    handshake_failures: Family<RefusalLabel, Counter>,
+    handshake_failures: Family<HandshakeErrorLabel, Counter>,
     shed: Family<ShedLabel, Counter>,
 }
 
 /// What a connection was doing when its time ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cut {
+pub enum TimeoutPhase {
     /// the TLS handshake
     Handshake,
     /// nothing: a keep-alive that nobody used
@@ -67,7 +67,7 @@ pub enum Cut {
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum HandshakeError {
     /// the client has no certificate, and must have one
     NoCertificate,
     /// its certificate is of another authority, or not valid now
@@ -84,7 +84,7 @@ pub enum Refusal {
 
 /// Where a request met more load than podgraft takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shed {
+pub enum ShedReason {
     /// the memory for bodies was taken until the deadline
     Memory,
     /// too many wait for its module already
@@ -125,18 +125,18 @@ struct SourceLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CutLabel {
-    phase: Cut,
+struct TimeoutLabel {
+    phase: TimeoutPhase,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalLabel {
-    reason: Refusal,
+struct HandshakeErrorLabel {
+    reason: HandshakeError,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShedLabel {
-    reason: Shed,
+    reason: ShedReason,
 }
 
 // === impl Metrics ===
@@ -264,19 +264,19 @@ impl Metrics {
         InFlight::new(&self.connections)
     }
 
-    pub(crate) fn connection_cut(&self, phase: Cut) {
-        self.cuts.get_or_create(&CutLabel { phase }).inc();
+    pub(crate) fn connection_timed_out(&self, phase: TimeoutPhase) {
+        self.cuts.get_or_create(&TimeoutLabel { phase }).inc();
     }
 
     pub(crate) fn connection_evicted(&self) {
         self.evictions.inc();
     }
 
-    pub(crate) fn handshake_failed(&self, reason: Refusal) {
-        self.handshake_failures.get_or_create(&RefusalLabel { reason }).inc();
+    pub(crate) fn handshake_failed(&self, reason: HandshakeError) {
+        self.handshake_failures.get_or_create(&HandshakeErrorLabel { reason }).inc();
     }
 
-    pub(crate) fn shed(&self, reason: Shed) {
+    pub(crate) fn shed(&self, reason: ShedReason) {
         self.shed.get_or_create(&ShedLabel { reason }).inc();
     }
 
@@ -305,7 +305,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn module_rerun(&self, module: &str) {
+    pub(crate) fn module_offloaded(&self, module: &str) {
         self.module_reruns.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
     }
 
@@ -345,19 +345,19 @@ impl EncodeLabelValue for ConfigSource {
     }
 }
 
-impl EncodeLabelValue for Cut {
+impl EncodeLabelValue for TimeoutPhase {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }
 }
 
-impl EncodeLabelValue for Refusal {
+impl EncodeLabelValue for HandshakeError {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }
 }
 
-impl EncodeLabelValue for Shed {
+impl EncodeLabelValue for ShedReason {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
     }
@@ -376,54 +376,54 @@ impl Outcome {
     }
 }
 
-impl Cut {
+impl TimeoutPhase {
     /// As metrics and log lines spell it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Cut::Handshake => "handshake",
-            Cut::Idle => "idle",
-            Cut::Receiving => "receiving",
-            Cut::Replying => "replying",
+            TimeoutPhase::Handshake => "handshake",
+            TimeoutPhase::Idle => "idle",
+            TimeoutPhase::Receiving => "receiving",
+            TimeoutPhase::Replying => "replying",
         }
     }
 }
 
-impl Refusal {
+impl HandshakeError {
     /// What a failed handshake's error says of its cause.
     pub(crate) fn of(error: &io::Error) -> Self {
         use rustls::{CertificateError, Error};
         match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
-            Some(Error::NoCertificatesPresented) => Refusal::NoCertificate,
-            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => Refusal::OtherName,
-            Some(Error::InvalidCertificate(_)) => Refusal::Untrusted,
-            Some(Error::AlertReceived(_)) => Refusal::ByClient,
-            Some(_) => Refusal::Protocol,
-            None => Refusal::Closed,
+            Some(Error::NoCertificatesPresented) => HandshakeError::NoCertificate,
+            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => HandshakeError::OtherName,
+            Some(Error::InvalidCertificate(_)) => HandshakeError::Untrusted,
+            Some(Error::AlertReceived(_)) => HandshakeError::ByClient,
+            Some(_) => HandshakeError::Protocol,
+            None => HandshakeError::Closed,
         }
     }
 
     /// As metrics and log lines spell it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Refusal::NoCertificate => "no_certificate",
-            Refusal::Untrusted => "untrusted",
-            Refusal::OtherName => "other_name",
-            Refusal::ByClient => "by_client",
-            Refusal::Protocol => "protocol",
-            Refusal::Closed => "closed",
+            HandshakeError::NoCertificate => "no_certificate",
+            HandshakeError::Untrusted => "untrusted",
+            HandshakeError::OtherName => "other_name",
+            HandshakeError::ByClient => "by_client",
+            HandshakeError::Protocol => "protocol",
+            HandshakeError::Closed => "closed",
         }
     }
 }
 
-impl Shed {
+impl ShedReason {
     /// As metrics spell it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Shed::Memory => "memory",
-            Shed::QueueFull => "queue_full",
-            Shed::TooLate => "too_late",
-            Shed::NoThread => "no_thread",
-            Shed::Unfinished => "unfinished",
+            ShedReason::Memory => "memory",
+            ShedReason::QueueFull => "queue_full",
+            ShedReason::TooLate => "too_late",
+            ShedReason::NoThread => "no_thread",
+            ShedReason::Unfinished => "unfinished",
         }
     }
 }

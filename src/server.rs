@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use self::clock::{ConnState, Phase, TrackedIo};
 use self::room::ConnectionLimiter;
-use crate::metrics::{Cut, Metrics, Refusal};
+use crate::metrics::{TimeoutPhase, Metrics, HandshakeError};
 use crate::seldom::LogThrottle;
 
 mod clock;
@@ -103,7 +103,7 @@ pub struct Server {
 #[derive(Debug)]
 enum ConnectionEnd {
     /// it took too long
-    Cut(Cut),
+    Cut(TimeoutPhase),
     /// its handshake failed
     Refused(io::Error),
 }
@@ -149,7 +149,7 @@ impl Server {
                     match server.serve(stream, clock).await {
                         Some(ConnectionEnd::Cut(cut)) => {
                             debug!(%peer, phase = cut.as_str(), "connection cut, it took too long");
-                            server.metrics.connection_cut(cut);
+                            server.metrics.connection_timed_out(cut);
                         }
                         Some(ConnectionEnd::Refused(error)) => server.log_accept_error(peer, &error, &seldom),
                         None => {}
@@ -169,9 +169,9 @@ impl Server {
 
     /// Counts a handshake that failed, and says why: what is wrong between the API server and us shows here only.
     fn log_accept_error(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &LogThrottle) {
-        let refusal = Refusal::of(error);
+        let refusal = HandshakeError::of(error);
         self.metrics.handshake_failed(refusal);
-        if refusal == Refusal::Closed {
+        if refusal == HandshakeError::Closed {
             debug!(%peer, "connection closed before the handshake"); // a load balancer's probe
         } else if let Some(more) = seldom.allow(refusal.as_str()) {
             let reason = refusal.as_str();
@@ -193,11 +193,11 @@ impl Server {
                 self.serve_http(stream, clock).await.map(ConnectionEnd::Cut)
             }
             Ok(Err(error)) => Some(ConnectionEnd::Refused(error)),
-            Err(_) => Some(ConnectionEnd::Cut(Cut::Handshake)),
+            Err(_) => Some(ConnectionEnd::Cut(TimeoutPhase::Handshake)),
         }
     }
 
-    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<ConnState>) -> Option<Cut> {
+    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<ConnState>) -> Option<TimeoutPhase> {
         let io = TokioIo::new(TrackedIo { stream, clock: Arc::clone(&clock) });
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {
@@ -236,7 +236,7 @@ impl Server {
                     timer.as_mut().reset(deadline);
                 }
                 ready!(timer.as_mut().poll(context));
-                return Poll::Ready((!is_closing || cut != Cut::Idle).then_some(cut));
+                return Poll::Ready((!is_closing || cut != TimeoutPhase::Idle).then_some(cut));
             }
         })
         .await

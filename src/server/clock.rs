@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Timeouts;
-use crate::metrics::Cut;
+use crate::metrics::TimeoutPhase;
 
 /// A connection that was opened this shortly before the drain closes what is idle may have a request under way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -62,13 +62,13 @@ impl ConnState {
     }
 
     /// When the present phase has lasted too long, and what it then is that took too long.
-    pub(super) fn deadline(&self, timeouts: &Timeouts, closing: bool) -> Option<(Instant, Cut)> {
+    pub(super) fn deadline(&self, timeouts: &Timeouts, closing: bool) -> Option<(Instant, TimeoutPhase)> {
         let Time { phase, since } = self.time();
         let (allowed, cut) = match phase {
-            Phase::New if closing => (LINGER, Cut::Idle),
-            Phase::New | Phase::Idle => (timeouts.idle, Cut::Idle),
-            Phase::Receiving => (timeouts.request, Cut::Receiving),
-            Phase::Replying | Phase::Closed => (timeouts.reply, Cut::Replying),
+            Phase::New if closing => (LINGER, TimeoutPhase::Idle),
+            Phase::New | Phase::Idle => (timeouts.idle, TimeoutPhase::Idle),
+            Phase::Receiving => (timeouts.request, TimeoutPhase::Receiving),
+            Phase::Replying | Phase::Closed => (timeouts.reply, TimeoutPhase::Replying),
             Phase::Handshake | Phase::Working => return None,
         };
         Some((since + allowed, cut))
