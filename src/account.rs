@@ -28,13 +28,13 @@ pub struct Report<'a> {
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
     /// why the pod is left alone, if it is
-    pub alone: Option<String>,
+    pub skipped: Option<String>,
     /// what the configuration has and the pod did not get at all, in the order of the configuration
-    pub passed: Vec<NotApplied>,
+    pub not_applied: Vec<NotApplied>,
     /// what a layer or module asked for and something else is there, in the order in which they were laid
     pub lost: Vec<Overridden>,
     /// of a pod that is refused, what was not laid any more, in order: first, if it is one of them, who caused it
-    pub rest: Vec<FragmentSource<'a>>,
+    pub not_reached: Vec<FragmentSource<'a>>,
 }
 
 /// A unit or module that did not apply.
@@ -66,7 +66,7 @@ pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, 
     let mut runs = Vec::new();
     let result = mutate_keeping_partial(review, snapshot, pace, &mut runs, arena);
     let pod = Pod { object: review.object, namespace: review.namespace };
-    let mut account = Report { result, runs, alone: None, passed: Vec::new(), lost: Vec::new(), rest: Vec::new() };
+    let mut account = Report { result, runs, skipped: None, not_applied: Vec::new(), lost: Vec::new(), not_reached: Vec::new() };
     match Task::from_pod(review, snapshot) {
         Ok(Some(task)) => {
             explain.passed = units_not_applied(&task, &pod, snapshot);

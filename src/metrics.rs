@@ -37,8 +37,8 @@ pub struct Metrics {
     waiting: Gauge,
     panics: Counter,
     module_durations: Family<ModuleLabel, Histogram, fn() -> Histogram>,
-    module_faults: Family<ModuleLabel, Counter>,
-    module_reruns: Family<ModuleLabel, Counter>,
+    module_errors: Family<ModuleLabel, Counter>,
+    module_offloads: Family<ModuleLabel, Counter>,
     generation: Gauge,
     loaded: Gauge,
     problems: Gauge,
@@ -152,8 +152,8 @@ impl Default for Metrics {
             waiting: Gauge::default(),
             panics: Counter::default(),
             module_durations: Family::new_with_constructor(|| Histogram::new(MODULE_BUCKETS)),
-            module_faults: Family::default(),
-            module_reruns: Family::default(),
+            module_errors: Family::default(),
+            module_offloads: Family::default(),
             generation: Gauge::default(),
             loaded: Gauge::default(),
             problems: Gauge::default(),
@@ -190,11 +190,11 @@ impl Metrics {
         registry.register("requests_waiting", "Requests that wait for a module thread", self.waiting.clone());
         registry.register("panics", "Requests answered with 500 because podgraft has a bug", self.panics.clone());
         registry.register("module_duration_seconds", "One call of a module", self.module_durations.clone());
-        registry.register("module_faults", "Calls of a module that failed", self.module_faults.clone());
+        registry.register("module_faults", "Calls of a module that failed", self.module_errors.clone());
         registry.register(
             "module_reruns",
             "Requests that moved to the module threads because of this module",
-            self.module_reruns.clone(),
+            self.module_offloads.clone(),
         );
         registry.register(
             "config_generation",
@@ -301,12 +301,12 @@ impl Metrics {
         let module = ModuleLabel { module: run.name.clone() };
         self.module_durations.get_or_create(&module).observe(run.elapsed.as_secs_f64());
         if run.error.is_some() {
-            self.module_faults.get_or_create(&module).inc();
+            self.module_errors.get_or_create(&module).inc();
         }
     }
 
     pub(crate) fn module_offloaded(&self, module: &str) {
-        self.module_reruns.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
+        self.module_offloads.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
     }
 
     /// A configuration was loaded: which one serves now, and how many things are wrong with the newest.

@@ -38,17 +38,17 @@ impl fmt::Display for Diagnostic {
 /// Collects the problems of one unit, which is sound when there are none.
 pub(crate) struct Report {
     pub(crate) file: Arc<str>,
-    problems: RefCell<Vec<Diagnostic>>,
+    errors: RefCell<Vec<Diagnostic>>,
     notices: RefCell<Vec<Diagnostic>>,
 }
 
 impl Report {
     pub(crate) fn new(file: &Arc<str>) -> Self {
-        Self { file: Arc::clone(file), problems: RefCell::default(), notices: RefCell::default() }
+        Self { file: Arc::clone(file), errors: RefCell::default(), notices: RefCell::default() }
     }
 
     pub(crate) fn add(&self, at: Position, path: &str, message: impl Into<String>) {
-        self.push(&self.problems, at, path, message.into());
+        self.push(&self.errors, at, path, message.into());
     }
 
     /// What is worth knowing and not wrong.
@@ -71,12 +71,12 @@ impl Report {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.problems.borrow().is_empty()
+        self.errors.borrow().is_empty()
     }
 
     /// The problems in the order in which they stand in the file.
     pub(crate) fn into_errors(self) -> Vec<Diagnostic> {
-        let mut problems = self.problems.into_inner();
+        let mut problems = self.errors.into_inner();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems
     }

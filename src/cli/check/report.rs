@@ -53,7 +53,7 @@ struct Row {
     /// how sample pods fared: patched, unchanged, unstable, rejected, left alone, or broken
     sample: &'static str,
     /// why one was refused
-    refused: Option<String>,
+    denied: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +72,7 @@ struct ModuleRow {
 struct PodRow {
     manifest: String,
     outcome: &'static str,
-    note: Option<String>,
+    notice: Option<String>,
 }
 
 /// A unit without any sound version.
@@ -158,7 +158,7 @@ impl Report {
             ProbeResult::Unchanged | ProbeResult::Alone => {}
         }
         self.notices.extend(outcome.note.iter().cloned().map(finding));
-        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), note: outcome.note });
+        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), notice: outcome.note });
     }
 
     /// The tables for people.
@@ -189,7 +189,7 @@ impl Report {
         section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "IMPORTS", "USED BY"]), modules);
         let pods = self.pods.iter().map(|row| [row.manifest.clone(), row.outcome.to_owned()]);
         section(&mut text, words(&["MANIFEST", "OUTCOME"]), pods);
-        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.refused.as_ref()?))) {
+        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.denied.as_ref()?))) {
             let _ = writeln!(text, "\nA sample pod for {unit} is rejected {why}");
         }
         text
@@ -257,7 +257,7 @@ fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
         sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
-        refused,
+        denied: refused,
     }
 }
 

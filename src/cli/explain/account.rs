@@ -87,7 +87,7 @@ pub(super) struct Field {
     pub(super) at: Option<Location>,
     pub(super) removed: bool,
     /// who put something else there before
-    pub(super) over: Vec<String>,
+    pub(super) replaced: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,7 +114,7 @@ impl Report {
         let account = account::explain(&review, snapshot, Pace::Patient(&|| OFFLINE_TIMEOUT), arena);
         let pod = Pod { object: review.object, namespace: review.namespace };
         let task = Task::from_pod(&review, snapshot).ok().flatten();
-        let alone = account.alone.as_ref().map(|why| match &task {
+        let alone = account.skipped.as_ref().map(|why| match &task {
             None => no_task(&pod, snapshot),
             Some(_) => why.clone(),
         });
@@ -126,10 +126,10 @@ impl Report {
             rejection: None,
             task: task.as_ref().map(|task| identity(task, &pod, &review, snapshot)),
             order: Vec::new(),
-            rest: account.rest.iter().map(|by| step(*by)).collect(),
+            not_reached: account.not_reached.iter().map(|by| step(*by)).collect(),
             fields: Vec::new(),
             lost: Vec::new(),
-            passed: unused(&account),
+            not_applied: unused(&account),
         };
         if let Some(mutation) = account.reached() {
             explanation.fill(mutation, task.as_ref(), &account.lost, arena);
@@ -269,13 +269,13 @@ fn fields<'a>(steps: &Steps<'a>, laid: &AppliedPaths<'_>, arena: &'a Bump) -> Ve
         let source = touch.source.to_string();
         // Whoever replaced the whole of it came later.
         if let Some(field) = fields.iter_mut().find(|field| is_within(&touch.path, &field.path)) {
-            if field.source != source && !field.over.contains(&source) {
-                field.over.insert(0, source);
+            if field.source != source && !field.replaced.contains(&source) {
+                field.replaced.insert(0, source);
             }
             continue;
         }
         let at = laid.place(&touch.source, &touch.path);
-        fields.push(Field { path: touch.path, source, at, removed: touch.removed, over: Vec::new() });
+        fields.push(Field { path: touch.path, source, at, removed: touch.removed, replaced: Vec::new() });
     }
     fields.sort_by(|a, b| a.path.cmp(&b.path));
     fields
@@ -340,13 +340,13 @@ fn unused(account: &Report<'_>) -> Vec<Unused> {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
     };
-    let passed = account.passed.iter().map(|NotApplied { source, why }| {
+    let passed = account.not_applied.iter().map(|NotApplied { source, why }| {
         let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });
     let is_its = |by: &FragmentSource<'_>, name: &str| matches!(by, FragmentSource::Module(module) if module.name == name);
     let was_laid = |name: &str| laid.iter().any(|(by, _)| is_its(by, name));
-    let refused = |name: &str| account.rest.iter().any(|by| is_its(by, name));
+    let refused = |name: &str| account.not_reached.iter().any(|by| is_its(by, name));
     let in_vain = account.runs.iter().filter(|run| !was_laid(&run.name) && !refused(&run.name)).map(|run| {
         let failed = run.error.as_ref().map(|fault| format!("failed, and its onError is Ignore: {fault}"));
         let because = failed.unwrap_or_else(|| "ran, and had nothing to change".to_owned());
