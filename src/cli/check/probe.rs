@@ -33,22 +33,22 @@ pub(super) enum ProbeResult {
     /// sending it again changes it once more: who and where
     Unstable(String),
     /// code, reason and sentence
-    Refused(String),
+    Denied(String),
     /// not a task pod
-    Alone,
+    Skipped,
 }
 
 impl ProbeResult {
     pub(super) fn of(outcome: &Simulation) -> Self {
         match (&outcome.result, &outcome.second_run) {
-            (Err(why), _) => ProbeResult::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
+            (Err(why), _) => ProbeResult::Denied(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
             (Ok(_), Err(why)) => ProbeResult::Unstable(format!("is refused: {}", why.message)),
             (Ok(_), Ok(touches)) if !touches.is_empty() => {
                 let touches: Vec<_> =
                     touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
                 ProbeResult::Unstable(format!("changes again: {}", touches.join(", ")))
             }
-            (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Alone,
+            (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Skipped,
             (Ok(_), Ok(_)) if outcome.touches.is_empty() => ProbeResult::Unchanged,
             (Ok(_), Ok(_)) => ProbeResult::Changed,
         }
@@ -60,8 +60,8 @@ impl ProbeResult {
             ProbeResult::Changed => "patched",
             ProbeResult::Unchanged => "unchanged",
             ProbeResult::Unstable(_) => "unstable",
-            ProbeResult::Refused(_) => "rejected",
-            ProbeResult::Alone => "left alone",
+            ProbeResult::Denied(_) => "rejected",
+            ProbeResult::Skipped => "left alone",
         }
     }
 }

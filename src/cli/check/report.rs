@@ -76,7 +76,7 @@ struct PodRow {
 }
 
 /// A unit without any sound version.
-const BROKEN: &str = "broken";
+const INVALID: &str = "broken";
 
 impl Diagnostic {
     pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
@@ -152,10 +152,10 @@ impl Report {
         };
         let fared = ProbeResult::of(&outcome);
         match &fared {
-            ProbeResult::Refused(why) => self.problems.push(finding(format!("is rejected {why}"))),
+            ProbeResult::Denied(why) => self.problems.push(finding(format!("is rejected {why}"))),
             ProbeResult::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
             ProbeResult::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
-            ProbeResult::Unchanged | ProbeResult::Alone => {}
+            ProbeResult::Unchanged | ProbeResult::Skipped => {}
         }
         self.notices.extend(outcome.note.iter().cloned().map(finding));
         self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), notice: outcome.note });
@@ -172,7 +172,7 @@ impl Report {
             let modules =
                 if row.modules.is_empty() { String::new() } else { format!(", modules {}", row.modules.join(", ")) };
             let layers = counted(row.layers, "layer");
-            let gives = if row.sample == BROKEN { String::new() } else { format!("{layers}{modules}") };
+            let gives = if row.sample == INVALID { String::new() } else { format!("{layers}{modules}") };
             [row.unit.clone(), row.applies_to.clone(), gives, row.sample.to_owned()]
         });
         section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
@@ -242,21 +242,21 @@ fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
 
 fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[UnitProbe]) -> Row {
     let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
-    let refused = results().find_map(|result| if let ProbeResult::Refused(why) = result { Some(why.clone()) } else { None });
+    let refused = results().find_map(|result| if let ProbeResult::Denied(why) = result { Some(why.clone()) } else { None });
     // The worst of several systems' samples.
     let rank = |result: &&ProbeResult| match result {
         ProbeResult::Unstable(_) => 0,
-        ProbeResult::Refused(_) => 1,
+        ProbeResult::Denied(_) => 1,
         ProbeResult::Changed => 2,
         ProbeResult::Unchanged => 3,
-        ProbeResult::Alone => 4,
+        ProbeResult::Skipped => 4,
     };
     Row {
         unit: unit.source.to_string(),
         applies_to,
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
-        sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
+        sample: if graft.is_none() { INVALID } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
         denied: refused,
     }
 }
