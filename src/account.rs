@@ -13,7 +13,7 @@ use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
 use crate::owners::ManagedFields;
 use crate::patch::{PathElement, key_text, display_path};
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::Review;
 use crate::schema::{ListType, POD, Type, nearest};
 use crate::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
@@ -62,7 +62,7 @@ pub struct Overridden {
 }
 
 /// Takes a review through everything and says what was left out on the way.
-pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Pace<'_>, arena: &'a Bump) -> Report<'a> {
+pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Execution<'_>, arena: &'a Bump) -> Report<'a> {
     let mut runs = Vec::new();
     let result = mutate_keeping_partial(review, snapshot, pace, &mut runs, arena);
     let pod = Pod { object: review.object, namespace: review.namespace };

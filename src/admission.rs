@@ -30,7 +30,7 @@ use self::log::{log, log_module};
 use self::pool::{PoolError, Pool};
 use crate::metrics::{Metrics, ShedReason};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::seldom::LogThrottle;
 use crate::snapshot::Snapshot;
 
@@ -49,7 +49,7 @@ const ARENA_BYTES: usize = 1 << 20;
 /// What judges a review.
 pub trait Reviewer: Send + Sync + 'static {
     /// See [`mutate::answer`].
-    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict;
+    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict;
     /// See [`mutate::refuse`].
     fn deny(&self, body: &[u8], rejection: Denial) -> Answer;
 }
@@ -75,7 +75,7 @@ struct Panicked;
 // === impl Mutate ===
 
 impl Reviewer for Mutate {
-    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
+    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict {
         mutate::answer(body, snapshot, pace, arena)
     }
 
@@ -115,9 +115,9 @@ impl Admission {
         snapshot: Arc<Snapshot>,
         deadline: Instant,
     ) -> Result<Answer, Panicked> {
-        match catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Pace::Inline, arena))? {
+        match catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Execution::Inline, arena))? {
             Verdict::Done(answer) => Ok(answer),
-            Verdict::Slow(module) => self.answer_on_module_thread(&module, body, snapshot, deadline).await,
+            Verdict::NeedsPool(module) => self.answer_on_module_thread(&module, body, snapshot, deadline).await,
         }
     }
 
@@ -134,12 +134,12 @@ impl Admission {
         let work = move || {
             drop(waiting); // it waits no more; where the queue drops it, the guard goes with it
             let left = || deadline.saturating_duration_since(Instant::now());
-            catch_panic(|arena| admission.reviewer.answer(&review, &world, Pace::Patient(&left), arena))
+            catch_panic(|arena| admission.reviewer.answer(&review, &world, Execution::Pooled(&left), arena))
         };
         let busy = match self.pool.run(module, deadline, work).await {
             Ok(verdict) => match verdict? {
                 Verdict::Done(answer) => return Ok(answer),
-                Verdict::Slow(_) => PoolError::TimedOut,
+                Verdict::NeedsPool(_) => PoolError::TimedOut,
             },
             Err(busy) => busy,
         };
@@ -150,7 +150,7 @@ impl Admission {
         // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
         let no_time = || Duration::ZERO;
         if let Verdict::Done(answer) =
-            catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Pace::Patient(&no_time), arena))?
+            catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Execution::Pooled(&no_time), arena))?
         {
             return Ok(answer);
         }

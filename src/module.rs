@@ -20,7 +20,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 pub use engine::{Engine, sha256_hex};
 pub use trial::{Inspection, RecordedCall, RecordingModule};
 
-use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
+use crate::render::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
 use crate::snapshot::Budget;
 use engine::{EpochTicker, TICK};
 use host::{LimitExceeded, Guest, State, TemplateModulePre};
@@ -53,41 +53,41 @@ impl fmt::Debug for Module {
 }
 
 impl Hook for Module {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let limit = match call.pace {
-            Pace::Inline if !self.record.is_fast() => return unavailable(Fault::Slow),
-            Pace::Inline => call.budget.time.min(INLINE_LIMIT),
-            Pace::Patient(left) => call.budget.time.min(left()),
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let limit = match call.execution {
+            Execution::Inline if !self.record.is_fast() => return unavailable(HookError::TooSlowInline),
+            Execution::Inline => call.budget.time.min(INLINE_LIMIT),
+            Execution::Pooled(left) => call.budget.time.min(left()),
         };
         if limit.is_zero() {
-            return unavailable(Fault::Busy);
+            return unavailable(HookError::Unavailable);
         }
         let start = Instant::now();
         let (result, state) = self.run(call, limit);
         let elapsed = start.elapsed();
-        let result = match (call.pace, result) {
-            (Pace::Inline, Err(Fault::Time(_))) => {
+        let result = match (call.execution, result) {
+            (Execution::Inline, Err(HookError::TimedOut(_))) => {
                 self.record.timed_out();
-                Err(Fault::Slow)
+                Err(HookError::TooSlowInline)
             }
-            (Pace::Inline, result) => result,
-            (Pace::Patient(_), result) => {
+            (Execution::Inline, result) => result,
+            (Execution::Pooled(_), result) => {
                 if elapsed < FAST {
                     self.record.fast_call();
-                } else if matches!(result, Err(Fault::Time(_))) {
+                } else if matches!(result, Err(HookError::TimedOut(_))) {
                     way::mark_timed_out();
                 }
                 result
             }
         };
-        Rendered { result, logs: state.into_logs(), elapsed }
+        HookResponse { result, logs: state.into_logs(), elapsed }
     }
 }
 
 impl Module {
     /// One call in an instance of its own. The deadline stands before the instance is made, as a component may
     /// run code when it starts.
-    fn run(&self, call: &Call<'_>, limit: Duration) -> (Result<Outcome, Fault>, State) {
+    fn run(&self, call: &HookRequest<'_>, limit: Duration) -> (Result<HookOutput, HookError>, State) {
         let mut store = Store::new(self.code.engine(), State::new(call));
         store.limiter(|state| state);
         store.set_hostcall_fuel(MAX_OUTPUT);
@@ -97,10 +97,10 @@ impl Module {
             instance.podgraft_template_hook().call_update_template(&mut store, call.request, call.template)
         });
         let result = match result {
-            Ok(Ok(Guest::Unchanged)) => Ok(Outcome::Unchanged),
-            Ok(Ok(Guest::Template(text))) => Ok(Outcome::Template(text)),
-            Ok(Ok(Guest::Fragment(text))) => Ok(Outcome::Fragment(text)),
-            Ok(Err(text)) => Err(Fault::Refused(text)),
+            Ok(Ok(Guest::Unchanged)) => Ok(HookOutput::Unchanged),
+            Ok(Ok(Guest::Template(text))) => Ok(HookOutput::Template(text)),
+            Ok(Ok(Guest::Fragment(text))) => Ok(HookOutput::Fragment(text)),
+            Ok(Err(text)) => Err(HookError::Denied(text)),
             Err(error) => Err(classify(&error, call.budget, limit)),
         };
         (result, store.into_data())
@@ -108,8 +108,8 @@ impl Module {
 }
 
 /// A call that was not made.
-fn unavailable(fault: Fault) -> Rendered {
-    Rendered { result: Err(fault), logs: Vec::new(), elapsed: Duration::ZERO }
+fn unavailable(fault: HookError) -> HookResponse {
+    HookResponse { result: Err(fault), logs: Vec::new(), elapsed: Duration::ZERO }
 }
 
 /// Until when a call may run; on a thread that can give way, from when on behind the workers, too.
@@ -139,32 +139,32 @@ fn ticks(limit: Duration) -> u64 {
 }
 
 /// Why wasmtime ended a call. The texts are ours or a trap's fixed ones: an error's own chain may quote the guest.
-fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> Fault {
+fn classify(error: &wasmtime::Error, budget: Budget, limit: Duration) -> HookError {
     if let Some(denied) = error.downcast_ref::<LimitExceeded>() {
         return match denied {
-            LimitExceeded::Memory => Fault::Memory(budget.memory),
-            LimitExceeded::Table => Fault::Trap("table grown beyond its limit".into()),
+            LimitExceeded::Memory => HookError::Memory(budget.memory),
+            LimitExceeded::Table => HookError::Trap("table grown beyond its limit".into()),
         };
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
-            Trap::Interrupt => Fault::Time(limit),
-            Trap::StackOverflow => Fault::Stack,
-            Trap::AllocationTooLarge => Fault::Memory(budget.memory),
-            other => Fault::Trap(other.to_string().trim_start_matches("wasm trap: ").into()),
+            Trap::Interrupt => HookError::TimedOut(limit),
+            Trap::StackOverflow => HookError::Stack,
+            Trap::AllocationTooLarge => HookError::Memory(budget.memory),
+            other => HookError::Trap(other.to_string().trim_start_matches("wasm trap: ").into()),
         };
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return Fault::Busy;
+        return HookError::Unavailable;
     }
     // wasmtime keeps the type of this one to itself; a test holds its text
     if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
-        return Fault::Output(MAX_OUTPUT);
+        return HookError::Output(MAX_OUTPUT);
     }
     if error.is::<std::str::Utf8Error>() {
-        return Fault::Trap("a result that is not UTF-8".into());
+        return HookError::Trap("a result that is not UTF-8".into());
     }
-    Fault::Trap("a result that breaks the component ABI".into())
+    HookError::Trap("a result that breaks the component ABI".into())
 }
 
 /// An inline call that had to be cut sends its module back to proving itself; the third time for good, until it is

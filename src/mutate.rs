@@ -25,7 +25,7 @@ use crate::owners::ManagedFields;
 use crate::patch::{self, Operation, diff};
 use crate::pod_security::{self, Violation};
 use crate::provenance::Steps;
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::{Review, truncate};
 use crate::snapshot::{Layer, Module, Snapshot, Source};
 use crate::sound;
@@ -97,7 +97,7 @@ pub enum MutateError {
     /// refused
     Denied(Denial),
     /// to be run again at the patient pace, because of this module
-    Slow(String),
+    NeedsPool(String),
 }
 
 impl From<Denial> for MutateError {
@@ -134,11 +134,11 @@ enum LayerMode {
 pub fn mutate<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
-    pace: Pace<'_>,
+    execution: Execution<'_>,
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateError> {
-    mutate_keeping_partial(review, snapshot, pace, runs, arena).map_err(|halted| halted.error)
+    mutate_keeping_partial(review, snapshot, execution, runs, arena).map_err(|halted| halted.error)
 }
 
 /// The same, for whoever asks how far a refused pod got.
@@ -148,7 +148,7 @@ pub fn mutate<'a>(
 pub fn mutate_keeping_partial<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
-    pace: Pace<'_>,
+    pace: Execution<'_>,
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
@@ -158,7 +158,7 @@ pub fn mutate_keeping_partial<'a>(
 fn attempted<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
-    (pace, laying): (Pace<'_>, LayerMode),
+    (pace, laying): (Execution<'_>, LayerMode),
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
@@ -232,7 +232,7 @@ struct Work<'w, 'a> {
     task: &'w Task<'a, 'a>,
     plan: &'w Plan<'a>,
     snapshot: &'a Snapshot,
-    pace: Pace<'w>,
+    pace: Execution<'w>,
     managed_fields: &'w ManagedFields<'a>,
     merger: Merger<'a, 'w>,
     steps: Steps<'a>,

@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::patch::{Action, display_path};
 use crate::provenance::Change;
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::Review;
 use crate::snapshot::Snapshot;
 use crate::task::{self, Pod};
@@ -163,10 +163,10 @@ impl<'a> Answered<'a> {
 pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<Answered<'a>, String> {
     let review = Review::parse(body, arena)?;
     let mut runs = Vec::new();
-    let result = match mutate(&review, snapshot, Pace::Patient(&|| OFFLINE_TIMEOUT), &mut runs, arena) {
+    let result = match mutate(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), &mut runs, arena) {
         Ok(mutation) => Ok(mutation),
         Err(MutateError::Denied(rejection)) => Err(rejection),
-        Err(MutateError::Slow(module)) => return Err(format!("module {module} did not run")),
+        Err(MutateError::NeedsPool(module)) => return Err(format!("module {module} did not run")),
     };
     Ok(Answered { review, runs, result })
 }

@@ -10,7 +10,7 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::render::Log;
+use crate::render::LogLine;
 use crate::review::truncate;
 
 /// Shorter strings (`true`, `0`, `dev`) are no secrets, and replacing them would garble every sentence.
@@ -63,8 +63,8 @@ impl<'a> Redactor<'a> {
     }
 
     /// A log line without them.
-    pub fn log(&self, log: &Log) -> Log {
-        Log { message: self.text(&log.message), level: log.level }
+    pub fn log(&self, log: &LogLine) -> LogLine {
+        LogLine { message: self.text(&log.message), level: log.level }
     }
 }
 

@@ -12,12 +12,12 @@ use crate::snapshot::Budget;
 /// A compiled template module.
 pub trait Hook: Send + Sync + fmt::Debug {
     /// Runs `update-template` once, in an instance of its own.
-    fn render(&self, call: &Call<'_>) -> Rendered;
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse;
 }
 
 /// The arguments of one call and what it may use.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
+pub struct HookRequest<'a> {
     /// the hook's other arguments, JSON text (design section 5)
     pub request: &'a str,
     /// the pod after the layers as a hook may see it, JSON text
@@ -27,32 +27,32 @@ pub struct Call<'a> {
     /// the module's own limits
     pub budget: Budget,
     /// where it runs
-    pub pace: Pace<'a>,
+    pub execution: Execution<'a>,
 }
 
 /// Where a call runs, and what is left of its request.
 #[derive(Clone, Copy)]
-pub enum Pace<'a> {
+pub enum Execution<'a> {
     /// on the worker that serves other requests too: only what is known to be fast, and cut when it is not
     Inline,
     /// on a thread where it may take its budget, but not more than what this says is left of the request
-    Patient(&'a (dyn Fn() -> Duration + Sync)),
+    Pooled(&'a (dyn Fn() -> Duration + Sync)),
 }
 
 /// What came of a call.
 #[derive(Debug)]
-pub struct Rendered {
+pub struct HookResponse {
     /// what the guest returned, or why it did not
-    pub result: Result<Outcome, Fault>,
+    pub result: Result<HookOutput, HookError>,
     /// what the guest logged, as it wrote it: not yet redacted
-    pub logs: Vec<Log>,
+    pub logs: Vec<LogLine>,
     /// wall clock of the call
     pub elapsed: Duration,
 }
 
 /// What a guest returned.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum HookOutput {
     /// nothing to change
     Unchanged,
     /// the whole template, changed; JSON text
@@ -63,16 +63,16 @@ pub enum Outcome {
 
 /// One line that a guest logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
+pub struct LogLine {
     /// its level
-    pub level: Level,
+    pub level: LogLevel,
     /// its text
     pub message: String,
 }
 
 /// The levels of the `host.log` import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// for whoever writes the module
     Debug,
     /// worth a line
@@ -85,13 +85,13 @@ pub enum Level {
 
 /// Why a call gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum HookError {
     /// not for the inline pace: run the request again where it may take its time
     #[error("is too slow to run inline")]
-    Slow,
+    TooSlowInline,
     /// it ran into its deadline
     #[error("exceeded its time budget of {} ms", .0.as_millis())]
-    Time(Duration),
+    TimedOut(Duration),
     /// it wanted more memory than its budget
     #[error("exceeded its memory budget of {}", amount(*.0))]
     Memory(u64),
@@ -106,13 +106,13 @@ pub enum Fault {
     Trap(String),
     /// it refused, with a text of its own (not yet redacted)
     #[error("refused: {0}")]
-    Refused(String),
+    Denied(String),
     /// all instances are taken, or no time is left
     #[error("found no room to run")]
-    Busy,
+    Unavailable,
 }
 
 /// Of memory, in the unit that it was hardly given in otherwise: less than a MiB is not none.
-fn amount(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes.div_ceil(1024)) }
 }

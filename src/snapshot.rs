@@ -265,7 +265,7 @@ pub struct Module {
     /// what a call may use
     pub budget: Budget,
     /// the code
-    pub code: Arc<dyn Hook>,
+    pub hook: Arc<dyn Hook>,
 }
 
 /// What a module's failure means for the pod.

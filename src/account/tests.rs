@@ -85,7 +85,7 @@ fn said(pod: &Value, namespace: &str, snapshot: &Snapshot) -> Vec<String> {
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let left = || Duration::from_secs(1);
-    let account = explain(&review, snapshot, Pace::Patient(&left), &arena);
+    let account = explain(&review, snapshot, Execution::Pooled(&left), &arena);
     let passed = explain.passed.iter().map(|passed| format!("{} {}", passed.source, passed.why));
     let lost = explain.lost.iter().map(|lost| {
         let at = lost.at.as_ref().map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));

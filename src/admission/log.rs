@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::mutate::{Answer, ModuleRun, Outcome, Reason};
-use crate::render::Level;
+use crate::render::LogLevel;
 use crate::seldom::LogThrottle;
 
 /// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but
@@ -45,10 +45,10 @@ pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &LogThrottle)
     for log in &run.logs {
         let text = one_line(&log.message);
         match log.level {
-            Level::Debug => debug!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Info => info!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Warn => warn!(target: "podgraft::guest", module, uid, "{text}"),
-            Level::Error => error!(target: "podgraft::guest", module, uid, "{text}"),
+            LogLevel::Debug => debug!(target: "podgraft::guest", module, uid, "{text}"),
+            LogLevel::Info => info!(target: "podgraft::guest", module, uid, "{text}"),
+            LogLevel::Warn => warn!(target: "podgraft::guest", module, uid, "{text}"),
+            LogLevel::Error => error!(target: "podgraft::guest", module, uid, "{text}"),
         }
     }
     if let Some(fault) = run.error.as_deref().map(one_line) {

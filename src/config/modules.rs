@@ -137,12 +137,12 @@ pub(crate) fn decode(
         return None;
     }
     let code = match previous.filter(|module| module.digest == digest) {
-        Some(module) => Arc::clone(&module.code),
+        Some(module) => Arc::clone(&module.hook),
         None => {
             compile(name, &file.bytes).map_err(|error| wasm.iter().for_each(|wasm| wasm.error(error.as_str()))).ok()?
         }
     };
-    Some(Module { name: name.to_owned(), digest: digest.to_owned(), when, params, may_remove, on_error, budget, code })
+    Some(Module { name: name.to_owned(), digest: digest.to_owned(), when, params, may_remove, on_error, budget, hook: code })
 }
 
 fn budget(fields: &mut Fields<'_>) -> Budget {

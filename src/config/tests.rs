@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
-use crate::render::{Call, Outcome, Hook, Rendered};
+use crate::render::{HookRequest, HookOutput, Hook, HookResponse};
 use crate::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
@@ -23,8 +23,8 @@ const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 struct Idle;
 
 impl Hook for Idle {
-    fn render(&self, _: &Call<'_>) -> Rendered {
-        Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
+    fn call(&self, _: &HookRequest<'_>) -> HookResponse {
+        HookResponse { result: Ok(HookOutput::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
     }
 }
 

@@ -9,7 +9,7 @@ use wasmtime::component::HasSelf;
 
 use self::podgraft::template::host;
 use crate::placeholder::look_up;
-use crate::render::{Call, Level, Log};
+use crate::render::{HookRequest, LogLevel, LogLine};
 use crate::snapshot::Budget;
 
 wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" });
@@ -34,13 +34,13 @@ pub(super) struct State {
     task_config: Arc<Value>,
     /// bytes of linear memory that are left, over all of the instance's memories
     memory: u64,
-    logs: Vec<Log>,
+    logs: Vec<LogLine>,
     log_bytes: usize,
     log_dropped: usize,
 }
 
 impl State {
-    pub(super) fn new(call: &Call<'_>) -> Self {
+    pub(super) fn new(call: &HookRequest<'_>) -> Self {
         Self {
             task_config: Arc::clone(call.task_config),
             memory: call.budget.memory,
@@ -56,10 +56,10 @@ impl State {
     }
 
     /// The lines that were kept, and how many were not.
-    pub(super) fn into_logs(mut self) -> Vec<Log> {
+    pub(super) fn into_logs(mut self) -> Vec<LogLine> {
         if self.log_dropped > 0 {
             let message = format!("{} more lines were dropped", self.log_dropped);
-            self.logs.push(Log { level: Level::Warn, message });
+            self.logs.push(LogLine { level: LogLevel::Warn, message });
         }
         self.logs
     }
@@ -80,12 +80,12 @@ impl host::Host for State {
         self.log_bytes += message.len();
         message.shrink_to_fit();
         let level = match level {
-            host::Level::Debug => Level::Debug,
-            host::Level::Info => Level::Info,
-            host::Level::Warn => Level::Warn,
-            host::Level::Error => Level::Error,
+            host::Level::Debug => LogLevel::Debug,
+            host::Level::Info => LogLevel::Info,
+            host::Level::Warn => LogLevel::Warn,
+            host::Level::Error => LogLevel::Error,
         };
-        self.logs.push(Log { level, message });
+        self.logs.push(LogLine { level, message });
     }
 
     fn config_get(&mut self, path: String) -> Option<String> {

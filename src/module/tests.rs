@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::placeholder::look_up;
-use crate::render::{Level, Log};
+use crate::render::{LogLevel, LogLine};
 
 /// Plenty, on the slowest machine: nothing here measures time.
 const PLENTY: Duration = Duration::from_secs(20);
@@ -24,25 +24,25 @@ fn module(name: &str) -> Arc<dyn Hook> {
 }
 
 /// One patient call.
-fn call(module: &dyn Hook, template: &str, task_config: Value, time: Duration) -> Rendered {
+fn call(module: &dyn Hook, template: &str, task_config: Value, time: Duration) -> HookResponse {
     let budget = Budget { time, memory: MEMORY };
-    let (task_config, pace) = (Arc::new(task_config), Pace::Patient(&|| PLENTY));
-    module.render(&Call { request: "{}", template, task_config: &task_config, budget, pace })
+    let (task_config, pace) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
+    module.call(&HookRequest { request: "{}", template, task_config: &task_config, budget, execution: pace })
 }
 
-fn inline(module: &dyn Hook, template: &str) -> Rendered {
+fn inline(module: &dyn Hook, template: &str) -> HookResponse {
     let task_config = Arc::new(Value::Null);
     let budget = Budget { time: PLENTY, memory: MEMORY };
-    module.render(&Call { request: "{}", template, task_config: &task_config, budget, pace: Pace::Inline })
+    module.call(&HookRequest { request: "{}", template, task_config: &task_config, budget, execution: Execution::Inline })
 }
 
-fn run(name: &str, template: &str) -> Result<Outcome, Fault> {
+fn run(name: &str, template: &str) -> Result<HookOutput, HookError> {
     call(&*module(name), template, Value::Null, PLENTY).result
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "calls' results are compared with it")]
-fn fragment(text: &str) -> Result<Outcome, Fault> {
-    Ok(Outcome::Fragment(text.into()))
+fn fragment(text: &str) -> Result<HookOutput, HookError> {
+    Ok(HookOutput::Fragment(text.into()))
 }
 
 fn load_error(name: &str) -> String {
@@ -56,22 +56,22 @@ fn a_fragment_comes_back() {
 
 #[test]
 fn whatever_a_guest_does_has_a_name() {
-    let trap = |text: &str| Err(Fault::Trap(text.into()));
-    assert_eq!(run("memory", "x"), Err(Fault::Memory(MEMORY)));
-    assert_eq!(run("memory-at-start", "x"), Err(Fault::Memory(MEMORY)));
+    let trap = |text: &str| Err(HookError::Trap(text.into()));
+    assert_eq!(run("memory", "x"), Err(HookError::Memory(MEMORY)));
+    assert_eq!(run("memory-at-start", "x"), Err(HookError::Memory(MEMORY)));
     assert_eq!(run("table", "x"), trap("table grown beyond its limit"));
-    assert_eq!(run("stack", "x"), Err(Fault::Stack));
-    assert_eq!(run("output", "x"), Err(Fault::Output(MAX_OUTPUT)));
+    assert_eq!(run("stack", "x"), Err(HookError::Stack));
+    assert_eq!(run("output", "x"), Err(HookError::Output(MAX_OUTPUT)));
     assert_eq!(run("trap", "x"), trap("wasm `unreachable` instruction executed"));
     assert_eq!(run("not-utf8", "x"), trap("a result that is not UTF-8"));
     assert_eq!(run("out-of-bounds", "x"), trap("a result that breaks the component ABI"));
-    assert_eq!(run("refuse", "no queue"), Err(Fault::Refused("no queue".into())));
+    assert_eq!(run("refuse", "no queue"), Err(HookError::Denied("no queue".into())));
 }
 
 #[test]
 fn a_loop_ends_at_its_deadline_wherever_it_is() {
     for name in ["loop", "start-loop"] {
-        assert_eq!(call(&*module(name), "x", Value::Null, SHORT).result, Err(Fault::Time(SHORT)), "{name}");
+        assert_eq!(call(&*module(name), "x", Value::Null, SHORT).result, Err(HookError::TimedOut(SHORT)), "{name}");
     }
 }
 
@@ -80,11 +80,11 @@ fn what_is_left_of_the_request_counts_too() {
     let (task_config, budget) = (Arc::new(Value::Null), Budget { time: PLENTY, memory: MEMORY });
     let within = |name: &str, left: Duration| {
         let left = move || left;
-        let pace = Pace::Patient(&left);
-        module(name).render(&Call { request: "", template: "", task_config: &task_config, budget, pace }).result
+        let pace = Execution::Pooled(&left);
+        module(name).call(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace }).result
     };
-    assert_eq!(within("loop", SHORT), Err(Fault::Time(SHORT)));
-    assert_eq!(within("echo", Duration::ZERO), Err(Fault::Busy));
+    assert_eq!(within("loop", SHORT), Err(HookError::TimedOut(SHORT)));
+    assert_eq!(within("echo", Duration::ZERO), Err(HookError::Unavailable));
 }
 
 #[test]
@@ -92,11 +92,11 @@ fn memory_within_the_budget_is_granted() {
     let budget = Budget { time: PLENTY, memory: 2 << 16 }; // exactly what `echo` has from the start
     let task_config = Arc::new(Value::Null);
     let with = |budget: Budget| {
-        let pace = Pace::Patient(&|| PLENTY);
-        module("echo").render(&Call { request: "", template: "x", task_config: &task_config, budget, pace }).result
+        let pace = Execution::Pooled(&|| PLENTY);
+        module("echo").call(&HookRequest { request: "", template: "x", task_config: &task_config, budget, execution: pace }).result
     };
     assert_eq!(with(budget), fragment("x"));
-    assert_eq!(with(Budget { memory: budget.memory - 1, ..budget }), Err(Fault::Memory(budget.memory - 1)));
+    assert_eq!(with(Budget { memory: budget.memory - 1, ..budget }), Err(HookError::Memory(budget.memory - 1)));
 }
 
 #[test]
@@ -127,10 +127,10 @@ fn memory_of_a_call_is_not_seen_by_the_next() {
 fn logs_are_kept_up_to_their_limits() {
     let logger = module("log");
     let short = call(&*logger, "hello", Value::Null, PLENTY);
-    assert_eq!(short.result, Ok(Outcome::Unchanged));
+    assert_eq!(short.result, Ok(HookOutput::Unchanged));
     assert_eq!(short.logs.len(), 101);
-    assert_eq!(short.logs[0], Log { level: Level::Error, message: "hello".into() });
-    assert_eq!(short.logs[100], Log { level: Level::Warn, message: "900 more lines were dropped".into() });
+    assert_eq!(short.logs[0], LogLine { level: LogLevel::Error, message: "hello".into() });
+    assert_eq!(short.logs[100], LogLine { level: LogLevel::Warn, message: "900 more lines were dropped".into() });
 
     let long = call(&*logger, &"é".repeat(3000), Value::Null, PLENTY);
     assert_eq!(long.logs[0].message, "é".repeat(1024));
@@ -158,7 +158,7 @@ fn a_guest_sees_the_configuration() {
     let config = module("config");
     let tree = json!({"nfs": {"server": "x"}});
     assert_eq!(call(&*config, "nfs", tree.clone(), PLENTY).result, fragment("{\"server\":\"x\"}"));
-    assert_eq!(call(&*config, "smb", tree, PLENTY).result, Ok(Outcome::Unchanged));
+    assert_eq!(call(&*config, "smb", tree, PLENTY).result, Ok(HookOutput::Unchanged));
 }
 
 fn inject_nfs() -> Arc<dyn Hook> {
@@ -167,11 +167,11 @@ fn inject_nfs() -> Arc<dyn Hook> {
 }
 
 /// One call of `inject-nfs` with these parameters and this `task_config`.
-fn nfs(params: &Value, task_config: Value) -> Result<Outcome, Fault> {
+fn nfs(params: &Value, task_config: Value) -> Result<HookOutput, HookError> {
     let request = json!({"queue": "1", "queue_name": "q", "params": params, "new_field": [1]}).to_string();
-    let (task_config, pace) = (Arc::new(task_config), Pace::Patient(&|| PLENTY));
+    let (task_config, pace) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
     let budget = Budget { time: PLENTY, memory: MEMORY };
-    inject_nfs().render(&Call { request: &request, template: "{}", task_config: &task_config, budget, pace }).result
+    inject_nfs().call(&HookRequest { request: &request, template: "{}", task_config: &task_config, budget, execution: pace }).result
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn inject_nfs_mounts_what_the_configuration_has() {
             "containers": [{"name": "primary", "volumeMounts": [{"name": volume, "mountPath": path}]}],
         }})
     };
-    let fragment = |result: Result<Outcome, Fault>| match result {
-        Ok(Outcome::Fragment(text)) => serde_json::from_str::<Value>(&text).unwrap(),
+    let fragment = |result: Result<HookOutput, HookError>| match result {
+        Ok(HookOutput::Fragment(text)) => serde_json::from_str::<Value>(&text).unwrap(),
         other => panic!("{other:?}"),
     };
     assert_eq!(fragment(nfs(&Value::Null, section.clone())), expected("custom-mount", "/mnt/nfs"));
@@ -196,7 +196,7 @@ fn inject_nfs_mounts_what_the_configuration_has() {
 #[test]
 fn inject_nfs_leaves_a_task_without_nfs_alone() {
     for task_config in [Value::Null, json!({}), json!({"nfs": null}), json!({"smb": {}})] {
-        assert_eq!(nfs(&json!({}), task_config), Ok(Outcome::Unchanged));
+        assert_eq!(nfs(&json!({}), task_config), Ok(HookOutput::Unchanged));
     }
 }
 
@@ -214,7 +214,7 @@ fn inject_nfs_names_what_is_missing() {
         ),
     ];
     for (section, text) in cases {
-        assert_eq!(nfs(&json!({}), json!({ "nfs": section })), Err(Fault::Refused(text.into())));
+        assert_eq!(nfs(&json!({}), json!({ "nfs": section })), Err(HookError::Denied(text.into())));
     }
 }
 
@@ -272,14 +272,14 @@ fn the_pool_says_when_it_is_empty() {
     let engine = Engine::with_instances(1).unwrap();
     let echo = engine.compile("echo", &misbehaving("echo")).unwrap();
     let code = engine.link(&misbehaving("echo")).unwrap();
-    let (task_config, budget, pace) = (Arc::new(Value::Null), Budget::default(), Pace::Inline);
+    let (task_config, budget, pace) = (Arc::new(Value::Null), Budget::default(), Execution::Inline);
     let mut store = Store::new(
         code.engine(),
-        State::new(&Call { request: "", template: "", task_config: &task_config, budget, pace }),
+        State::new(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace }),
     );
     store.set_epoch_deadline(u64::MAX / 2);
     code.instantiate(&mut store).unwrap();
-    assert_eq!(call(&*echo, "x", Value::Null, PLENTY).result, Err(Fault::Busy));
+    assert_eq!(call(&*echo, "x", Value::Null, PLENTY).result, Err(HookError::Unavailable));
     drop(store);
     assert_eq!(call(&*echo, "x", Value::Null, PLENTY).result, fragment("x"));
 }
@@ -306,7 +306,7 @@ fn a_record_counts_to_fast_begins_anew_when_cut_and_gives_up_the_third_time() {
 #[test]
 fn a_module_runs_inline_when_it_is_proven_and_until_it_is_cut() {
     let module = module("sometimes");
-    assert_eq!(inline(&*module, "x").result, Err(Fault::Slow));
+    assert_eq!(inline(&*module, "x").result, Err(HookError::TooSlowInline));
     for _ in 0..100 * FAST_CALLS {
         // far more than needed: a busy machine may make some of them long
         assert_eq!(call(&*module, "x", Value::Null, PLENTY).result, fragment("x"));
@@ -315,9 +315,9 @@ fn a_module_runs_inline_when_it_is_proven_and_until_it_is_cut() {
         }
     }
     assert_eq!(inline(&*module, "x").result, fragment("x"));
-    assert_eq!(inline(&*module, "L").result, Err(Fault::Slow));
+    assert_eq!(inline(&*module, "L").result, Err(HookError::TooSlowInline));
     assert_eq!(call(&*module, "x", Value::Null, PLENTY).result, fragment("x"));
-    assert_eq!(inline(&*module, "x").result, Err(Fault::Slow), "it is with the patient ones again");
+    assert_eq!(inline(&*module, "x").result, Err(HookError::TooSlowInline), "it is with the patient ones again");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_rested_clock_wakes_for_a_call() {
         assert!(start.elapsed() < PLENTY, "it rests after a second");
         std::thread::sleep(TICK);
     }
-    assert_eq!(call(&*module, "L", Value::Null, SHORT).result, Err(Fault::Time(SHORT)));
+    assert_eq!(call(&*module, "L", Value::Null, SHORT).result, Err(HookError::TimedOut(SHORT)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
 use super::{Engine, Module, CallHistory, unavailable, sha256_hex};
-use crate::render::{Call, Fault, Outcome, Pace, Hook, Rendered};
+use crate::render::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
 
 /// A component as its bytes describe it.
 #[derive(Debug)]
@@ -92,15 +92,15 @@ impl RecordingModule {
 }
 
 impl Hook for RecordingModule {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let Pace::Patient(left) = call.pace else { return unavailable(Fault::Slow) };
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let Execution::Pooled(left) = call.execution else { return unavailable(HookError::TooSlowInline) };
         let start = Instant::now();
         let (result, state) = self.module.run(call, call.budget.time.min(left()));
         let elapsed = start.elapsed();
         let returned = result.as_ref().ok().map(|outcome| match outcome {
-            Outcome::Unchanged => ("unchanged", String::new()),
-            Outcome::Template(text) => ("template", text.clone()),
-            Outcome::Fragment(text) => ("fragment", text.clone()),
+            HookOutput::Unchanged => ("unchanged", String::new()),
+            HookOutput::Template(text) => ("template", text.clone()),
+            HookOutput::Fragment(text) => ("fragment", text.clone()),
         });
         let seen = RecordedCall {
             request: call.request.to_owned(),
@@ -111,6 +111,6 @@ impl Hook for RecordingModule {
             memory: state.memory_used(call.budget),
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-        Rendered { result, logs: state.into_logs(), elapsed }
+        HookResponse { result, logs: state.into_logs(), elapsed }
     }
 }

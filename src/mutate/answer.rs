@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::modules::ModuleRun;
 use super::{LayerMode, Mutation, Denial, MutateError, attempted};
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::{self, Review};
 use crate::snapshot::Snapshot;
 
@@ -14,7 +14,7 @@ pub enum Verdict {
     /// the reply is ready
     Done(Answer),
     /// this module is not for the inline pace: run the request again with [`Pace::Patient`]
-    Slow(String),
+    NeedsPool(String),
 }
 
 /// A reply, and what the log line and the metrics say of it.
@@ -60,7 +60,7 @@ pub enum Outcome {
 }
 
 /// Answers one AdmissionReview.
-pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
+pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict {
     let review = match Review::parse(body, arena) {
         Ok(review) => review,
         Err(message) => return Verdict::Done(malformed(400, message)),
@@ -68,7 +68,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) ->
     let mut modules = Vec::new();
     let mutated = attempted(&review, snapshot, (pace, LayerMode::Premerged), &mut modules, arena);
     let result = match mutated.map_err(|halted| halted.error) {
-        Err(MutateError::Slow(module)) => return Verdict::Slow(module),
+        Err(MutateError::NeedsPool(module)) => return Verdict::NeedsPool(module),
         Err(MutateError::Denied(rejection)) => Err(rejection),
         Ok(mutation) => Ok(mutation),
     };

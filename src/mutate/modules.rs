@@ -16,7 +16,7 @@ use crate::merge::{MergeRule, MergeError};
 use crate::normalize::quantities;
 use crate::patch::diff;
 use crate::redact::Redactor;
-use crate::render::{Call, Fault, Log, Outcome as Returned};
+use crate::render::{HookRequest, HookError, LogLine, HookOutput as Returned};
 use crate::schema::{self, POD, Type};
 use crate::snapshot::{Conflict, Module, OnError, Source};
 use crate::task::{Pod, Task};
@@ -32,7 +32,7 @@ pub struct ModuleRun {
     /// why it failed, if it did
     pub error: Option<String>,
     /// what it logged, redacted
-    pub logs: Vec<Log>,
+    pub logs: Vec<LogLine>,
 }
 
 /// The same for what a module returns, each of which is laid by itself.
@@ -76,16 +76,16 @@ impl<'a> Work<'_, 'a> {
         let mut template = String::with_capacity(TEMPLATE_CAPACITY);
         view.write(&mut template);
         let request = self.request(module, known);
-        let call = Call {
+        let call = HookRequest {
             request: &request,
             template: &template,
             task_config: &known.task_config,
             budget: module.budget,
-            pace: self.pace,
+            execution: self.pace,
         };
-        let rendered = module.code.render(&call);
-        if matches!(rendered.result, Err(Fault::Slow)) {
-            return Err(MutateError::Slow(module.name.clone()));
+        let rendered = module.hook.call(&call);
+        if matches!(rendered.result, Err(HookError::TooSlowInline)) {
+            return Err(MutateError::NeedsPool(module.name.clone()));
         }
         let before = self.steps.last();
         let laid = match rendered.result {
@@ -248,9 +248,9 @@ fn redacted(rejection: &Denial, module: &Module, redactor: &Redactor<'_>) -> Den
     Denial { message, reason: rejection.reason }
 }
 
-fn denial_of(module: &Module, fault: &Fault) -> Denial {
+fn denial_of(module: &Module, fault: &HookError) -> Denial {
     let reason = match fault {
-        Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
+        HookError::TimedOut(_) | HookError::Unavailable | HookError::TooSlowInline => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,
     };
     Denial { reason, message: format!("module {} {fault}", module.name) }

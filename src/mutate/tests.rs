@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Hook, Rendered};
+use crate::render::{HookRequest, HookError, LogLevel, LogLine, HookOutput as Returned, Hook, HookResponse};
 use crate::snapshot::{
     Budget, Conflict, UnitSpec, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
 };
@@ -31,14 +31,14 @@ impl<F> fmt::Debug for Fake<F> {
     }
 }
 
-impl<F: Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync> Hook for Fake<F> {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let logs = vec![Log { level: Level::Info, message: format!("saw {}", call.template) }];
-        Rendered { result: (self.0)(call), logs, elapsed: Duration::ZERO }
+impl<F: Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send + Sync> Hook for Fake<F> {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let logs = vec![LogLine { level: LogLevel::Info, message: format!("saw {}", call.template) }];
+        HookResponse { result: (self.0)(call), logs, elapsed: Duration::ZERO }
     }
 }
 
-fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 'static) -> Module {
+fn module(code: impl Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send + Sync + 'static) -> Module {
     Module {
         name: "hook".to_owned(),
         digest: "0123456789abcdef".repeat(4),
@@ -47,7 +47,7 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
         may_remove: false,
         on_error: OnError::Fail,
         budget: Budget::default(),
-        code: Arc::new(Fake(code)),
+        hook: Arc::new(Fake(code)),
     }
 }
 
@@ -136,9 +136,9 @@ fn review(pod: &Value, user: &str) -> Vec<u8> {
 
 fn answered_to(pod: &Value, snapshot: &Snapshot) -> Answer {
     let left = || Duration::from_secs(1);
-    match answer(&review(pod, SUBMITTER), snapshot, Pace::Patient(&left), &Bump::new()) {
+    match answer(&review(pod, SUBMITTER), snapshot, Execution::Pooled(&left), &Bump::new()) {
         Verdict::Done(answer) => answer,
-        Verdict::Slow(module) => panic!("slow: {module}"),
+        Verdict::NeedsPool(module) => panic!("slow: {module}"),
     }
 }
 

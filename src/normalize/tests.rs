@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::mutate::{MutateError, mutate};
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::Review;
 use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
@@ -70,14 +70,14 @@ fn through(pod: &Value, fragment: &Value) -> Result<Value, String> {
     let snapshot = snapshot(fragment.clone());
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let mut result = pod.clone();
-    match mutate(&review, &snapshot, Pace::Inline, &mut Vec::new(), &arena) {
+    match mutate(&review, &snapshot, Execution::Inline, &mut Vec::new(), &arena) {
         Ok(mutation) => {
             let patch = serde_json::to_value(mutation.unwrap().operations).unwrap();
             json_patch::patch(&mut result, &serde_json::from_value::<json_patch::Patch>(patch).unwrap()).unwrap();
             Ok(result)
         }
         Err(MutateError::Denied(rejection)) => Err(rejection.message),
-        Err(MutateError::Slow(_)) => panic!("slow"),
+        Err(MutateError::NeedsPool(_)) => panic!("slow"),
     }
 }
 

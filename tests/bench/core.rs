@@ -12,7 +12,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use podgraft::module::Engine;
-use podgraft::render::{Call, Outcome, Pace, Hook, Rendered};
+use podgraft::render::{HookRequest, HookOutput, Execution, Hook, HookResponse};
 use podgraft::review::Review;
 use podgraft::snapshot::{Budget, Module, Snapshot};
 use serde_json::{Value, json};
@@ -110,15 +110,15 @@ fn modules(criterion: &mut Criterion) {
         let (request, template) = arguments(&body, &layers);
         let task_config = Arc::clone(&snapshot.task_config[0].config);
         let left = || Duration::from_secs(10);
-        let (budget, pace) = (Budget::default(), Pace::Patient(&left));
-        let call = Call { request: &request, template: &template, task_config: &task_config, budget, pace };
+        let (budget, pace) = (Budget::default(), Execution::Pooled(&left));
+        let call = HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution: pace };
         println!("sandbox/{name}: the template has {} bytes", template.len());
         let mut group = criterion.benchmark_group("module");
         group.bench_function(name, |bencher| answers(bencher, &body, &snapshot));
         group.finish();
         let mut group = criterion.benchmark_group("sandbox");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| black_box(module.code.render(&call)).result.unwrap());
+            bencher.iter(|| black_box(module.hook.call(&call)).result.unwrap());
         });
         group.finish();
     }
@@ -143,7 +143,7 @@ fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, Stri
         may_remove: false,
         on_error: podgraft::snapshot::OnError::Fail,
         budget: Budget::default(),
-        code: Arc::new(Spy(Arc::clone(&seen))),
+        hook: Arc::new(Spy(Arc::clone(&seen))),
     };
     fixture::answer(body, &fixture::snapshot(layers, 10, &[Arc::new(module)]), &Bump::new());
     seen.lock().unwrap().take().unwrap()
@@ -159,9 +159,9 @@ impl fmt::Debug for Spy {
 }
 
 impl Hook for Spy {
-    fn render(&self, call: &Call<'_>) -> Rendered {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
         assert!(serde_json::from_str::<Value>(call.template).is_ok());
         *self.0.lock().unwrap() = Some((call.request.to_owned(), call.template.to_owned()));
-        Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: Duration::ZERO }
+        HookResponse { result: Ok(HookOutput::Unchanged), logs: Vec::new(), elapsed: Duration::ZERO }
     }
 }

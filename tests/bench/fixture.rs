@@ -9,7 +9,7 @@ use std::time::Duration;
 use bumpalo::Bump;
 use podgraft::module::{Engine, sha256_hex};
 use podgraft::mutate::{self, Answer, Verdict};
-use podgraft::render::Pace;
+use podgraft::render::Execution;
 use podgraft::snapshot::{
     Budget, Conflict, Environment, UnitSpec, Layer, Match, Module, OnError, Queue, Snapshot, Source, System, SystemKind,
     Unit, Vault,
@@ -256,7 +256,7 @@ pub(crate) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Arc<Module> 
         may_remove: false,
         on_error: OnError::Fail,
         budget: Budget::default(),
-        code: engine.compile(name, bytes).unwrap(),
+        hook: engine.compile(name, bytes).unwrap(),
     })
 }
 
@@ -265,9 +265,9 @@ pub(crate) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Arc<Module> 
 /// An answer that may take its time.
 pub(crate) fn answer(body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Answer {
     let left = || Duration::from_secs(10);
-    match mutate::answer(body, snapshot, Pace::Patient(&left), arena) {
+    match mutate::answer(body, snapshot, Execution::Pooled(&left), arena) {
         Verdict::Done(answer) => answer,
-        Verdict::Slow(module) => panic!("{module} is slow"),
+        Verdict::NeedsPool(module) => panic!("{module} is slow"),
     }
 }
 

@@ -15,7 +15,7 @@ use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
-use podgraft::render::Pace;
+use podgraft::render::Execution;
 use podgraft::server::tls::{CertificatePaths, MinTlsVersion};
 use podgraft::server::{CONNECTIONS, Timeouts};
 use podgraft::snapshot::{Layer, Snapshot};
@@ -167,7 +167,7 @@ impl Fixed {
 }
 
 impl Reviewer for Fixed {
-    fn answer(&self, _: &[u8], _: &Snapshot, _: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, _: &[u8], _: &Snapshot, _: Execution<'_>, _: &Bump) -> Verdict {
         Verdict::Done(answer(self.0.clone()))
     }
 
@@ -180,7 +180,7 @@ impl Reviewer for Fixed {
 struct Naive(Vec<Layer>);
 
 impl Reviewer for Naive {
-    fn answer(&self, body: &[u8], _: &Snapshot, _: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, body: &[u8], _: &Snapshot, _: Execution<'_>, _: &Bump) -> Verdict {
         Verdict::Done(answer(naive::answer(body, &self.0)))
     }
 

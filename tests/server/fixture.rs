@@ -12,7 +12,7 @@ use podgraft::admission::pool::Limits;
 use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::mutate::{Answer, Outcome, Denial, Verdict};
-use podgraft::render::Pace;
+use podgraft::render::Execution;
 use podgraft::server::tls::MinTlsVersion;
 use podgraft::server::tls::clients::ClientAuth;
 use podgraft::server::{CONNECTIONS, Timeouts};
@@ -24,18 +24,18 @@ use tokio_rustls::client::TlsStream;
 use super::client::{Client, any_client, connect, get};
 use super::secret::Secret;
 
-pub(crate) type Judge = dyn Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync;
+pub(crate) type Judge = dyn Fn(&[u8], Execution<'_>) -> Verdict + Send + Sync;
 
 pub(crate) struct Fake(Box<Judge>);
 
 impl Fake {
-    pub(crate) fn new(judge: impl Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(judge: impl Fn(&[u8], Execution<'_>) -> Verdict + Send + Sync + 'static) -> Self {
         Self(Box::new(judge))
     }
 }
 
 impl Reviewer for Fake {
-    fn answer(&self, body: &[u8], _: &Snapshot, pace: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, body: &[u8], _: &Snapshot, pace: Execution<'_>, _: &Bump) -> Verdict {
         (self.0)(body, pace)
     }
 
@@ -50,10 +50,10 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
     let gate = Arc::clone(gate);
     Arc::new(Fake::new(move |body, pace| match (body, pace) {
         (b"{}", _) => done("fast"),
-        (name, Pace::Inline) => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
+        (name, Execution::Inline) => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         // no time for any module: this one may not fail
-        (name, Pace::Patient(left)) if left().is_zero() => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
-        (name, Pace::Patient(_)) => {
+        (name, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
+        (name, Execution::Pooled(_)) => {
             gate.pass();
             done(String::from_utf8_lossy(name))
         }

@@ -6,7 +6,7 @@ use podgraft::admission::Mutate;
 use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input};
 use podgraft::mutate::Verdict;
-use podgraft::render::Pace;
+use podgraft::render::Execution;
 
 use super::client::{MIB, task_review};
 use super::fixture::{Fake, Fixture, Gate, done, run};
@@ -99,8 +99,8 @@ fn a_review_for_which_there_is_no_memory_is_told_so_before_its_deadline() {
     let gate = Arc::new(Gate::default());
     let of_thread = Arc::clone(&gate);
     let reviewer = Arc::new(Fake::new(move |_, pace| match pace {
-        Pace::Inline => Verdict::Slow("m".to_owned()),
-        Pace::Patient(_) => {
+        Execution::Inline => Verdict::NeedsPool("m".to_owned()),
+        Execution::Pooled(_) => {
             of_thread.pass();
             done("read")
         }

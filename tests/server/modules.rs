@@ -8,7 +8,7 @@ use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::module::way;
 use podgraft::mutate::Verdict;
-use podgraft::render::{Call, Fault, Pace, Hook, Rendered};
+use podgraft::render::{HookRequest, HookError, Execution, Hook, HookResponse};
 
 use super::client::task_review;
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};
@@ -17,8 +17,8 @@ use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 fn a_panic_is_a_500_and_the_connection_lives() {
     let mut fixture = Fixture::new();
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
-        (b"panic", _) | (b"later", Pace::Patient(_)) => panic!("a bug"),
-        (b"later", Pace::Inline) => Verdict::Slow("m".to_owned()),
+        (b"panic", _) | (b"later", Execution::Pooled(_)) => panic!("a bug"),
+        (b"later", Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
         _ => done("fine"),
     }));
     run(fixture, async |server| {
@@ -108,10 +108,10 @@ struct Panicking;
 
 #[expect(clippy::panic, reason = "it is what this module is for")]
 impl Hook for Panicking {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let slow = Rendered { result: Err(Fault::Slow), logs: Vec::new(), elapsed: Duration::ZERO };
-        match (call.pace, call.request.contains("\"patient\"")) {
-            (Pace::Inline, true) => slow,
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let slow = HookResponse { result: Err(HookError::TooSlowInline), logs: Vec::new(), elapsed: Duration::ZERO };
+        match (call.execution, call.request.contains("\"patient\"")) {
+            (Execution::Inline, true) => slow,
             _ => panic!("{}", call.template),
         }
     }
@@ -150,8 +150,8 @@ fn a_request_that_would_wait_past_its_deadline_is_refused_at_once() {
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
     let of_thread = gates.clone();
     fixture.reviewer = Arc::new(Fake::new(move |body, pace| match (body, pace) {
-        (_, Pace::Inline) => Verdict::Slow("m".to_owned()),
-        (_, Pace::Patient(left)) if left().is_zero() => Verdict::Slow("m".to_owned()),
+        (_, Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
+        (_, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool("m".to_owned()),
         (b"first", _) => {
             of_thread[0].pass();
             done("first")
@@ -197,7 +197,7 @@ fn long_calls_have_lowered_threads_and_others_never() {
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
     // the body is the module's name, and whether it computes for long
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (String::from_utf8_lossy(body).split_once(' '), pace) {
-        (Some((module, _)), Pace::Inline) => Verdict::Slow(module.to_owned()),
+        (Some((module, _)), Execution::Inline) => Verdict::NeedsPool(module.to_owned()),
         (Some((_, "short")), _) => done(policy()),
         (Some((_, "cut")), _) => {
             way::mark_timed_out();

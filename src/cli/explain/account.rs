@@ -9,7 +9,7 @@ use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::offline::OFFLINE_TIMEOUT;
 use crate::provenance::{Steps, Change, is_within};
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::Review;
 use crate::schema::nearest;
 use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
@@ -111,7 +111,7 @@ impl Report {
     /// The body is no review.
     pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
-        let account = account::explain(&review, snapshot, Pace::Patient(&|| OFFLINE_TIMEOUT), arena);
+        let account = account::explain(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), arena);
         let pod = Pod { object: review.object, namespace: review.namespace };
         let task = Task::from_pod(&review, snapshot).ok().flatten();
         let alone = account.skipped.as_ref().map(|why| match &task {
@@ -141,7 +141,7 @@ impl Report {
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
                 explanation.rejection = Some(DenialView { code, reason, message: rejection.message.clone() });
             }
-            Err(MutateFailure { error: MutateError::Slow(module), .. }) => return Err(format!("module {module} did not run")),
+            Err(MutateFailure { error: MutateError::NeedsPool(module), .. }) => return Err(format!("module {module} did not run")),
         }
         Ok(explanation)
     }

@@ -14,7 +14,7 @@ use super::size;
 use crate::cli::render::refusal;
 use crate::module::{Engine, RecordedCall};
 use crate::offline;
-use crate::render::{Call, Pace, Hook};
+use crate::render::{HookRequest, Execution, Hook};
 use crate::snapshot::Budget;
 
 /// A module that returns `unchanged` at once; `empty.wat` is its text.
@@ -74,12 +74,12 @@ fn times(
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..WARM_UP + calls {
         for (module, times) in modules.iter().zip(&mut times) {
-            let rendered = module.render(&Call {
+            let rendered = module.call(&HookRequest {
                 request: &seen.request,
                 template: &seen.template,
                 task_config: &seen.task_config,
                 budget,
-                pace: Pace::Patient(&|| Duration::MAX),
+                execution: Execution::Pooled(&|| Duration::MAX),
             });
             if let Err(fault) = rendered.result {
                 bail!("in call {}, the module {fault}", round + 1);

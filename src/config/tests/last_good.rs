@@ -249,7 +249,7 @@ fn code_that_did_not_change_is_not_compiled_again() {
     let text = |name: &str| format!("modules: {{m: {{wasm: ok.wasm}}}}\nqueues: {{{name}: {{modules: [m]}}}}\n");
     let first = life.load(&[("c.yaml", &text("a"))]);
     let second = life.load(&[("c.yaml", &text("b"))]);
-    let code = |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].code);
+    let code = |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].hook);
     assert!(Arc::ptr_eq(&code(&first, "a"), &code(&second, "b")));
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::{LayerMode, MutateError, attempted};
 use crate::merge::beforehand::PlanCache;
-use crate::render::Pace;
+use crate::render::Execution;
 use crate::review::Review;
 use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
@@ -141,14 +141,14 @@ fn through(pod: &Value, snapshot: &Snapshot, laying: LayerMode) -> Result<(Value
     let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match attempted(&review, snapshot, (Pace::Inline, laying), &mut Vec::new(), &arena).map_err(|halted| halted.error) {
+    match attempted(&review, snapshot, (Execution::Inline, laying), &mut Vec::new(), &arena).map_err(|halted| halted.error) {
         Ok(mutation) => {
             let mutation = mutation.unwrap();
             let patch = serde_json::to_string(mutation.operations).unwrap();
             Ok((mutation.steps.last().to_value(), patch, mutation.applied, mutation.fragments.len()))
         }
         Err(MutateError::Denied(rejection)) => Err(rejection.message),
-        Err(MutateError::Slow(_)) => panic!("slow"),
+        Err(MutateError::NeedsPool(_)) => panic!("slow"),
     }
 }
 

@@ -41,7 +41,7 @@ fn what_is_not_ours_passes_untouched() {
     ];
     for body in others {
         let arena = Bump::new();
-        let Verdict::Done(answer) = answer(&body, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+        let Verdict::Done(answer) = answer(&body, &snapshot, Execution::Inline, &arena) else { panic!("slow") };
         assert_eq!((answer.status, answer.outcome), (200, Outcome::Skipped));
     }
 }
@@ -53,7 +53,7 @@ fn a_dry_run_gets_the_same_patch() {
     body["request"]["dryRun"] = json!(true);
     let dry = serde_json::to_vec(&body).unwrap();
     let arena = Bump::new();
-    let Verdict::Done(dry) = answer(&dry, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+    let Verdict::Done(dry) = answer(&dry, &snapshot, Execution::Inline, &arena) else { panic!("slow") };
     assert_eq!(dry.body, answered_to(&pod(), &snapshot).body);
 }
 
@@ -104,7 +104,7 @@ fn vaults_are_laid_from_global_to_user_and_a_user_counts_only_from_a_submitter()
     pod["metadata"]["annotations"] = json!({"podgraft.io/user": "ada"});
     let seen = |user: &str| {
         let left = || Duration::from_secs(1);
-        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Pace::Patient(&left), &Bump::new()) else {
+        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Execution::Pooled(&left), &Bump::new()) else {
             panic!("slow")
         };
         serde_json::from_str::<Value>(applied(&pod, &answer)["metadata"]["annotations"]["seen"].as_str().unwrap())
