@@ -6,7 +6,7 @@
 //! A `serde_json::Value` tree of the same pod costs about four times as much to build, and a typed `Pod` loses the
 //! fields that it does not know.
 
-mod frozen;
+mod owned;
 mod read;
 #[cfg(test)]
 mod tests;
