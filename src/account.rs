@@ -11,11 +11,11 @@ use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
-use crate::owners::ManagedFields;
-use crate::patch::{PathElement, key_text, display_path};
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::patch::{PathElement, key_text, display_path};
 use crate::render::Execution;
 use crate::review::Review;
-use crate::schema::{ListType, POD, Type, nearest};
+use crate::k8s::schema::{ListType, POD, Type, nearest};
 use crate::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
 use crate::task::{ENVIRONMENT, Pod, Task};
 

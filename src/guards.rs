@@ -2,10 +2,10 @@
 
 use crate::json::Json;
 use crate::mutate::APPLIED;
-use crate::patch::{Action, Operation, PathElement, display_path, type_at};
+use crate::k8s::patch::{Action, Operation, PathElement, display_path, type_at};
 use crate::provenance::is_within;
 use crate::review::LAST_APPLIED;
-use crate::schema::{self, SchemaError};
+use crate::k8s::schema::{self, SchemaError};
 use crate::snapshot::PRIMARY;
 use crate::task::Task;
 

@@ -1,6 +1,7 @@
 //! podgraft: a Kubernetes mutating admission webhook for ML task pods.
 
 // core: pure, synchronous
+pub mod k8s;
 pub mod account;
 pub mod config;
 pub mod guards;
@@ -10,22 +11,15 @@ pub mod merge;
 pub mod mutate;
 pub mod normalize;
 pub mod offline;
-pub mod owners;
-pub mod patch;
 pub mod placeholder;
-pub mod pod_security;
 pub mod provenance;
-pub mod quantity;
 pub mod redact;
 pub mod render;
 pub mod review;
-pub mod schema;
 pub mod sidecars;
 pub mod snapshot;
-pub mod sound;
 pub mod task;
 pub mod template;
-pub mod warnings;
 pub mod yaml;
 
 // shell: I/O

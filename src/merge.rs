@@ -11,9 +11,9 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::json::{Json, Member};
-use crate::owners::ManagedFields;
-use crate::patch::{PathElement, display_path};
-use crate::schema::{Field, ListType, POD, Type};
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::patch::{PathElement, display_path};
+use crate::k8s::schema::{Field, ListType, POD, Type};
 use crate::snapshot::Conflict;
 
 pub mod beforehand;

@@ -21,16 +21,16 @@ use crate::layers::Plan;
 use crate::merge::Merger;
 use crate::merge::beforehand::MergedPlan;
 use crate::normalize::normalize;
-use crate::owners::ManagedFields;
-use crate::patch::{self, Operation, diff};
-use crate::pod_security::{self, Violation};
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::patch::{self, Operation, diff};
+use crate::k8s::pod_security::{self, Violation};
 use crate::provenance::Steps;
 use crate::render::Execution;
 use crate::review::{Review, truncate};
 use crate::snapshot::{Layer, Module, Snapshot, Source};
-use crate::sound;
+use crate::k8s::validation;
 use crate::task::{Pod, Task};
-use crate::warnings::{self, Warning};
+use crate::k8s::warnings::{self, Warning};
 
 /// A label's value, where the API server has looked at it.
 const MAX_LABEL_CHARS: usize = 63;

@@ -10,9 +10,9 @@ use serde_json::Number;
 pub use self::env::hidden;
 use crate::json::Json;
 use crate::mutate::FragmentSource;
-use crate::owners::ManagedFields;
-use crate::quantity;
-use crate::schema::Type;
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::quantity;
+use crate::k8s::schema::Type;
 use crate::snapshot::PRIMARY;
 use crate::task::Task;
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{Position, Diagnostic, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
-use crate::patch::{Action, display_path};
+use crate::k8s::patch::{Action, display_path};
 use crate::provenance::Change;
 use crate::render::Execution;
 use crate::review::Review;

@@ -11,7 +11,7 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::schema::nearest;
+use crate::k8s::schema::nearest;
 
 /// What a placeholder can be filled with, of one pod.
 #[derive(Debug, Clone, Copy)]

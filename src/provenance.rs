@@ -7,7 +7,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::patch::{Action, diff, display_path};
+use crate::k8s::patch::{Action, diff, display_path};
 use crate::snapshot::Source;
 
 /// The pod after each step, beginning with the submitted one.

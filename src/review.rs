@@ -11,7 +11,7 @@ use base64::engine::{general_purpose::PAD, simd::Simd};
 use bumpalo::Bump;
 
 use crate::json::{self, Json, Shape};
-use crate::patch::{self, Operation};
+use crate::k8s::patch::{self, Operation};
 
 /// What stays raw when a review is parsed: a third to a half of its bytes, which most requests never open.
 static SHAPE: Shape = Shape::But(&[(

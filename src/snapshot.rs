@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::when::When;
 use crate::merge::beforehand::PlanCache;
-use crate::pod_security::Levels;
+use crate::k8s::pod_security::Levels;
 use crate::render::Hook;
 use crate::task::canonical_queue_name;
 

@@ -9,7 +9,7 @@ use crate::json::Json;
 use crate::mutate::{Reason, Denial};
 use crate::review::Review;
 use crate::snapshot::{Snapshot, System, SystemKind};
-use crate::sound::is_label_text;
+use crate::k8s::validation::is_label_text;
 
 /// How the pods of one task system are told and read.
 struct SystemSpec {

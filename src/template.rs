@@ -10,9 +10,9 @@ use bumpalo::Bump;
 
 use crate::json::{Json, Member, fast_eq};
 use crate::merge::implies;
-use crate::patch::key_text;
+use crate::k8s::patch::key_text;
 use crate::review::LAST_APPLIED;
-use crate::schema::{ListType, POD, Type};
+use crate::k8s::schema::{ListType, POD, Type};
 use crate::task::Task;
 
 /// Stands for what a module may not read. It cannot be written back either.

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Builder, Built, File, Input, Position, Diagnostic, Wasm};
-use crate::pod_security::Levels;
+use crate::k8s::pod_security::Levels;
 use crate::render::Hook;
 use crate::snapshot::Snapshot;
 

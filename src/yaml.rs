@@ -5,8 +5,8 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::patch::{PathElement, key_text, display_path};
-use crate::schema::{ListType, POD, Type};
+use crate::k8s::patch::{PathElement, key_text, display_path};
+use crate::k8s::schema::{ListType, POD, Type};
 
 /// One line of YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use std::thread;
 
 use bumpalo::Bump;
 use podgraft::json::Json;
-use podgraft::pod_security::{Policy, violations};
+use podgraft::k8s::pod_security::{Policy, violations};
 use random::Random;
 use serde_json::{Value, json};
 

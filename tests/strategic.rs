@@ -28,8 +28,8 @@ use generate::Generator;
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::json::Json;
 use podgraft::merge::{Merger, MergeRule};
-use podgraft::owners::ManagedFields;
-use podgraft::schema::{ListType, POD, Type};
+use podgraft::k8s::managed_fields::ManagedFields;
+use podgraft::k8s::schema::{ListType, POD, Type};
 use podgraft::snapshot::Conflict;
 use serde_json::{Value, json};
 

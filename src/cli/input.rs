@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::offline::{self, Document, EXPECTED, Sender};
-use crate::pod_security::Policy;
+use crate::k8s::pod_security::Policy;
 use crate::snapshot::Snapshot;
 
 /// Who sends them, and where to: the same flags for every verb.

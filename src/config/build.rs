@@ -15,7 +15,7 @@ use super::systems;
 use super::template::Piece;
 use super::units::{self, DecodeContext};
 use crate::merge::beforehand::PlanCache;
-use crate::pod_security::Levels;
+use crate::k8s::pod_security::Levels;
 use crate::snapshot::{Environment, UnitSpec, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
 /// Makes snapshots and remembers what was good.

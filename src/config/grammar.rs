@@ -3,9 +3,9 @@
 
 use super::rules::{Rule, WARNS};
 use super::scalars::{NO_DNS_LABEL, NO_LABEL_VALUE, NO_OBJECT_NAME, NO_PORT_NAME, is_port_name, is_qualified_name};
-use crate::schema::is_quantity;
-use crate::sound::{is_dns_label, is_label_text, is_object_name};
-use crate::warnings;
+use crate::k8s::schema::is_quantity;
+use crate::k8s::validation::{is_dns_label, is_label_text, is_object_name};
+use crate::k8s::warnings;
 
 const EMPTY: &str = "must not be empty";
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::keys::{FILE, Key, Keys, Kind, KeyStatus};
 use super::rules::{self, Rule};
 use super::typed::{DIRECTIVES, PATCH, field_at};
-use crate::schema::{Object, Type};
+use crate::k8s::schema::{Object, Type};
 
 /// Schema, draft 2020-12. A key may always be null: it is absent then.
 pub fn json_schema() -> Value {
@@ -233,7 +233,7 @@ mod tests {
             object.fields.iter().for_each(|field| objects(field.kind, seen));
         }
         let mut seen = BTreeMap::new();
-        objects(Type::Object(&crate::schema::POD), &mut seen);
+        objects(Type::Object(&crate::k8s::schema::POD), &mut seen);
         for (object, field, _) in rules::RULES {
             let found = seen.get(object).and_then(|object| object.field(field));
             assert!(found.is_some(), "{object}.{field}");

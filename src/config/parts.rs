@@ -7,7 +7,7 @@ use super::rules::WARNS;
 use super::scalars::{NO_LABEL_VALUE, is_label_text, is_qualified_name};
 use super::spell;
 use super::typed::PATCH;
-use crate::warnings;
+use crate::k8s::warnings;
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {

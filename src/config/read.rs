@@ -10,7 +10,7 @@ use super::modules::Wasm;
 use super::node::{Node, Position, Tree};
 use super::report::{Diagnostic, Report};
 use super::yaml;
-use crate::schema::nearest;
+use crate::k8s::schema::nearest;
 
 /// What every file begins with.
 const HEAD: [(&str, &str); 2] = [("apiVersion", "podgraft.io/v1alpha1"), ("kind", "GraftConfig")];

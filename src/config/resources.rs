@@ -6,7 +6,7 @@ use super::rules::WARNS;
 use super::scalars::is_qualified_name;
 use super::spell;
 use super::typed::PATCH;
-use crate::quantity::{self, has_fraction};
+use crate::k8s::quantity::{self, has_fraction};
 
 /// What every node has.
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];

@@ -8,7 +8,7 @@ use super::parts::{self, MapKind};
 use super::resources;
 use super::scalars;
 use super::typed::Context;
-use crate::warnings;
+use crate::k8s::warnings;
 
 /// The grammar of a field, or of each element of its list.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::cursor::Cursor;
 use super::grammar::{NO_QUANTITY, quantity_error};
 use super::node::Tree;
-use crate::quantity;
-use crate::schema::is_quantity;
-pub(crate) use crate::sound::is_label_text;
-use crate::sound::{is_dns_label, is_object_name};
+use crate::k8s::quantity;
+use crate::k8s::schema::is_quantity;
+pub(crate) use crate::k8s::validation::is_label_text;
+use crate::k8s::validation::{is_dns_label, is_object_name};
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {

@@ -13,7 +13,7 @@ use super::spell;
 use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
 use crate::snapshot::PRIMARY;
-pub(crate) use crate::sound::MAX_ANNOTATION_BYTES;
+pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];

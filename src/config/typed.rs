@@ -13,7 +13,7 @@ use super::node::{Position, Tree};
 use super::rules::{self, Rule};
 use super::scalars::quantity;
 use super::spell;
-use crate::schema::{Field, ListType, Object, POD, Type};
+use crate::k8s::schema::{Field, ListType, Object, POD, Type};
 
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::patch::diff;
+use crate::k8s::patch::diff;
 use crate::review::Review;
 use crate::snapshot::{Snapshot, System, SystemKind};
 

@@ -5,8 +5,8 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::directive::is_directed;
 use super::{Conflict, Merger, Outcome, MergeRule, Slot, MergeError, Target};
 use crate::json::Json;
-use crate::patch::{PathElement, has_key, key_text, display_path};
-use crate::schema::{Field, ListType};
+use crate::k8s::patch::{PathElement, has_key, key_text, display_path};
+use crate::k8s::schema::{Field, ListType};
 use crate::snapshot::PRIMARY;
 
 impl<'a> Merger<'a, '_> {

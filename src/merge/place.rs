@@ -2,8 +2,8 @@
 
 use super::Merger;
 use crate::json::Json;
-use crate::patch::key_text;
-use crate::schema::Field;
+use crate::k8s::patch::key_text;
+use crate::k8s::schema::Field;
 
 impl<'a> Merger<'a, '_> {
     /// What layers add stands before the pod's own, so that `$(VAR)` references and `volumes[0]` mean what their

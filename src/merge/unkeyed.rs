@@ -5,8 +5,8 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::directive::is_directed;
 use super::{Conflict, Merger, Outcome, MergeRule, MergeError, Target};
 use crate::json::Json;
-use crate::patch::{PathElement, display_path};
-use crate::schema::ListType;
+use crate::k8s::patch::{PathElement, display_path};
+use crate::k8s::schema::ListType;
 
 impl<'a> Merger<'a, '_> {
     /// A set (tolerations) or a concatenation (`envFrom`, preferred affinity, capabilities).

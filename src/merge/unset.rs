@@ -3,9 +3,9 @@
 use super::{Merger, Slot};
 use crate::json::Json;
 use crate::normalize::default_policy;
-use crate::patch::PathElement;
-use crate::quantity::nanos;
-use crate::schema::{Object, Type};
+use crate::k8s::patch::PathElement;
+use crate::k8s::quantity::nanos;
+use crate::k8s::schema::{Object, Type};
 
 impl<'a> Merger<'a, '_> {
     /// Whether the submitted value `was` at the current path is somebody's choice: neither empty nor a zero quantity,

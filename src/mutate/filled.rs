@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::config::{Rule, is_file_volume, text_error, quantity_error, rule_of};
 use crate::json::Json;
 use crate::merge::is_directed;
-use crate::patch::{has_key, member_path};
+use crate::k8s::patch::{has_key, member_path};
 use crate::placeholder;
 use crate::review::truncate;
-use crate::schema::{ListType, POD, Type};
+use crate::k8s::schema::{ListType, POD, Type};
 
 /// Of a layer's text, what a message shows.
 const LONGEST: usize = 100;

@@ -89,7 +89,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
     };
     Snapshot {
         plans: crate::merge::beforehand::PlanCache::default(),
-        pod_security: crate::pod_security::Levels::default(),
+        pod_security: crate::k8s::pod_security::Levels::default(),
         generation: 1,
         digest: "d1".to_owned(),
         namespace: "podgraft".to_owned(),

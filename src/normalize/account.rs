@@ -2,7 +2,7 @@
 
 use super::Normalizer;
 use crate::json::Json;
-use crate::patch::{PathElement, display_path};
+use crate::k8s::patch::{PathElement, display_path};
 use crate::template::TOKEN_VOLUME;
 
 impl<'a> Normalizer<'_, 'a> {

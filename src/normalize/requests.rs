@@ -2,8 +2,8 @@
 
 use super::{Normalizer, entry_of};
 use crate::json::Json;
-use crate::patch::{PathElement, display_path};
-use crate::sound::is_extended;
+use crate::k8s::patch::{PathElement, display_path};
+use crate::k8s::validation::is_extended;
 
 impl<'a> Normalizer<'_, 'a> {
     /// Takes away the requests that the API server copied from limits which are others now.

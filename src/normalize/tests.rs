@@ -176,7 +176,7 @@ fn numbers_become_quantities() {
     let given = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 0.5, "memory": "1Gi", "x/y": 2}},
         "ports": [{"containerPort": 80}]}], "overhead": {"cpu": 1}}});
     let lifted = Json::borrowed(&given, &arena);
-    let kind = Type::Object(&crate::schema::POD);
+    let kind = Type::Object(&crate::k8s::schema::POD);
     let mut expected = given.clone();
     expected["spec"]["containers"][0]["resources"]["limits"] = json!({"cpu": "500m", "memory": "1Gi", "x/y": "2"});
     expected["spec"]["overhead"]["cpu"] = json!("1");

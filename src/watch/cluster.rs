@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::origin::StatusReporter;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
-use crate::pod_security::{Levels, Policy};
+use crate::k8s::pod_security::{Levels, Policy};
 
 /// Follows the ConfigMaps and puts what they hold into its slot.
 pub(super) async fn watch(client: Client, reader: StatusReporter, namespace: String, parts: Parts, slot: usize) {

@@ -1,7 +1,7 @@
 //! Where podgraft merges otherwise than Kubernetes on purpose (design section 4, "Merge"), each as the change that
 //! makes the two comparable: what the oracle is given instead, and what of a result does not count.
 
-use podgraft::schema::{Field, ListType, POD, Type};
+use podgraft::k8s::schema::{Field, ListType, POD, Type};
 use serde_json::{Map, Value};
 
 use crate::generate::key;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podgraft::schema::{Field, ListType, Object, POD, Type};
+use podgraft::k8s::schema::{Field, ListType, Object, POD, Type};
 use serde_json::{Map, Value, json};
 
 use super::random::Random;

@@ -11,7 +11,7 @@ use crate::offline::OFFLINE_TIMEOUT;
 use crate::provenance::{Steps, Change, is_within};
 use crate::render::Execution;
 use crate::review::Review;
-use crate::schema::nearest;
+use crate::k8s::schema::nearest;
 use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
 use crate::task::{Pod, Task, USER, selecting_labels};
 use crate::yaml;

@@ -22,7 +22,7 @@ use crate::cli::load::load;
 use crate::json::Json;
 use crate::mutate::Denial;
 use crate::offline::{self, Simulation, Sender};
-use crate::pod_security::Policy;
+use crate::k8s::pod_security::Policy;
 use crate::provenance::Change;
 use crate::snapshot::Snapshot;
 use crate::yaml;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Number;
 
 use crate::json::Json;
-use crate::schema::is_quantity;
+use crate::k8s::schema::is_quantity;
 
 /// Billionths: the finest that Kubernetes knows.
 const NANO: i128 = 1_000_000_000;

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use crate::json::{Json, fast_eq};
-use crate::schema::ListType;
+use crate::k8s::schema::ListType;
 
 /// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
 pub fn key_text<'a>(item: &Json<'a>, list: ListType, arena: &'a Bump) -> Option<&'a str> {

@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use bumpalo::Bump;
 
 use crate::json::{Json, plain_end};
-use crate::patch::PathElement;
+use crate::k8s::patch::PathElement;
 
 /// As many questions are answered by walking over the text, which takes a seventh of the time that opening it does.
 const FEW: u32 = 5;
@@ -148,7 +148,7 @@ fn may_be(name: &str, key: &str) -> bool {
     name.contains(key) || key.contains(['/', '"', '\\'])
 }
 
-/// Whether the values of `k:{"name":"main"}`, joined as [`crate::patch::key_text`] joins them, are `key`.
+/// Whether the values of `k:{"name":"main"}`, joined as [`crate::k8s::patch::key_text`] joins them, are `key`.
 fn is_element(name: &str, key: &str) -> bool {
     name.strip_prefix("k:").is_some_and(|text| values(text) == key)
 }

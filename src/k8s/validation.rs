@@ -10,8 +10,8 @@ use std::cmp::Ordering;
 use std::fmt::Arguments;
 
 use crate::json::{Json, Member};
-use crate::patch::member_path;
-use crate::quantity;
+use crate::k8s::patch::member_path;
+use crate::k8s::quantity;
 
 /// The readable path of what is wrong, and what.
 type Outcome = Result<(), (String, String)>;

@@ -3,8 +3,8 @@
 use super::Breach;
 use super::subject::{Holder, Subject, first_bad, set};
 use crate::json::Json;
-use crate::sound::HANDLED;
-use crate::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};
+use crate::k8s::validation::HANDLED;
+use crate::k8s::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};
 
 pub(super) fn host_process(subject: &Subject<'_>) -> Option<Breach> {
     first_bad(subject.contexts(), "windowsOptions.hostProcess", "may not be true", |context| {

@@ -17,7 +17,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Json, Member};
-use crate::schema::{ListType, Object, POD, Type};
+use crate::k8s::schema::{ListType, Object, POD, Type};
 
 /// One RFC 6902 operation.
 #[derive(Debug, Clone, Copy)]

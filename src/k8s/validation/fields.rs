@@ -6,7 +6,7 @@ use std::fmt::Arguments;
 
 use super::{Outcome, is_label_text, same};
 use crate::json::Json;
-use crate::patch::member_path;
+use crate::k8s::patch::member_path;
 
 const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
 /// Where a container has handlers: probes, and what goes with its start and end.

@@ -15,8 +15,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt::Arguments;
 
 use crate::json::Json;
-use crate::patch::member_path;
-use crate::sound::is_label_text;
+use crate::k8s::patch::member_path;
+use crate::k8s::validation::is_label_text;
 
 /// One warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +240,7 @@ impl<'a> Search<'a> {
     fn fractions(&mut self, amounts: Option<Json<'a>>, path: Arguments<'_>, names: &[&str]) {
         for name in names {
             let amount = amounts.and_then(|amounts| amounts.get(name));
-            if amount.is_some_and(crate::quantity::is_fractional) {
+            if amount.is_some_and(crate::k8s::quantity::is_fractional) {
                 self.warn(format!("{path}.{name}"), "fractional byte value is invalid, must be an integer");
             }
         }
