@@ -16,15 +16,15 @@ use crate::k8s::patch::{PathElement, display_path};
 use crate::k8s::schema::{Field, ListType, POD, Type};
 use crate::snapshot::Conflict;
 
-pub mod beforehand;
+pub mod plan_cache;
 mod directive;
-mod keyed;
+mod list_map;
 mod place;
-mod unkeyed;
-mod unset;
+mod list_set;
+mod defaulted;
 
 pub use self::directive::is_directed;
-pub use self::unkeyed::implies;
+pub use self::list_set::implies;
 
 /// Merges fragments into one pod.
 pub struct Merger<'a, 'o> {
@@ -231,7 +231,7 @@ impl<'a, 'o> Merger<'a, 'o> {
         }
         let Some(now) = under.current else { return Ok(value) };
         // What the API server would make of it is the same: no operation.
-        if unset::semantically_equal(now, value, slot.kind) {
+        if defaulted::semantically_equal(now, value, slot.kind) {
             self.stats = MergeStats { agreed: true, replaced: self.stats.replaced || now != value };
             return Ok(now);
         }
@@ -243,7 +243,7 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// What `Deny` refuses: another value than the pod's own, and, where the pod has none, another than a layer of
     /// the same rule gave. (Or the pod, created again from what came out, would be refused by the first of the two.)
     fn check_deny(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot) -> Result<(), MergeError> {
-        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| unset::semantically_equal(other, value, slot.kind));
+        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| defaulted::semantically_equal(other, value, slot.kind));
         if under.original.is_some_and(|was| self.is_explicit(was, slot)) {
             return if agrees(under.original) { Ok(()) } else { Err(self.conflict()) };
         }

@@ -19,7 +19,7 @@ use crate::guards;
 use crate::json::Json;
 use crate::layers::Plan;
 use crate::merge::Merger;
-use crate::merge::beforehand::MergedPlan;
+use crate::merge::plan_cache::MergedPlan;
 use crate::normalize::normalize;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{self, Operation, diff};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::when::When;
-use crate::merge::beforehand::PlanCache;
+use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
 use crate::render::Hook;
 use crate::task::canonical_queue_name;

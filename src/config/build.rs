@@ -14,7 +14,7 @@ use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
 use super::units::{self, DecodeContext};
-use crate::merge::beforehand::PlanCache;
+use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
 use crate::snapshot::{Environment, UnitSpec, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 

@@ -2,7 +2,7 @@
 
 use super::{FragmentSource, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
-use crate::merge::beforehand::{MergedPlan, names};
+use crate::merge::plan_cache::{MergedPlan, names};
 use crate::merge::{Merger, MergeRule, MergeError};
 use crate::provenance::Steps;
 use crate::sidecars;

@@ -88,7 +88,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
         graft,
     };
     Snapshot {
-        plans: crate::merge::beforehand::PlanCache::default(),
+        plans: crate::merge::plan_cache::PlanCache::default(),
         pod_security: crate::k8s::pod_security::Levels::default(),
         generation: 1,
         digest: "d1".to_owned(),

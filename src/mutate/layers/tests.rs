@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::super::{LayerMode, MutateError, attempted};
-use crate::merge::beforehand::PlanCache;
+use crate::merge::plan_cache::PlanCache;
 use crate::render::Execution;
 use crate::review::Review;
 use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
