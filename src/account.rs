@@ -13,11 +13,11 @@ use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{PathElement, key_text, display_path};
-use crate::render::Execution;
-use crate::review::Review;
+use crate::model::hook::Execution;
+use crate::model::review::Review;
 use crate::k8s::schema::{ListType, POD, Type, nearest};
-use crate::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
-use crate::task::{ENVIRONMENT, Pod, Task};
+use crate::model::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
+use crate::model::task::{ENVIRONMENT, Pod, Task};
 
 /// One pod's admission, with the reasons for what it did not get.
 #[derive(Debug)]

@@ -30,9 +30,9 @@ use self::log::{log, log_module};
 use self::pool::{PoolError, Pool};
 use crate::metrics::{Metrics, ShedReason};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
-use crate::render::Execution;
+use crate::model::hook::Execution;
 use crate::seldom::LogThrottle;
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 
 pub(crate) use self::body::go_duration;
 

@@ -23,7 +23,7 @@ use crate::module::Engine;
 use crate::server::tls::clients::{ClientVerifier, ClientAuth};
 use crate::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
 use crate::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 use crate::watch as config;
 
 /// What `podgraft serve` was told.

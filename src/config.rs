@@ -31,7 +31,6 @@ mod systems;
 mod template;
 mod typed;
 mod units;
-pub mod when;
 mod yaml;
 
 pub use build::{Builder, Built};

@@ -4,10 +4,10 @@ use crate::json::Json;
 use crate::mutate::APPLIED;
 use crate::k8s::patch::{Action, Operation, PathElement, display_path, type_at};
 use crate::provenance::is_within;
-use crate::review::LAST_APPLIED;
+use crate::model::review::LAST_APPLIED;
 use crate::k8s::schema::{self, SchemaError};
-use crate::snapshot::PRIMARY;
-use crate::task::Task;
+use crate::model::snapshot::PRIMARY;
+use crate::model::task::Task;
 
 /// Fields of `spec` that belong to others.
 const SPEC: &[&str] = &["nodeName", "schedulingGates", "ephemeralContainers"];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::mutate::{Reason, Denial};
-use crate::snapshot::{Conflict, UnitSpec, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
-use crate::task::{Pod, Task, canonical_queue_name};
+use crate::model::snapshot::{Conflict, UnitSpec, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
+use crate::model::task::{Pod, Task, canonical_queue_name};
 
 /// What one pod gets.
 pub struct Plan<'s> {

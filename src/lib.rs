@@ -1,6 +1,7 @@
 //! podgraft: a Kubernetes mutating admission webhook for ML task pods.
 
 // core: pure, synchronous
+pub mod model;
 pub mod k8s;
 pub mod account;
 pub mod config;
@@ -11,14 +12,9 @@ pub mod merge;
 pub mod mutate;
 pub mod normalize;
 pub mod offline;
-pub mod placeholder;
 pub mod provenance;
 pub mod redact;
-pub mod render;
-pub mod review;
 pub mod sidecars;
-pub mod snapshot;
-pub mod task;
 pub mod template;
 pub mod yaml;
 

@@ -14,7 +14,7 @@ use crate::json::{Json, Member};
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{PathElement, display_path};
 use crate::k8s::schema::{Field, ListType, POD, Type};
-use crate::snapshot::Conflict;
+use crate::model::snapshot::Conflict;
 
 pub mod plan_cache;
 mod directive;

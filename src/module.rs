@@ -20,8 +20,8 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 pub use engine::{Engine, sha256_hex};
 pub use trial::{Inspection, RecordedCall, RecordingModule};
 
-use crate::render::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
-use crate::snapshot::Budget;
+use crate::model::hook::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
+use crate::model::snapshot::Budget;
 use engine::{EpochTicker, TICK};
 use host::{LimitExceeded, Guest, State, TemplateModulePre};
 

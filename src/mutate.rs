@@ -5,7 +5,6 @@ mod filled;
 mod layers;
 mod modules;
 mod placeholders;
-mod rejection;
 
 use std::cell::OnceCell;
 
@@ -14,7 +13,7 @@ use bumpalo::Bump;
 pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, deny};
 pub use self::modules::ModuleRun;
 use self::placeholders::TaskFacts;
-pub use self::rejection::{Reason, Denial};
+use crate::model::denial::{Denial, Reason};
 use crate::guards;
 use crate::json::Json;
 use crate::layers::Plan;
@@ -25,11 +24,11 @@ use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{self, Operation, diff};
 use crate::k8s::pod_security::{self, Violation};
 use crate::provenance::Steps;
-use crate::render::Execution;
-use crate::review::{Review, truncate};
-use crate::snapshot::{Layer, Module, Snapshot, Source};
+use crate::model::hook::Execution;
+use crate::model::review::{Review, truncate};
+use crate::model::snapshot::{Layer, Module, Snapshot, Source};
 use crate::k8s::validation;
-use crate::task::{Pod, Task};
+use crate::model::task::{Pod, Task};
 use crate::k8s::warnings::{self, Warning};
 
 /// A label's value, where the API server has looked at it.

@@ -13,8 +13,8 @@ use crate::mutate::FragmentSource;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::quantity;
 use crate::k8s::schema::Type;
-use crate::snapshot::PRIMARY;
-use crate::task::Task;
+use crate::model::snapshot::PRIMARY;
+use crate::model::task::Task;
 
 /// The pod with its dependent fields in order, and the readable paths that were taken away for it. `laid` is what
 /// layers and modules asked for: that stays.

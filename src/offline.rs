@@ -13,10 +13,10 @@ use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::k8s::patch::{Action, display_path};
 use crate::provenance::Change;
-use crate::render::Execution;
-use crate::review::Review;
-use crate::snapshot::Snapshot;
-use crate::task::{self, Pod};
+use crate::model::hook::Execution;
+use crate::model::review::Review;
+use crate::model::snapshot::Snapshot;
+use crate::model::task::{self, Pod};
 
 /// Who sends a manifest, and where to.
 #[derive(Debug, Default, Clone, Copy)]

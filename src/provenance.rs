@@ -8,7 +8,7 @@ use bumpalo::Bump;
 
 use crate::json::Json;
 use crate::k8s::patch::{Action, diff, display_path};
-use crate::snapshot::Source;
+use crate::model::snapshot::Source;
 
 /// The pod after each step, beginning with the submitted one.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::render::LogLine;
-use crate::review::truncate;
+use crate::model::hook::LogLine;
+use crate::model::review::truncate;
 
 /// Shorter strings (`true`, `0`, `dev`) are no secrets, and replacing them would garble every sentence.
 const MIN_SECRET_CHARS: usize = 6;

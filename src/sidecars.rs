@@ -6,7 +6,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::snapshot::PRIMARY;
+use crate::model::snapshot::PRIMARY;
 
 /// The fragment with those entries of `containers` that the pod has no container for, and that bring an image, among
 /// its init containers. The pod is the one that was submitted: what an earlier pass added is no container of it.

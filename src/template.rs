@@ -11,9 +11,9 @@ use bumpalo::Bump;
 use crate::json::{Json, Member, fast_eq};
 use crate::merge::implies;
 use crate::k8s::patch::key_text;
-use crate::review::LAST_APPLIED;
+use crate::model::review::LAST_APPLIED;
 use crate::k8s::schema::{ListType, POD, Type};
-use crate::task::Task;
+use crate::model::task::Task;
 
 /// Stands for what a module may not read. It cannot be written back either.
 pub const OPAQUE: &str = "podgraft.io:opaque";

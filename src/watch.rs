@@ -27,8 +27,8 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Builder, Built, File, Input, Position, Diagnostic, Wasm};
 use crate::k8s::pod_security::Levels;
-use crate::render::Hook;
-use crate::snapshot::Snapshot;
+use crate::model::hook::Hook;
+use crate::model::snapshot::Snapshot;
 
 pub use origin::{ConfigSource, SourceStatus};
 

@@ -30,7 +30,7 @@ use podgraft::json::Json;
 use podgraft::merge::{Merger, MergeRule};
 use podgraft::k8s::managed_fields::ManagedFields;
 use podgraft::k8s::schema::{ListType, POD, Type};
-use podgraft::snapshot::Conflict;
+use podgraft::model::snapshot::Conflict;
 use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, String>;

@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock};
 
 use ::podgraft::cli::load::load;
 use ::podgraft::offline::{self, Sender};
-use ::podgraft::task::selecting_labels;
+use ::podgraft::model::task::selecting_labels;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use install::ServingCertificate;
 use libtest_mimic::{Arguments, Failed, Trial};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Conflict, Environment, UnitSpec, Layer, Queues, System, SystemKind, Unit};
+use crate::model::snapshot::{Conflict, Environment, UnitSpec, Layer, Queues, System, SystemKind, Unit};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
     Layer {

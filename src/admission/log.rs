@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::mutate::{Answer, ModuleRun, Outcome, Reason};
-use crate::render::LogLevel;
+use crate::model::hook::LogLevel;
 use crate::seldom::LogThrottle;
 
 /// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but

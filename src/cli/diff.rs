@@ -6,7 +6,7 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::json::Json;
 use crate::provenance::{Change, is_within};
-use crate::review::LAST_APPLIED;
+use crate::model::review::LAST_APPLIED;
 use crate::yaml::{self, Line};
 
 /// Longer lines (a task's arguments) do not push the notes off the screen.

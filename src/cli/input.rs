@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::offline::{self, Document, EXPECTED, Sender};
 use crate::k8s::pod_security::Policy;
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 
 /// Who sends them, and where to: the same flags for every verb.
 #[derive(Debug, clap::Args)]

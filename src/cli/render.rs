@@ -14,7 +14,7 @@ use super::input::{Manifest, Manifests};
 use super::load::Configuration;
 use crate::mutate::{ModuleRun, Mutation, Denial};
 use crate::offline;
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 use crate::yaml;
 
 /// Show what the webhook would do to a pod, without any cluster.

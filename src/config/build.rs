@@ -16,7 +16,7 @@ use super::template::Piece;
 use super::units::{self, DecodeContext};
 use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
-use crate::snapshot::{Environment, UnitSpec, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
+use crate::model::snapshot::{Environment, UnitSpec, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
 
 /// Makes snapshots and remembers what was good.
 #[derive(Default)]

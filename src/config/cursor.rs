@@ -10,7 +10,7 @@ use super::report::Report;
 use super::scalars::dns_label;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
-use crate::placeholder;
+use crate::model::placeholder;
 
 /// One value of a file.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ use super::keys;
 use super::modules::hex;
 use super::scalars::object_name;
 use super::template::{Piece, Level};
-use crate::placeholder;
+use crate::model::placeholder;
 
 /// Bytes of a file's text.
 const MOST_BYTES: usize = 64 << 10;

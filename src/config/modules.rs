@@ -11,8 +11,8 @@ use super::keys;
 use super::scalars;
 use super::spell;
 use super::when::When;
-use crate::render::Hook;
-use crate::snapshot::{Budget, Module, OnError};
+use crate::model::hook::Hook;
+use crate::model::snapshot::{Budget, Module, OnError};
 
 /// Turns a module's bytes into code; the text of an error goes behind the module's path.
 pub type Compile<'c> = dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + 'c;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::sections::Sections;
-use crate::snapshot::{Queue, Queues, Source, Unit};
-use crate::task::canonical_queue_name;
+use crate::model::snapshot::{Queue, Queues, Source, Unit};
+use crate::model::task::canonical_queue_name;
 
 /// What pods call the queues of a configuration.
 pub(crate) struct Names<'a> {

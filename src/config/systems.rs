@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::keys::{self, Keys};
-use crate::snapshot::{System, SystemKind, UnknownQueue, Vault};
-use crate::task::canonical_queue_name;
+use crate::model::snapshot::{System, SystemKind, UnknownQueue, Vault};
+use crate::model::task::canonical_queue_name;
 
 /// The service account of the agent's Helm chart in its usual namespace.
 const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";

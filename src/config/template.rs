@@ -1,4 +1,4 @@
-//! Both forms of a template to the normal form of [`Layer::fragment`](crate::snapshot::Layer).
+//! Both forms of a template to the normal form of [`Layer::fragment`](crate::model::snapshot::Layer).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::parts::{self, MountRef};
 use super::spell;
 use super::typed::{Context, PATCH, typed_at};
 use crate::mutate::APPLIED;
-use crate::snapshot::PRIMARY;
+use crate::model::snapshot::PRIMARY;
 pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.

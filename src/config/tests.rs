@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
-use crate::render::{HookRequest, HookOutput, Hook, HookResponse};
-use crate::snapshot::{Queue, Unit};
+use crate::model::hook::{HookRequest, HookOutput, Hook, HookResponse};
+use crate::model::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 

@@ -16,8 +16,8 @@ use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, check_not_empty};
 use super::template::{self, Piece};
-use crate::snapshot::{Environment, UnitSpec, Layer, Match, Queue, Source, System, Unit};
-use crate::task::canonical_queue_name;
+use crate::model::snapshot::{Environment, UnitSpec, Layer, Match, Queue, Source, System, Unit};
+use crate::model::task::canonical_queue_name;
 
 /// What units are decoded against.
 pub(crate) struct DecodeContext<'b> {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::k8s::patch::diff;
-use crate::review::Review;
-use crate::snapshot::{Snapshot, System, SystemKind};
+use crate::model::review::Review;
+use crate::model::snapshot::{Snapshot, System, SystemKind};
 
 fn pod() -> Value {
     json!({

@@ -7,7 +7,7 @@ use super::{Conflict, Merger, Outcome, MergeRule, Slot, MergeError, Target};
 use crate::json::Json;
 use crate::k8s::patch::{PathElement, has_key, key_text, display_path};
 use crate::k8s::schema::{Field, ListType};
-use crate::snapshot::PRIMARY;
+use crate::model::snapshot::PRIMARY;
 
 impl<'a> Merger<'a, '_> {
     /// Lays elements over those with the same key, and adds those whose key is not there.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Merger, MergeRule};
 use crate::json::{OwnedJson, Json};
 use crate::k8s::managed_fields::ManagedFields;
-use crate::snapshot::{Conflict, Layer, PRIMARY};
+use crate::model::snapshot::{Conflict, Layer, PRIMARY};
 
 /// So many plans are remembered (a plan of ten layers takes about 10 KB); pods that get another one have their layers
 /// laid one by one.

@@ -15,8 +15,8 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel
 
 use super::host::{self, State, TemplateModulePre};
 use super::{Module, CallHistory};
-use crate::render::Hook;
-use crate::review::truncate;
+use crate::model::hook::Hook;
+use crate::model::review::truncate;
 
 /// The only import.
 pub(super) const HOST: &str = "podgraft:template/host@0.1.0";
@@ -28,7 +28,7 @@ pub(super) const HOOK: &str = "podgraft:template/hook@0.1.0";
 const MAX_BYTES: usize = 32 << 20;
 
 /// Calls at one moment. A slot costs address space until it is used, so this is far above what workers and module
-/// threads can want; beyond it a call is [`crate::render::Fault::Busy`].
+/// threads can want; beyond it a call is [`crate::model::hook::Fault::Busy`].
 const INSTANCES: u32 = 256;
 
 /// Of a parser's own words about a damaged module.

@@ -8,9 +8,9 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::HasSelf;
 
 use self::podgraft::template::host;
-use crate::placeholder::look_up;
-use crate::render::{HookRequest, LogLevel, LogLine};
-use crate::snapshot::Budget;
+use crate::model::placeholder::look_up;
+use crate::model::hook::{HookRequest, LogLevel, LogLine};
+use crate::model::snapshot::Budget;
 
 wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" });
 

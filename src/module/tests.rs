@@ -3,8 +3,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::placeholder::look_up;
-use crate::render::{LogLevel, LogLine};
+use crate::model::placeholder::look_up;
+use crate::model::hook::{LogLevel, LogLine};
 
 /// Plenty, on the slowest machine: nothing here measures time.
 const PLENTY: Duration = Duration::from_secs(20);

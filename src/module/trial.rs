@@ -8,7 +8,7 @@ use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
 use super::{Engine, Module, CallHistory, unavailable, sha256_hex};
-use crate::render::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
+use crate::model::hook::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
 
 /// A component as its bytes describe it.
 #[derive(Debug)]

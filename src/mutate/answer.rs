@@ -4,9 +4,9 @@ use bumpalo::Bump;
 
 use super::modules::ModuleRun;
 use super::{LayerMode, Mutation, Denial, MutateError, attempted};
-use crate::render::Execution;
-use crate::review::{self, Review};
-use crate::snapshot::Snapshot;
+use crate::model::hook::Execution;
+use crate::model::review::{self, Review};
+use crate::model::snapshot::Snapshot;
 
 /// What came of one request.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use crate::config::{Rule, is_file_volume, text_error, quantity_error, rule_of};
 use crate::json::Json;
 use crate::merge::is_directed;
 use crate::k8s::patch::{has_key, member_path};
-use crate::placeholder;
-use crate::review::truncate;
+use crate::model::placeholder;
+use crate::model::review::truncate;
 use crate::k8s::schema::{ListType, POD, Type};
 
 /// Of a layer's text, what a message shows.

@@ -6,7 +6,7 @@ use crate::merge::plan_cache::{MergedPlan, names};
 use crate::merge::{Merger, MergeRule, MergeError};
 use crate::provenance::Steps;
 use crate::sidecars;
-use crate::snapshot::{Layer, Source};
+use crate::model::snapshot::{Layer, Source};
 
 /// What laying gives: the pod after each step, and what was laid.
 struct AppliedLayers<'w, 'a> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{FragmentSource, TaskFacts, NO_PRIMARY, Reason, Denial, MutateError, Work};
-use crate::config::when::{Facts, Scope};
+use crate::model::condition::{Facts, Scope};
 use crate::guards;
 use crate::json::{Json, Shape};
 use crate::layers::Plan;
@@ -16,10 +16,10 @@ use crate::merge::{MergeRule, MergeError};
 use crate::normalize::quantities;
 use crate::k8s::patch::diff;
 use crate::redact::Redactor;
-use crate::render::{HookRequest, HookError, LogLine, HookOutput as Returned};
+use crate::model::hook::{HookRequest, HookError, LogLine, HookOutput as Returned};
 use crate::k8s::schema::{self, POD, Type};
-use crate::snapshot::{Conflict, Module, OnError, Source};
-use crate::task::{Pod, Task};
+use crate::model::snapshot::{Conflict, Module, OnError, Source};
+use crate::model::task::{Pod, Task};
 use crate::template;
 
 /// One module's part in a request.

@@ -8,10 +8,10 @@ use super::filled::first_invalid_value;
 use super::{Reason, Denial, Work};
 use crate::json::Json;
 use crate::layers;
-use crate::placeholder::{self, Facts};
+use crate::model::placeholder::{self, Facts};
 use crate::redact::Redactor;
-use crate::snapshot::Layer;
-use crate::task::Pod;
+use crate::model::snapshot::Layer;
+use crate::model::task::Pod;
 
 /// What the configuration knows of a pod's user, queue and namespace.
 pub(super) struct TaskFacts {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::render::{HookRequest, HookError, LogLevel, LogLine, HookOutput as Returned, Hook, HookResponse};
-use crate::snapshot::{
+use crate::model::hook::{HookRequest, HookError, LogLevel, LogLine, HookOutput as Returned, Hook, HookResponse};
+use crate::model::snapshot::{
     Budget, Conflict, UnitSpec, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
 };
 
@@ -52,7 +52,7 @@ fn module(code: impl Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send 
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    let placeholders = crate::placeholder::stands_in(&fragment);
+    let placeholders = crate::model::placeholder::stands_in(&fragment);
     let file = "podgraft.yaml".into();
     Layer {
         source,

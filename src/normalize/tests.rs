@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::mutate::{MutateError, mutate};
-use crate::render::Execution;
-use crate::review::Review;
-use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::model::hook::Execution;
+use crate::model::review::Review;
+use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
 /// A pod with one container `main`, an init container `init` and what the plugins add. The submitter wrote the
 /// containers and what `written` names in `spec`.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use podgraft::module::Engine;
-use podgraft::render::{HookRequest, HookOutput, Execution, Hook, HookResponse};
-use podgraft::review::Review;
-use podgraft::snapshot::{Budget, Module, Snapshot};
+use podgraft::model::hook::{HookRequest, HookOutput, Execution, Hook, HookResponse};
+use podgraft::model::review::Review;
+use podgraft::model::snapshot::{Budget, Module, Snapshot};
 use serde_json::{Value, json};
 
 /// As in the program.
@@ -133,7 +133,7 @@ fn answers(bencher: &mut criterion::Bencher<'_>, body: &[u8], snapshot: &Snapsho
 }
 
 /// What a module is given for this review.
-fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, String) {
+fn arguments(body: &[u8], layers: &[podgraft::model::snapshot::Layer]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let module = Module {
         name: "spy".to_owned(),
@@ -141,7 +141,7 @@ fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, Stri
         when: None,
         params: json!(null),
         may_remove: false,
-        on_error: podgraft::snapshot::OnError::Fail,
+        on_error: podgraft::model::snapshot::OnError::Fail,
         budget: Budget::default(),
         hook: Arc::new(Spy(Arc::clone(&seen))),
     };

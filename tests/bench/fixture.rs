@@ -9,8 +9,8 @@ use std::time::Duration;
 use bumpalo::Bump;
 use podgraft::module::{Engine, sha256_hex};
 use podgraft::mutate::{self, Answer, Verdict};
-use podgraft::render::Execution;
-use podgraft::snapshot::{
+use podgraft::model::hook::Execution;
+use podgraft::model::snapshot::{
     Budget, Conflict, Environment, UnitSpec, Layer, Match, Module, OnError, Queue, Snapshot, Source, System, SystemKind,
     Unit, Vault,
 };

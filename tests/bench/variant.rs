@@ -15,10 +15,10 @@ use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
 use podgraft::module::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
-use podgraft::render::Execution;
+use podgraft::model::hook::Execution;
 use podgraft::server::tls::{CertificatePaths, MinTlsVersion};
 use podgraft::server::{CONNECTIONS, Timeouts};
-use podgraft::snapshot::{Layer, Snapshot};
+use podgraft::model::snapshot::{Layer, Snapshot};
 use tokio::sync::watch;
 
 use crate::{fixture, naive};

@@ -9,8 +9,8 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
-use podgraft::render::{HookRequest, HookError, LogLine, HookOutput, Execution, Hook, HookResponse};
-use podgraft::snapshot::Snapshot;
+use podgraft::model::hook::{HookRequest, HookError, LogLine, HookOutput, Execution, Hook, HookResponse};
+use podgraft::model::snapshot::Snapshot;
 use serde_json::Value;
 
 /// What every module returns now.

@@ -7,8 +7,8 @@ mod mutator;
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use podgraft::render::HookOutput;
-use podgraft::snapshot::Snapshot;
+use podgraft::model::hook::HookOutput;
+use podgraft::model::snapshot::Snapshot;
 
 /// A queue whose module is told; what it may take away and what its failure means are two bits of the input.
 fn snapshot(number: u8) -> Arc<Snapshot> {

@@ -6,7 +6,7 @@ use podgraft::admission::Mutate;
 use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input};
 use podgraft::mutate::Verdict;
-use podgraft::render::Execution;
+use podgraft::model::hook::Execution;
 
 use super::client::{MIB, task_review};
 use super::fixture::{Fake, Fixture, Gate, done, run};

@@ -8,7 +8,7 @@ use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::module::way;
 use podgraft::mutate::Verdict;
-use podgraft::render::{HookRequest, HookError, Execution, Hook, HookResponse};
+use podgraft::model::hook::{HookRequest, HookError, Execution, Hook, HookResponse};
 
 use super::client::task_review;
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::report::Diagnostic;
 use crate::config::{Position, is_file_volume};
 use crate::json::Json;
-use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot};
+use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot};
 use crate::yaml;
 
 /// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
@@ -139,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::snapshot::Source;
+    use crate::model::snapshot::Source;
 
     fn told(conflict: Conflict, spec: &Value) -> Vec<String> {
         let (source, fragment) = (Source::Queue("q".into()), json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));

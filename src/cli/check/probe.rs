@@ -2,7 +2,7 @@
 
 use crate::config::Position;
 use crate::offline::{self, Simulation, Sender};
-use crate::snapshot::{Snapshot, Source};
+use crate::model::snapshot::{Snapshot, Source};
 
 use super::report::Diagnostic;
 use super::samples::{self, Sample};

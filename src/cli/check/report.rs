@@ -12,7 +12,7 @@ use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Position, Diagnostic};
 use crate::offline::{self, Simulation};
-use crate::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
+use crate::model::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
 
 /// One thing that is wrong or worth knowing.
 #[derive(Debug, Serialize)]

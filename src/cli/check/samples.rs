@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{Environment, Match, Queue, Snapshot, Source, System, SystemKind};
-use crate::task::{ENVIRONMENT, QUEUE, canonical_queue_name};
+use crate::model::snapshot::{Environment, Match, Queue, Snapshot, Source, System, SystemKind};
+use crate::model::task::{ENVIRONMENT, QUEUE, canonical_queue_name};
 
 /// One synthetic pod.
 pub(super) struct Sample {
@@ -96,8 +96,8 @@ mod tests {
     use crate::config::{Builder, File, Input};
     use crate::layers::Plan;
     use crate::offline::{Sender, review};
-    use crate::review::Review;
-    use crate::task::{Pod, Task};
+    use crate::model::review::Review;
+    use crate::model::task::{Pod, Task};
 
     const CONFIG: &str = "
 apiVersion: podgraft.io/v1alpha1

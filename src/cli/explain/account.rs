@@ -9,11 +9,11 @@ use crate::layers::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::offline::OFFLINE_TIMEOUT;
 use crate::provenance::{Steps, Change, is_within};
-use crate::render::Execution;
-use crate::review::Review;
+use crate::model::hook::Execution;
+use crate::model::review::Review;
 use crate::k8s::schema::nearest;
-use crate::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
-use crate::task::{Pod, Task, USER, selecting_labels};
+use crate::model::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
+use crate::model::task::{Pod, Task, USER, selecting_labels};
 use crate::yaml;
 
 /// Everything that is to be said of one pod.

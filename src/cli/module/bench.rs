@@ -14,8 +14,8 @@ use super::size;
 use crate::cli::render::refusal;
 use crate::module::{Engine, RecordedCall};
 use crate::offline;
-use crate::render::{HookRequest, Execution, Hook};
-use crate::snapshot::Budget;
+use crate::model::hook::{HookRequest, Execution, Hook};
+use crate::model::snapshot::Budget;
 
 /// A module that returns `unchanged` at once; `empty.wat` is its text.
 const EMPTY: &[u8] = include_bytes!("empty.wasm");

@@ -12,10 +12,10 @@ use super::{name_of, read};
 use crate::cli::input::{self, SendArgs};
 use crate::config::{Builder, File, Input, Diagnostic, Wasm};
 use crate::module::{Engine, RecordingModule};
-use crate::render::Hook;
-use crate::review::Review;
-use crate::snapshot::{Budget, Snapshot};
-use crate::task::{self, Pod, Task};
+use crate::model::hook::Hook;
+use crate::model::review::Review;
+use crate::model::snapshot::{Budget, Snapshot};
+use crate::model::task::{self, Pod, Task};
 
 /// The module and what it is given.
 #[derive(Debug, clap::Args)]

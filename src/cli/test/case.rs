@@ -20,11 +20,11 @@ use serde_json::Value;
 use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
 use crate::json::Json;
-use crate::mutate::Denial;
+use crate::model::denial::Denial;
 use crate::offline::{self, Simulation, Sender};
 use crate::k8s::pod_security::Policy;
 use crate::provenance::Change;
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 use crate::yaml;
 
 const POD: &str = "pod.yaml";

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Conflict, OnError, SystemKind, UnknownQueue};
+use crate::model::snapshot::{Conflict, OnError, SystemKind, UnknownQueue};
 
 #[test]
 fn both_forms_give_the_same_fragment() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Snapshot, Source, UnknownQueue};
+use crate::model::snapshot::{Snapshot, Source, UnknownQueue};
 
 /// A builder that is fed one configuration after the other.
 #[derive(Default)]

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::super::{LayerMode, MutateError, attempted};
 use crate::merge::plan_cache::PlanCache;
-use crate::render::Execution;
-use crate::review::Review;
-use crate::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::model::hook::Execution;
+use crate::model::review::Review;
+use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
 
 /// Parts of a pod or of a fragment, with names that meet and values that agree although they are written otherwise.
 fn template() -> impl Strategy<Value = Value> {
@@ -117,7 +117,7 @@ fn layers(stack: Vec<(u8, bool, Value, u8)>) -> Vec<Layer> {
             Conflict::Deny => json!({"metadata": {"labels": fragment["metadata"]["labels"]}}),
             _ => odd(fragment, kind),
         };
-        let placeholders = crate::placeholder::stands_in(&fragment);
+        let placeholders = crate::model::placeholder::stands_in(&fragment);
         let source = Source::Environment(format!("e{}", number / 2));
         Layer {
             source,

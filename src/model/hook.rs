@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::snapshot::Budget;
+use crate::model::snapshot::Budget;
 
 /// A compiled template module.
 pub trait Hook: Send + Sync + fmt::Debug {

@@ -1,6 +1,6 @@
 //! Why a pod is refused: a closed set of reasons, and one sentence.
 
-use crate::review::truncate;
+use crate::model::review::truncate;
 
 /// Why a pod is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

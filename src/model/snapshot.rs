@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::when::When;
+use crate::model::condition::When;
 use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
-use crate::render::Hook;
-use crate::task::canonical_queue_name;
+use crate::model::hook::Hook;
+use crate::model::task::canonical_queue_name;
 
 /// Everything that a request may ask of the configuration.
 #[derive(Debug, Default)]
@@ -186,7 +186,7 @@ pub struct Match {
 pub struct Queues {
     /// by the system's id
     pub by_id: BTreeMap<String, Unit<Queue>>,
-    /// by the canonical name (see [`crate::task::canonical_queue_name`])
+    /// by the canonical name (see [`crate::model::task::canonical_queue_name`])
     pub by_name: BTreeMap<String, Unit<Queue>>,
 }
 

@@ -7,8 +7,8 @@ mod clearml;
 
 use crate::json::Json;
 use crate::mutate::{Reason, Denial};
-use crate::review::Review;
-use crate::snapshot::{Snapshot, System, SystemKind};
+use crate::model::review::Review;
+use crate::model::snapshot::{Snapshot, System, SystemKind};
 use crate::k8s::validation::is_label_text;
 
 /// How the pods of one task system are told and read.
