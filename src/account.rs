@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
-use crate::layers::Plan;
+use crate::mutate::plan::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{PathElement, key_text, display_path};

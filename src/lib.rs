@@ -5,17 +5,11 @@ pub mod model;
 pub mod k8s;
 pub mod account;
 pub mod config;
-pub mod guards;
 pub mod json;
-pub mod layers;
 pub mod merge;
 pub mod mutate;
-pub mod normalize;
 pub mod offline;
-pub mod provenance;
-pub mod redact;
 pub mod sidecars;
-pub mod template;
 pub mod yaml;
 
 // shell: I/O

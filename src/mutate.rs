@@ -1,9 +1,15 @@
 //! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
 
 mod answer;
-mod filled;
-mod layers;
+pub mod guards;
+pub mod hook_view;
+pub mod normalize;
+pub mod plan;
+pub mod provenance;
+pub mod redact;
+mod apply_layers;
 mod modules;
+mod placeholder_check;
 mod placeholders;
 
 use std::cell::OnceCell;
@@ -14,16 +20,16 @@ pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, deny};
 pub use self::modules::ModuleRun;
 use self::placeholders::TaskFacts;
 use crate::model::denial::{Denial, Reason};
-use crate::guards;
+use crate::mutate::guards;
 use crate::json::Json;
-use crate::layers::Plan;
+use crate::mutate::plan::Plan;
 use crate::merge::Merger;
 use crate::merge::plan_cache::MergedPlan;
-use crate::normalize::normalize;
+use crate::mutate::normalize::normalize;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{self, Operation, diff};
 use crate::k8s::pod_security::{self, Violation};
-use crate::provenance::Steps;
+use crate::mutate::provenance::Steps;
 use crate::model::hook::Execution;
 use crate::model::review::{Review, truncate};
 use crate::model::snapshot::{Layer, Module, Snapshot, Source};

@@ -12,7 +12,7 @@ use crate::config::{Position, Diagnostic, parse_all};
 use crate::json::Json;
 use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::k8s::patch::{Action, display_path};
-use crate::provenance::Change;
+use crate::mutate::provenance::Change;
 use crate::model::hook::Execution;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;

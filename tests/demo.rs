@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use ::podgraft::cli::diff::{self, Side};
 use ::podgraft::json::Json;
-use ::podgraft::provenance::Change;
+use ::podgraft::mutate::provenance::Change;
 use ::podgraft::model::snapshot::Source;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;

@@ -5,7 +5,7 @@ use bumpalo::Bump;
 use similar::{ChangeTag, TextDiff};
 
 use crate::json::Json;
-use crate::provenance::{Change, is_within};
+use crate::mutate::provenance::{Change, is_within};
 use crate::model::review::LAST_APPLIED;
 use crate::yaml::{self, Line};
 

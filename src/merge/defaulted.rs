@@ -2,7 +2,7 @@
 
 use super::{Merger, Slot};
 use crate::json::Json;
-use crate::normalize::default_policy;
+use crate::mutate::normalize::default_policy;
 use crate::k8s::patch::PathElement;
 use crate::k8s::quantity::nanos;
 use crate::k8s::schema::{Object, Type};

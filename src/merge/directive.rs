@@ -8,7 +8,7 @@
 use super::{Conflict, Merger, NOTHING, Outcome, MergeRule, Slot, MergeError, Target};
 use crate::json::{Json, Member};
 use crate::k8s::patch::{PathElement, display_path};
-use crate::template::TOKEN_VOLUME;
+use crate::mutate::hook_view::TOKEN_VOLUME;
 use bumpalo::collections::Vec as ArenaVec;
 
 /// The directive's key.

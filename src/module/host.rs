@@ -7,14 +7,14 @@ use serde_json::Value;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::HasSelf;
 
-use self::podgraft::template::host;
+use self::podgraft::mutate::hook_view::host;
 use crate::model::placeholder::look_up;
 use crate::model::hook::{HookRequest, LogLevel, LogLine};
 use crate::model::snapshot::Budget;
 
 wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" });
 
-pub(super) use exports::podgraft::template::hook::Outcome as Guest;
+pub(super) use exports::podgraft::mutate::hook_view::hook::Outcome as Guest;
 
 /// Tables are function pointers: a Rust module has 100, an interpreter 5,000.
 const MAX_TABLE: usize = 20_000;
@@ -26,7 +26,7 @@ const MAX_LOG_LINES: usize = 100;
 const MAX_LOG_BYTES: usize = 16 << 10;
 
 /// Bytes of one line that are kept: what cleans it must know where it may have been cut.
-const MAX_LINE_BYTES: usize = crate::redact::MAX_TEXT_BYTES;
+const MAX_LINE_BYTES: usize = crate::mutate::redact::MAX_TEXT_BYTES;
 
 /// An instance's side of the host.
 #[derive(Debug)]

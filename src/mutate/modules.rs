@@ -9,18 +9,18 @@ use serde_json::Value;
 
 use super::{FragmentSource, TaskFacts, NO_PRIMARY, Reason, Denial, MutateError, Work};
 use crate::model::condition::{Facts, Scope};
-use crate::guards;
+use crate::mutate::guards;
 use crate::json::{Json, Shape};
-use crate::layers::Plan;
+use crate::mutate::plan::Plan;
 use crate::merge::{MergeRule, MergeError};
-use crate::normalize::quantities;
+use crate::mutate::normalize::quantities;
 use crate::k8s::patch::diff;
-use crate::redact::Redactor;
+use crate::mutate::redact::Redactor;
 use crate::model::hook::{HookRequest, HookError, LogLine, HookOutput as Returned};
 use crate::k8s::schema::{self, POD, Type};
 use crate::model::snapshot::{Conflict, Module, OnError, Source};
 use crate::model::task::{Pod, Task};
-use crate::template;
+use crate::mutate::hook_view;
 
 /// One module's part in a request.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::filled::first_invalid_value;
+use super::placeholder_check::first_invalid_value;
 use super::{Reason, Denial, Work};
 use crate::json::Json;
-use crate::layers;
+use crate::mutate::plan;
 use crate::model::placeholder::{self, Facts};
-use crate::redact::Redactor;
+use crate::mutate::redact::Redactor;
 use crate::model::snapshot::Layer;
 use crate::model::task::Pod;
 

@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Builder, File, Input};
-    use crate::layers::Plan;
+    use crate::mutate::plan::Plan;
     use crate::offline::{Sender, review};
     use crate::model::review::Review;
     use crate::model::task::{Pod, Task};

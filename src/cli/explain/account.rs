@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use crate::account::{self, Report, Overridden, NotApplied};
 use crate::json::Json;
-use crate::layers::Plan;
+use crate::mutate::plan::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::offline::OFFLINE_TIMEOUT;
-use crate::provenance::{Steps, Change, is_within};
+use crate::mutate::provenance::{Steps, Change, is_within};
 use crate::model::hook::Execution;
 use crate::model::review::Review;
 use crate::k8s::schema::nearest;

@@ -23,7 +23,7 @@ use crate::json::Json;
 use crate::model::denial::Denial;
 use crate::offline::{self, Simulation, Sender};
 use crate::k8s::pod_security::Policy;
-use crate::provenance::Change;
+use crate::mutate::provenance::Change;
 use crate::model::snapshot::Snapshot;
 use crate::yaml;
 

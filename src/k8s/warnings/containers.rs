@@ -2,7 +2,7 @@
 
 use super::{BYTES, Search, Warning};
 use crate::json::Json;
-use crate::normalize::hidden;
+use crate::mutate::normalize::hidden;
 
 /// A port, and whose it is.
 struct Seen<'a> {

@@ -3,7 +3,7 @@
 use super::Normalizer;
 use crate::json::Json;
 use crate::k8s::patch::{PathElement, display_path};
-use crate::template::TOKEN_VOLUME;
+use crate::mutate::hook_view::TOKEN_VOLUME;
 
 impl<'a> Normalizer<'_, 'a> {
     /// The old account's pull secrets and token mount go, as far as nobody who submitted the pod wrote them and no

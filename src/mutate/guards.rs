@@ -3,7 +3,7 @@
 use crate::json::Json;
 use crate::mutate::APPLIED;
 use crate::k8s::patch::{Action, Operation, PathElement, display_path, type_at};
-use crate::provenance::is_within;
+use crate::mutate::provenance::is_within;
 use crate::model::review::LAST_APPLIED;
 use crate::k8s::schema::{self, SchemaError};
 use crate::model::snapshot::PRIMARY;

@@ -4,7 +4,7 @@ use super::{FragmentSource, NO_PRIMARY, Reason, Denial, Work};
 use crate::json::Json;
 use crate::merge::plan_cache::{MergedPlan, names};
 use crate::merge::{Merger, MergeRule, MergeError};
-use crate::provenance::Steps;
+use crate::mutate::provenance::Steps;
 use crate::sidecars;
 use crate::model::snapshot::{Layer, Source};
 
