@@ -1,16 +1,14 @@
 //! podgraft: a Kubernetes mutating admission webhook for ML task pods.
 
 // core: pure, synchronous
+pub mod explain;
 pub mod model;
 pub mod k8s;
-pub mod account;
 pub mod config;
 pub mod json;
 pub mod merge;
 pub mod mutate;
-pub mod offline;
 pub mod sidecars;
-pub mod yaml;
 
 // shell: I/O
 pub mod admin;

@@ -21,7 +21,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, LazyLock};
 
 use ::podgraft::cli::load::load;
-use ::podgraft::offline::{self, Sender};
+use ::podgraft::explain::simulate::{self, Sender};
 use ::podgraft::model::task::selecting_labels;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use install::ServingCertificate;

@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 use crate::json::Json;
 use crate::mutate::provenance::{Change, is_within};
 use crate::model::review::LAST_APPLIED;
-use crate::yaml::{self, Line};
+use crate::explain::yaml::{self, Line};
 
 /// Longer lines (a task's arguments) do not push the notes off the screen.
 const WIDEST: usize = 72;

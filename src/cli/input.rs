@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::offline::{self, Document, EXPECTED, Sender};
+use crate::explain::simulate::{self, Document, EXPECTED, Sender};
 use crate::k8s::pod_security::Policy;
 use crate::model::snapshot::Snapshot;
 

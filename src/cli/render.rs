@@ -13,9 +13,9 @@ use super::diff::{self, Side};
 use super::input::{Manifest, Manifests};
 use super::load::Configuration;
 use crate::mutate::{ModuleRun, Mutation, Denial};
-use crate::offline;
+use crate::explain::simulate;
 use crate::model::snapshot::Snapshot;
-use crate::yaml;
+use crate::explain::yaml;
 
 /// Show what the webhook would do to a pod, without any cluster.
 #[derive(Debug, clap::Args)]

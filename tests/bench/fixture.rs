@@ -76,8 +76,8 @@ pub(crate) fn clearml_review(pod: &str, with_last_applied: bool) -> Vec<u8> {
         let copy = json!(format!("{pod}\n"));
         pod["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = copy;
     }
-    let sender = podgraft::offline::Sender { namespace: None, user: Some(SUBMITTER) };
-    let review = podgraft::offline::review(pod, sender, &Snapshot::default()).unwrap();
+    let sender = podgraft::explain::simulate::Sender { namespace: None, user: Some(SUBMITTER) };
+    let review = podgraft::explain::simulate::review(pod, sender, &Snapshot::default()).unwrap();
     serde_json::to_vec(&review).unwrap()
 }
 

@@ -9,7 +9,7 @@ use super::report::Diagnostic;
 use crate::config::{Position, is_file_volume};
 use crate::json::Json;
 use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot};
-use crate::yaml;
+use crate::explain::yaml;
 
 /// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
 const SECURITY: &[&str] = &[

@@ -1,7 +1,7 @@
 //! Trying a configuration: what becomes of a pod, and whether it stays so.
 
 use crate::config::Position;
-use crate::offline::{self, Simulation, Sender};
+use crate::explain::simulate::{self, Simulation, Sender};
 use crate::model::snapshot::{Snapshot, Source};
 
 use super::report::Diagnostic;

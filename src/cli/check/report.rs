@@ -11,7 +11,7 @@ use crate::cli::input::Manifest;
 use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Position, Diagnostic};
-use crate::offline::{self, Simulation};
+use crate::explain::simulate::{self, Simulation};
 use crate::model::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
 
 /// One thing that is wrong or worth knowing.

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::config::{Builder, File, Input};
     use crate::mutate::plan::Plan;
-    use crate::offline::{Sender, review};
+    use crate::explain::simulate::{Sender, review};
     use crate::model::review::Review;
     use crate::model::task::{Pod, Task};
 

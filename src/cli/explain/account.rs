@@ -3,18 +3,18 @@
 use bumpalo::Bump;
 use serde::Serialize;
 
-use crate::account::{self, Report, Overridden, NotApplied};
+use crate::explain::{self, Report, Overridden, NotApplied};
 use crate::json::Json;
 use crate::mutate::plan::Plan;
 use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
-use crate::offline::OFFLINE_TIMEOUT;
+use crate::explain::simulate::OFFLINE_TIMEOUT;
 use crate::mutate::provenance::{Steps, Change, is_within};
 use crate::model::hook::Execution;
 use crate::model::review::Review;
 use crate::k8s::schema::nearest;
 use crate::model::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
 use crate::model::task::{Pod, Task, USER, selecting_labels};
-use crate::yaml;
+use crate::explain::yaml;
 
 /// Everything that is to be said of one pod.
 #[derive(Debug, Serialize)]

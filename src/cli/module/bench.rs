@@ -13,7 +13,7 @@ use super::call::Subject;
 use super::size;
 use crate::cli::render::refusal;
 use crate::module::{Engine, RecordedCall};
-use crate::offline;
+use crate::explain::simulate;
 use crate::model::hook::{HookRequest, Execution, Hook};
 use crate::model::snapshot::Budget;
 

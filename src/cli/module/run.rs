@@ -14,7 +14,7 @@ use crate::cli::diff::{self, Side};
 use crate::cli::render::{refusal, say_logs};
 use crate::module::{Engine, RecordedCall};
 use crate::mutate::Mutation;
-use crate::offline;
+use crate::explain::simulate;
 
 /// Run a module over a pod, alone: what it logs, what it returns, what that does to the pod.
 #[derive(Debug, clap::Args)]

@@ -21,11 +21,11 @@ use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
 use crate::json::Json;
 use crate::model::denial::Denial;
-use crate::offline::{self, Simulation, Sender};
+use crate::explain::simulate::{self, Simulation, Sender};
 use crate::k8s::pod_security::Policy;
 use crate::mutate::provenance::Change;
 use crate::model::snapshot::Snapshot;
-use crate::yaml;
+use crate::explain::yaml;
 
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";

@@ -2,6 +2,9 @@
 //!
 //! Nothing of this is kept while pods are admitted: it is worked out again for one pod, for `podgraft explain`.
 
+pub mod simulate;
+pub mod yaml;
+
 use std::sync::Arc;
 
 use bumpalo::Bump;
