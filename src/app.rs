@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::admission::pool::{Limits, Pool};
 use crate::admission::{Admission, Mutate, Reviewer};
 use crate::metrics::Metrics;
-use crate::module::Engine;
+use crate::wasm::Engine;
 use crate::server::tls::clients::{ClientVerifier, ClientAuth};
 use crate::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
 use crate::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};

@@ -11,12 +11,12 @@ pub mod mutate;
 pub mod sidecars;
 
 // shell: I/O
+pub mod wasm;
 pub mod admin;
 pub mod admission;
 pub mod app;
 pub mod cli;
 pub mod metrics;
-pub mod module;
 mod seldom;
 pub mod server;
 pub mod watch;

@@ -14,7 +14,7 @@ use std::{fmt, io, thread};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::module::way;
+use crate::wasm::thread_priority;
 
 /// How much there is of what.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use self::report::Report;
 use super::Output;
 use super::input::{self, SendArgs};
 use super::load::{Configuration, counted};
-use crate::module::{Engine, sha256_hex};
+use crate::wasm::{Engine, sha256_hex};
 use crate::watch;
 
 /// Say everything that is wrong with a configuration, and what is worth knowing of it.

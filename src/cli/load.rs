@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use crate::module::Engine;
+use crate::wasm::Engine;
 use crate::model::snapshot::Snapshot;
 use crate::watch;
 

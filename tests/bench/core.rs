@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use podgraft::module::Engine;
+use podgraft::wasm::Engine;
 use podgraft::model::hook::{HookRequest, HookOutput, Execution, Hook, HookResponse};
 use podgraft::model::review::Review;
 use podgraft::model::snapshot::{Budget, Module, Snapshot};

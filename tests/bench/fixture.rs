@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
-use podgraft::module::{Engine, sha256_hex};
+use podgraft::wasm::{Engine, sha256_hex};
 use podgraft::mutate::{self, Answer, Verdict};
 use podgraft::model::hook::Execution;
 use podgraft::model::snapshot::{

@@ -13,7 +13,7 @@ use podgraft::admission::pool::Limits;
 use podgraft::admission::{Mutate, Reviewer};
 use podgraft::app::{App, Settings, Source, SharedConfig};
 use podgraft::metrics::Metrics;
-use podgraft::module::Engine;
+use podgraft::wasm::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
 use podgraft::model::hook::Execution;
 use podgraft::server::tls::{CertificatePaths, MinTlsVersion};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use podgraft::admission::Mutate;
 use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
-use podgraft::module::way;
+use podgraft::wasm::thread_priority;
 use podgraft::mutate::Verdict;
 use podgraft::model::hook::{HookRequest, HookError, Execution, Hook, HookResponse};
 

@@ -12,7 +12,7 @@ use bumpalo::Bump;
 use super::call::Subject;
 use super::size;
 use crate::cli::render::refusal;
-use crate::module::{Engine, RecordedCall};
+use crate::wasm::{Engine, RecordedCall};
 use crate::explain::simulate;
 use crate::model::hook::{HookRequest, Execution, Hook};
 use crate::model::snapshot::Budget;

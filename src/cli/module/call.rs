@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{name_of, read};
 use crate::cli::input::{self, SendArgs};
 use crate::config::{Builder, File, Input, Diagnostic, Wasm};
-use crate::module::{Engine, RecordingModule};
+use crate::wasm::{Engine, RecordingModule};
 use crate::model::hook::Hook;
 use crate::model::review::Review;
 use crate::model::snapshot::{Budget, Snapshot};

@@ -12,7 +12,7 @@ use super::call::Subject;
 use super::size;
 use crate::cli::diff::{self, Side};
 use crate::cli::render::{refusal, say_logs};
-use crate::module::{Engine, RecordedCall};
+use crate::wasm::{Engine, RecordedCall};
 use crate::mutate::Mutation;
 use crate::explain::simulate;
 

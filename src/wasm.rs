@@ -7,8 +7,8 @@ mod engine;
 mod host;
 #[cfg(test)]
 mod tests;
-mod trial;
-pub mod way;
+mod recording;
+pub mod thread_priority;
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Hook for Module {
                 if elapsed < FAST {
                     self.record.fast_call();
                 } else if matches!(result, Err(HookError::TimedOut(_))) {
-                    way::mark_timed_out();
+                    thread_priority::mark_timed_out();
                 }
                 result
             }
@@ -114,21 +114,21 @@ fn unavailable(fault: HookError) -> HookResponse {
 
 /// Until when a call may run; on a thread that can give way, from when on behind the workers, too.
 fn set_deadline(store: &mut Store<State>, limit: Duration) {
-    if !way::may_demote() {
+    if !thread_priority::may_demote() {
         store.set_epoch_deadline(ticks(limit));
         return;
     }
-    let (end, begun) = (Instant::now() + limit, way::cpu_time());
+    let (end, begun) = (Instant::now() + limit, thread_priority::cpu_time());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        if way::may_demote() && way::cpu_time().saturating_sub(begun) < way::CPU_BEFORE_DEMOTION {
+        if thread_priority::may_demote() && thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {
             return Ok(UpdateDeadline::Continue(1));
         }
-        way::demote();
+        thread_priority::demote();
         Ok(UpdateDeadline::Continue(ticks(left)))
     });
 }

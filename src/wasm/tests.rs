@@ -352,7 +352,7 @@ fn a_long_call_lowers_its_thread_if_that_can_be() {
         let module = Arc::clone(&module);
         let body = move || {
             if can_give {
-                way::allow_demotion();
+                thread_priority::allow_demotion();
             }
             let result = call(&*module, template, Value::Null, time).result;
             (result.is_ok(), policy())
