@@ -12,7 +12,7 @@
 
 mod cluster;
 mod files;
-mod origin;
+mod source_status;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::origin::StatusReporter;
+use super::source_status::StatusReporter;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 use crate::k8s::pod_security::{Levels, Policy};

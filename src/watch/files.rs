@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 
-use super::origin::StatusReporter;
+use super::source_status::StatusReporter;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 
