@@ -11,12 +11,7 @@ pub mod mutate;
 pub mod sidecars;
 
 // shell: I/O
+pub mod http;
 pub mod wasm;
-pub mod admin;
-pub mod admission;
-pub mod app;
 pub mod cli;
-pub mod metrics;
-mod seldom;
-pub mod server;
 pub mod watch;

@@ -13,12 +13,12 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::admission::go_duration;
-use crate::admission::pool::Limits;
-use crate::app::{self, Shutdown, Settings, Source};
-use crate::server::tls::clients::ClientAuth;
-use crate::server::tls::{CertificatePaths, MinTlsVersion};
-use crate::server::{CONNECTIONS, Timeouts};
+use crate::http::admission::go_duration;
+use crate::http::admission::pool::Limits;
+use crate::http::app::{self, Shutdown, Settings, Source};
+use crate::http::server::tls::client_verifier::ClientAuth;
+use crate::http::server::tls::{CertificatePaths, MinTlsVersion};
+use crate::http::server::{CONNECTIONS, Timeouts};
 use crate::watch;
 
 /// Run the webhook: an HTTPS server that answers the API server's AdmissionReviews.
@@ -94,7 +94,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "PODGRAFT_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`. What `kube_runtime`
+    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::http::server=debug`. What `kube_runtime`
     /// repeats at each attempt podgraft says once
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_runtime=error", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
@@ -135,7 +135,7 @@ impl From<TlsVersion> for MinTlsVersion {
 
 /// A filter. A bare word that is no level would be taken for the name of a module, and silence everything else.
 fn log_level(text: &str) -> Result<EnvFilter, String> {
-    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::server=debug";
+    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::http::server=debug";
     let bare = text.split(',').filter(|part| !part.contains('='));
     if text.is_empty() || bare.map(str::parse::<LevelFilter>).any(|level| level.is_err()) {
         return Err(wrong.to_owned());

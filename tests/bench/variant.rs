@@ -9,15 +9,15 @@ use std::{io, process, thread};
 
 use arc_swap::ArcSwap;
 use bumpalo::Bump;
-use podgraft::admission::pool::Limits;
-use podgraft::admission::{Mutate, Reviewer};
-use podgraft::app::{App, Settings, Source, SharedConfig};
-use podgraft::metrics::Metrics;
+use podgraft::http::admission::pool::Limits;
+use podgraft::http::admission::{Mutate, Reviewer};
+use podgraft::http::app::{App, Settings, Source, SharedConfig};
+use podgraft::http::metrics::Metrics;
 use podgraft::wasm::Engine;
 use podgraft::mutate::{self, Answer, Outcome, Denial, Verdict};
 use podgraft::model::hook::Execution;
-use podgraft::server::tls::{CertificatePaths, MinTlsVersion};
-use podgraft::server::{CONNECTIONS, Timeouts};
+use podgraft::http::server::tls::{CertificatePaths, MinTlsVersion};
+use podgraft::http::server::{CONNECTIONS, Timeouts};
 use podgraft::model::snapshot::{Layer, Snapshot};
 use tokio::sync::watch;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use podgraft::server::tls::MinTlsVersion;
-use podgraft::server::tls::clients::ClientAuth;
+use podgraft::http::server::tls::MinTlsVersion;
+use podgraft::http::server::tls::client_verifier::ClientAuth;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use podgraft::admission::Mutate;
-use podgraft::admission::pool::Limits;
+use podgraft::http::admission::Mutate;
+use podgraft::http::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input};
 use podgraft::mutate::Verdict;
 use podgraft::model::hook::Execution;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podgraft::admission::Mutate;
-use podgraft::admission::pool::Limits;
+use podgraft::http::admission::Mutate;
+use podgraft::http::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::wasm::thread_priority;
 use podgraft::mutate::Verdict;

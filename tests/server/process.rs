@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use podgraft::server::tls::CertificatePaths;
+use podgraft::http::server::tls::CertificatePaths;
 
 use super::secret::Secret;
 

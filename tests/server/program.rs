@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use podgraft::server::tls::CertificatePaths;
+use podgraft::http::server::tls::CertificatePaths;
 
 use super::client::{any_client, connect, review};
 use super::process::{Process, ask};

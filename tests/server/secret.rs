@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podgraft::server::tls::CertificatePaths;
+use podgraft::http::server::tls::CertificatePaths;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 

@@ -15,14 +15,14 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::admin::Admin;
-use crate::admission::pool::{Limits, Pool};
-use crate::admission::{Admission, Mutate, Reviewer};
-use crate::metrics::Metrics;
+use crate::http::admin::Admin;
+use crate::http::admission::pool::{Limits, Pool};
+use crate::http::admission::{Admission, Mutate, Reviewer};
+use crate::http::metrics::Metrics;
 use crate::wasm::Engine;
-use crate::server::tls::clients::{ClientVerifier, ClientAuth};
-use crate::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
-use crate::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
+use crate::http::server::tls::client_verifier::{ClientVerifier, ClientAuth};
+use crate::http::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
+use crate::http::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
 use crate::model::snapshot::Snapshot;
 use crate::watch as config;
 

@@ -28,10 +28,10 @@ pub use self::body::BODY_BYTES;
 use self::body::{BodyBudget, ReadError, request_timeout};
 use self::log::{log, log_module};
 use self::pool::{PoolError, Pool};
-use crate::metrics::{Metrics, ShedReason};
+use crate::http::metrics::{Metrics, ShedReason};
 use crate::mutate::{self, Answer, Reason, Denial, Verdict};
 use crate::model::hook::Execution;
-use crate::seldom::LogThrottle;
+use crate::http::log_throttle::LogThrottle;
 use crate::model::snapshot::Snapshot;
 
 pub(crate) use self::body::go_duration;

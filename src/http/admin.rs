@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
-use crate::metrics::Metrics;
-use crate::server::ShutdownPhase;
-use crate::server::tls::Certificates;
-use crate::server::tls::clients::ClientVerifier;
+use crate::http::metrics::Metrics;
+use crate::http::server::ShutdownPhase;
+use crate::http::server::tls::Certificates;
+use crate::http::server::tls::client_verifier::ClientVerifier;
 
 /// The media type of `prometheus_client`'s text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Timeouts;
-use crate::metrics::TimeoutPhase;
+use crate::http::metrics::TimeoutPhase;
 
 /// A connection that was opened this shortly before the drain closes what is idle may have a request under way.
 const LINGER: Duration = Duration::from_secs(1);

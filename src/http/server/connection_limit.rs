@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::clock::ConnState;
-use crate::metrics::Metrics;
+use super::conn_state::ConnState;
+use crate::http::metrics::Metrics;
 
 /// Everybody may be busy at one moment; who waits for a place looks again after this long.
 const RETRY_EVICTION: Duration = Duration::from_millis(50);

@@ -19,10 +19,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info};
 
-use self::clients::ClientVerifier;
-use crate::metrics::Metrics;
+use self::client_verifier::ClientVerifier;
+use crate::http::metrics::Metrics;
 
-pub mod clients;
+pub mod client_verifier;
 
 /// Where the certificate chain and its key are.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::mutate::{Answer, ModuleRun, Outcome, Reason};
 use crate::model::hook::LogLevel;
-use crate::seldom::LogThrottle;
+use crate::http::log_throttle::LogThrottle;
 
 /// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but
 /// only once in a while: it may stop every pod of a queue.

@@ -16,7 +16,7 @@ use tracing::{error, info};
 use x509_parser::extensions::GeneralName;
 
 use super::{Error, FileFingerprint, chain, content};
-use crate::metrics::Metrics;
+use crate::http::metrics::Metrics;
 
 const FLAG: &str = "--client-ca";
 

@@ -29,13 +29,13 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use self::clock::{ConnState, Phase, TrackedIo};
-use self::room::ConnectionLimiter;
-use crate::metrics::{TimeoutPhase, Metrics, HandshakeError};
-use crate::seldom::LogThrottle;
+use self::conn_state::{ConnState, Phase, TrackedIo};
+use self::connection_limit::ConnectionLimiter;
+use crate::http::metrics::{TimeoutPhase, Metrics, HandshakeError};
+use crate::http::log_throttle::LogThrottle;
 
-mod clock;
-mod room;
+mod conn_state;
+mod connection_limit;
 pub mod tls;
 
 /// Open connections of the webhook's port by default. An API server keeps at most 25 idle ones and opens more in a
