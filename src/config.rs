@@ -10,6 +10,7 @@
 mod build;
 mod claims;
 mod cursor;
+mod diagnostics;
 mod files;
 mod graft;
 mod grammar;
@@ -21,12 +22,11 @@ mod overlap;
 mod parts;
 mod queues;
 mod read;
-mod report;
 mod resources;
 mod rules;
 mod scalars;
 mod sections;
-mod spell;
+pub(crate) mod spell;
 mod systems;
 mod template;
 mod typed;
@@ -34,14 +34,14 @@ mod units;
 mod yaml;
 
 pub use build::{Builder, Built};
+pub use diagnostics::Diagnostic;
 pub(crate) use files::{is_file_annotation, is_file_volume};
-pub(crate) use grammar::{text_error, quantity_error};
+pub(crate) use grammar::{quantity_error, text_error};
 pub use json_schema::json_schema;
 pub use modules::{Compile, Wasm};
 pub use node::Position;
 pub use read::{File, Input};
 pub(crate) use read::{is_wasm, is_yaml};
-pub use report::Diagnostic;
 pub(crate) use rules::{Rule, rule_of};
 pub(crate) use yaml::parse_all;
 

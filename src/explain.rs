@@ -12,19 +12,24 @@ use serde_json::Value;
 
 use crate::config::{is_file_annotation, is_file_volume};
 use crate::json::Json;
-use crate::mutate::plan::Plan;
-use crate::mutate::{FragmentSource, MutateFailure, ModuleRun, Mutation, mutate_keeping_partial};
+use crate::k8s::labels::ENVIRONMENT;
+use crate::k8s::labels::PRIMARY;
 use crate::k8s::managed_fields::ManagedFields;
-use crate::k8s::patch::{PathElement, key_text, display_path};
-use crate::model::hook::Execution;
-use crate::model::review::Review;
+use crate::k8s::patch::{PathElement, display_path, key_text};
 use crate::k8s::schema::{ListType, POD, Type, nearest};
-use crate::model::snapshot::{Match, Module, OnError, PRIMARY, Queue, Snapshot, Source, UnknownQueue};
-use crate::model::task::{ENVIRONMENT, Pod, Task};
+use crate::merge::layer::Source;
+use crate::model::hook::Execution;
+use crate::model::pod::Pod;
+use crate::model::review::Review;
+use crate::model::snapshot::{Match, Module, OnError, Queue, Snapshot, UnknownQueue};
+use crate::model::task::Task;
+use crate::mutate::plan::Plan;
+use crate::mutate::provenance::FragmentSource;
+use crate::mutate::{LayerMode, ModuleRun, MutateFailure, Mutation, mutate};
 
 /// One pod's admission, with the reasons for what it did not get.
 #[derive(Debug)]
-pub struct Report<'a> {
+pub struct Explanation<'a> {
     /// what became of the pod: `Ok(None)` is one that is left alone, for the reason in `alone`; of one that is refused
     /// there is what was laid before
     pub result: Result<Option<Mutation<'a>>, MutateFailure<'a>>,
@@ -35,7 +40,7 @@ pub struct Report<'a> {
     /// what the configuration has and the pod did not get at all, in the order of the configuration
     pub not_applied: Vec<NotApplied>,
     /// what a layer or module asked for and something else is there, in the order in which they were laid
-    pub lost: Vec<Overridden>,
+    pub overridden: Vec<Overridden>,
     /// of a pod that is refused, what was not laid any more, in order: first, if it is one of them, who caused it
     pub not_reached: Vec<FragmentSource<'a>>,
 }
@@ -65,35 +70,50 @@ pub struct Overridden {
 }
 
 /// Takes a review through everything and says what was left out on the way.
-pub fn explain<'a>(review: &Review<'a>, snapshot: &'a Snapshot, pace: Execution<'_>, arena: &'a Bump) -> Report<'a> {
+pub fn explain<'a>(
+    review: &Review<'a>,
+    snapshot: &'a Snapshot,
+    execution: Execution<'_>,
+    arena: &'a Bump,
+) -> Explanation<'a> {
     let mut runs = Vec::new();
-    let result = mutate_keeping_partial(review, snapshot, pace, &mut runs, arena);
-    let pod = Pod { object: review.object, namespace: review.namespace };
-    let mut account = Report { result, runs, skipped: None, not_applied: Vec::new(), lost: Vec::new(), not_reached: Vec::new() };
-    match Task::from_pod(review, snapshot) {
+    let result = mutate(review, snapshot, execution, LayerMode::PerLayer, &mut runs, arena);
+    let pod = Pod::of(review);
+    let mut explanation = Explanation {
+        result,
+        runs,
+        skipped: None,
+        not_applied: Vec::new(),
+        overridden: Vec::new(),
+        not_reached: Vec::new(),
+    };
+    match Task::from_pod(&pod, review, snapshot) {
         Ok(Some(task)) => {
-            explain.passed = units_not_applied(&task, &pod, snapshot);
-            match &explain.result {
-                Ok(None) => explain.alone = Some(why_skipped(review, &task, snapshot)),
+            explanation.not_applied = units_not_applied(&task, &pod, snapshot);
+            match &explanation.result {
+                Ok(None) => explanation.skipped = Some(why_skipped(review, &task, snapshot)),
                 Ok(Some(_)) => {}
                 Err(_) => {
                     let plan = Plan::choose(&task, &pod, snapshot).ok().flatten();
-                    explain.rest = plan.map_or_else(Vec::new, |plan| explain.not_laid(&plan));
+                    explanation.not_reached = plan.map_or_else(Vec::new, |plan| explanation.not_reached(&plan));
                 }
             }
         }
-        Ok(None) => explain.alone = Some("it is no task pod: it has no label of a configured task system".to_owned()),
+        Ok(None) => {
+            explanation.skipped = Some("it is no task pod: it has no label of a configured task system".to_owned())
+        }
         Err(_) => {}
     }
-    if let Some(mutation) = explain.reached() {
-        let idle: Vec<_> = mutation.skipped_modules.iter().map(|(module, why)| skipped_module(module, why.as_deref())).collect();
-        explain.lost = overridden_settings(mutation, arena);
-        explain.passed.extend(idle);
+    if let Some(mutation) = explanation.reached() {
+        let idle: Vec<_> =
+            mutation.skipped_modules.iter().map(|(module, why)| skipped_module(module, why.as_deref())).collect();
+        explanation.overridden = overridden_settings(mutation, arena);
+        explanation.not_applied.extend(idle);
     }
-    explain
+    explanation
 }
 
-impl<'a> Report<'a> {
+impl<'a> Explanation<'a> {
     /// What was done to the pod; if it is refused, until then.
     pub fn reached(&self) -> Option<&Mutation<'a>> {
         match &self.result {
@@ -104,7 +124,8 @@ impl<'a> Report<'a> {
 
     /// What of a plan was still to be laid when the pod was refused.
     fn not_reached(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
-        let (laid, idle) = self.reached().map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
+        let (laid, idle) =
+            self.reached().map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
         let layers = laid.iter().filter(|(by, _)| matches!(by, FragmentSource::Layer(_))).count();
         let rest = plan.layers.iter().skip(layers).map(|layer| FragmentSource::Layer(layer));
         let done = |module: &Module| {
@@ -237,7 +258,9 @@ pub fn overridden_settings<'a>(mutation: &Mutation<'a>, arena: &'a Bump) -> Vec<
                 let at = Some((Arc::clone(&layer.file), layer.line));
                 Overridden { path, source: layer.source.clone(), at, to, manager }
             }
-            FragmentSource::Module(module) => Overridden { path, source: Source::Module(module.name.clone()), at: None, to, manager },
+            FragmentSource::Module(module) => {
+                Overridden { path, source: Source::Module(module.name.clone()), at: None, to, manager }
+            }
         }));
     }
     lost

@@ -14,7 +14,7 @@ mod write;
 
 use bumpalo::Bump;
 
-pub use frozen::OwnedJson;
+pub use owned::OwnedJson;
 pub use read::{Error, plain_end};
 pub use write::{push_comma, write_count, write_inner, write_text};
 
@@ -79,10 +79,9 @@ impl<'a> Json<'a> {
             Value::Array(items) => {
                 Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| Self::borrowed(item, arena))))
             }
-            Value::Object(members) => Json::Object(
-                arena
-                    .alloc_slice_fill_iter(members.iter().map(|(key, value)| (key.as_str(), Self::borrowed(value, arena)))),
-            ),
+            Value::Object(members) => Json::Object(arena.alloc_slice_fill_iter(
+                members.iter().map(|(key, value)| (key.as_str(), Self::borrowed(value, arena))),
+            )),
         }
     }
 

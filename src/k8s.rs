@@ -1,5 +1,7 @@
 //! Kubernetes' own rules: the Pod schema, quantities, patches, managed fields, validation, warnings, Pod Security.
 
+pub mod defaults;
+pub mod labels;
 pub mod managed_fields;
 pub mod patch;
 pub mod pod_security;

@@ -14,14 +14,15 @@ use crate::json::{Json, Member};
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{PathElement, display_path};
 use crate::k8s::schema::{Field, ListType, POD, Type};
-use crate::model::snapshot::Conflict;
+use crate::merge::layer::Conflict;
 
-pub mod plan_cache;
-mod directive;
-mod list_map;
-mod place;
-mod list_set;
 mod defaulted;
+mod directive;
+pub mod layer;
+mod list_map;
+mod list_set;
+mod place;
+pub mod plan_cache;
 
 pub use self::directive::is_directed;
 pub use self::list_set::implies;
@@ -217,7 +218,9 @@ impl<'a, 'o> Merger<'a, 'o> {
     ) -> Outcome<'a> {
         match slot.field {
             Some(field) if !field.list.keys().is_empty() => self.list_map(under, items, slot, field, rule),
-            Some(Field { list: list @ (ListType::Set | ListType::Prepend), .. }) => self.list_set(under, items, *list, rule),
+            Some(Field { list: list @ (ListType::Set | ListType::Prepend), .. }) => {
+                self.list_set(under, items, *list, rule)
+            }
             Some(Field { list: ListType::NodeSelectorTerms, .. }) => self.and_terms(under, items, rule),
             _ => self.leaf(under, value, slot, rule),
         }
@@ -243,7 +246,8 @@ impl<'a, 'o> Merger<'a, 'o> {
     /// What `Deny` refuses: another value than the pod's own, and, where the pod has none, another than a layer of
     /// the same rule gave. (Or the pod, created again from what came out, would be refused by the first of the two.)
     fn check_deny(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot) -> Result<(), MergeError> {
-        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| defaulted::semantically_equal(other, value, slot.kind));
+        let agrees =
+            |other: Option<Json<'a>>| other.is_some_and(|other| defaulted::semantically_equal(other, value, slot.kind));
         if under.original.is_some_and(|was| self.is_explicit(was, slot)) {
             return if agrees(under.original) { Ok(()) } else { Err(self.conflict()) };
         }

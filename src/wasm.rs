@@ -5,9 +5,9 @@
 
 mod engine;
 mod host;
+mod recording;
 #[cfg(test)]
 mod tests;
-mod recording;
 pub mod thread_priority;
 
 use std::fmt;
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 pub use engine::{Engine, sha256_hex};
-pub use trial::{Inspection, RecordedCall, RecordingModule};
+pub use recording::{Inspection, RecordedCall, RecordingModule};
 
-use crate::model::hook::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
-use crate::model::snapshot::Budget;
+use crate::model::hook::Budget;
+use crate::model::hook::{Execution, Hook, HookError, HookOutput, HookRequest, HookResponse};
 use engine::{EpochTicker, TICK};
-use host::{LimitExceeded, Guest, State, TemplateModulePre};
+use host::{Guest, LimitExceeded, State, TemplateModulePre};
 
 /// What a guest may return, or hand to an import, at once. The API server takes no object above 1.5 MiB.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -125,7 +125,9 @@ fn set_deadline(store: &mut Store<State>, limit: Duration) {
         if left.is_zero() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        if thread_priority::may_demote() && thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {
+        if thread_priority::may_demote()
+            && thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION
+        {
             return Ok(UpdateDeadline::Continue(1));
         }
         thread_priority::demote();

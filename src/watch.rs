@@ -25,12 +25,12 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Builder, Built, File, Input, Position, Diagnostic, Wasm};
+use crate::config::{self, Builder, Built, Diagnostic, File, Input, Position, Wasm};
 use crate::k8s::pod_security::Levels;
 use crate::model::hook::Hook;
 use crate::model::snapshot::Snapshot;
 
-pub use origin::{ConfigSource, SourceStatus};
+pub use source_status::{ConfigSource, SourceStatus};
 
 /// Turns a module's bytes into code.
 pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + Send + Sync>;
@@ -112,7 +112,7 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
     let changes = parts.subscribe();
     let (readings, last_readings) = watch::channel(SourceStatus::default());
-    let reader = |origin| origin::StatusReporter { origin, readings: readings.clone() };
+    let reader = |origin| source_status::StatusReporter { origin, readings: readings.clone() };
     let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };

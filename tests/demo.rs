@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use ::podgraft::cli::diff::{self, Side};
 use ::podgraft::json::Json;
+use ::podgraft::merge::layer::Source;
 use ::podgraft::mutate::provenance::Change;
-use ::podgraft::model::snapshot::Source;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
 use control_plane::{ControlPlane, Options};

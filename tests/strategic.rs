@@ -27,10 +27,10 @@ use choices::{CHOICES, Choice};
 use generate::Generator;
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::json::Json;
-use podgraft::merge::{Merger, MergeRule};
 use podgraft::k8s::managed_fields::ManagedFields;
 use podgraft::k8s::schema::{ListType, POD, Type};
-use podgraft::model::snapshot::Conflict;
+use podgraft::merge::layer::Conflict;
+use podgraft::merge::{MergeRule, Merger};
 use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, String>;

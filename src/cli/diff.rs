@@ -4,10 +4,11 @@ use anstyle::{AnsiColor, Style};
 use bumpalo::Bump;
 use similar::{ChangeTag, TextDiff};
 
-use crate::json::Json;
-use crate::mutate::provenance::{Change, is_within};
-use crate::model::review::LAST_APPLIED;
 use crate::explain::yaml::{self, Line};
+use crate::json::Json;
+use crate::k8s::labels::LAST_APPLIED;
+use crate::k8s::patch::is_within;
+use crate::mutate::provenance::Change;
 
 /// Longer lines (a task's arguments) do not push the notes off the screen.
 const WIDEST: usize = 72;

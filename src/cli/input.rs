@@ -72,7 +72,7 @@ pub(super) fn read(files: &[PathBuf], sending: &SendArgs, snapshot: &Snapshot) -
 fn read_one(file: &Path, sending: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
     let name = file.display().to_string();
     let text = text_of(file)?;
-    let documents = offline::documents(&name, &text).map_err(anyhow::Error::msg)?;
+    let documents = simulate::documents(&name, &text).map_err(anyhow::Error::msg)?;
     if let [only] = documents.as_slice() {
         let body = body(only, &text, sending, snapshot).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
         return Ok(vec![Manifest { label: name, body }]);
@@ -114,6 +114,6 @@ fn body(document: &Document, text: &str, sending: &SendArgs, snapshot: &Snapshot
     if is_review && sender.namespace.is_none() && sender.user.is_none() && is_json() {
         return Ok(text.as_bytes().to_vec()); // the very bytes that the webhook got
     }
-    let review: Value = offline::review(document.object.clone(), sender, snapshot)?;
+    let review: Value = simulate::review(document.object.clone(), sender, snapshot)?;
     Ok(review.to_string().into_bytes())
 }

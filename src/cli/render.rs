@@ -12,10 +12,11 @@ use clap::ValueEnum;
 use super::diff::{self, Side};
 use super::input::{Manifest, Manifests};
 use super::load::Configuration;
-use crate::mutate::{ModuleRun, Mutation, Denial};
 use crate::explain::simulate;
-use crate::model::snapshot::Snapshot;
 use crate::explain::yaml;
+use crate::model::denial::Denial;
+use crate::model::snapshot::Snapshot;
+use crate::mutate::{ModuleRun, Mutation};
 
 /// Show what the webhook would do to a pod, without any cluster.
 #[derive(Debug, clap::Args)]
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn show(given: &Manifest, who: &str, index: usize, output: Output, snapshot: &Snapshot) -> anyhow::Result<bool> {
     let arena = Bump::new();
     let answered =
-        offline::answer(&given.body, snapshot, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
+        simulate::answer(&given.body, snapshot, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
     say_logs(&answered.runs);
     let mutation = match answered.result {
         Ok(Some(mutation)) => {
@@ -90,7 +91,7 @@ fn show(given: &Manifest, who: &str, index: usize, output: Output, snapshot: &Sn
         }
         Ok(None) => {
             tell!("{who}not a task pod of this configuration: left as it is");
-            Mutation::untouched(answered.review.object)
+            Mutation::none(answered.review.object)
         }
         Err(rejection) => {
             tell!("{who}{}", refusal(&rejection));

@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::http::admission::go_duration;
 use crate::http::admission::pool::Limits;
-use crate::http::app::{self, Shutdown, Settings, Source};
+use crate::http::app::{self, Settings, Shutdown, Source};
 use crate::http::server::tls::client_verifier::ClientAuth;
 use crate::http::server::tls::{CertificatePaths, MinTlsVersion};
 use crate::http::server::{CONNECTIONS, Timeouts};

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::modules::{self, Compile, Modules, Store, hex};
 use super::queues::Names;
 use super::read::{self, Docs, Input};
-use super::report::{Diagnostic, Report};
 use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
 use super::units::{self, DecodeContext};
-use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
-use crate::model::snapshot::{Environment, UnitSpec, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
+use crate::merge::layer::Source;
+use crate::merge::plan_cache::PlanCache;
+use crate::model::snapshot::{Environment, Module, Queue, Queues, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::system::System;
 
 /// Makes snapshots and remembers what was good.
 #[derive(Default)]
@@ -82,7 +84,8 @@ impl Builder {
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
             snapshot.pod_security = self.pod_security.clone();
-            let by_place = |a: &Diagnostic, b: &Diagnostic| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
+            let by_place =
+                |a: &Diagnostic, b: &Diagnostic| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
             problems.sort_by(by_place);
             notices.sort_by(by_place);
             self.notices = notices;
@@ -177,7 +180,7 @@ impl Pass<'_> {
         decode: impl FnOnce(&Cursor<'_>) -> Option<T>,
     ) -> Option<Unit<T>> {
         let (part, others) = parts.split_last()?;
-        let report = Report::new(part.file);
+        let report = Diagnostics::new(part.file);
         for other in others {
             report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
         }
@@ -190,7 +193,7 @@ impl Pass<'_> {
     }
 
     /// Takes a report's problems over; gives them as a unit's error.
-    fn note(&mut self, report: Report) -> Option<String> {
+    fn note(&mut self, report: Diagnostics) -> Option<String> {
         self.notices.extend(report.take_notices());
         let problems = report.into_errors();
         let error = problems.first().map(|first| match problems.len() {
@@ -247,7 +250,12 @@ impl Pass<'_> {
         modules
     }
 
-    fn base(&mut self, sections: &Sections<'_>, world: &DecodeContext<'_>, previous: &Snapshot) -> Option<Unit<UnitSpec>> {
+    fn base(
+        &mut self,
+        sections: &Sections<'_>,
+        world: &DecodeContext<'_>,
+        previous: &Snapshot,
+    ) -> Option<Unit<UnitSpec>> {
         let good = previous.base.as_ref().and_then(|unit| unit.last_valid.as_ref());
         let mut fresh = Vec::new();
         let unit = self.unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| {
@@ -311,7 +319,7 @@ impl Pass<'_> {
     }
 
     /// Whether a section that is no unit can be trusted; notes the files that it is in.
-    fn accept_section(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Report>) -> bool {
+    fn accept_section(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Diagnostics>) -> bool {
         let files: BTreeSet<_> = parts.iter().map(|part| Arc::clone(part.file)).collect();
         let lost = self.builder.whole.get(key).is_some_and(|before| before.intersection(self.torn).next().is_some());
         let known = self.builder.whole.entry(key).or_default();
@@ -320,7 +328,7 @@ impl Pass<'_> {
         } else {
             *known = files;
         }
-        let clean = reports.iter().all(Report::is_clean);
+        let clean = reports.iter().all(Diagnostics::is_clean);
         for report in reports {
             self.note(report);
         }
@@ -336,7 +344,7 @@ impl Pass<'_> {
         let mut found = Vec::new();
         for (name, parts) in &sections.systems {
             let Some((part, others)) = parts.split_last() else { continue };
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             let path = format!("systems.{name}");
             for other in others {
                 report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
@@ -363,7 +371,7 @@ impl Pass<'_> {
         let mut reports = Vec::new();
         let mut found = Vec::new();
         for part in parts {
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             found.extend(systems::vaults(&Cursor::new(part.node, key, &report), tree));
             reports.push(report);
         }
@@ -377,7 +385,7 @@ impl Pass<'_> {
         let mut reports = Vec::new();
         let mut found = None;
         for (i, part) in parts.iter().enumerate() {
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             let cursor = Cursor::new(part.node, "unknownQueue", &report);
             for other in parts.iter().take(i) {
                 cursor.error(format!("is also defined in {}:{}", other.file, other.at.line));

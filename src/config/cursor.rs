@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
+use super::diagnostics::Diagnostics;
 use super::grammar;
-use super::keys::{self, Keys, Kind, KeyStatus};
+use super::keys::{self, KeyStatus, Keys, Kind};
 use super::node::{Key, Node, Tree};
-use super::report::Report;
 use super::scalars::dns_label;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
@@ -18,11 +18,11 @@ pub(crate) struct Cursor<'a> {
     pub(crate) node: &'a Node,
     /// `queues.x.env[0]`
     pub(crate) path: String,
-    pub(crate) report: &'a Report,
+    pub(crate) report: &'a Diagnostics,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Report) -> Self {
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Diagnostics) -> Self {
         Self { node, path: path.into(), report }
     }
 

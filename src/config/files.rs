@@ -19,7 +19,7 @@ use super::grammar::{NO_FOLDER, is_folder};
 use super::keys;
 use super::modules::hex;
 use super::scalars::object_name;
-use super::template::{Piece, Level};
+use super::template::{Level, Piece};
 use crate::model::placeholder;
 
 /// Bytes of a file's text.
@@ -74,8 +74,10 @@ enum Source {
 fn file(item: &Cursor<'_>) -> Option<File> {
     let mut fields = item.fields(&keys::FILE_MOUNT)?;
     let name = fields.take("name").and_then(|cursor| cursor.skip_placeholder(file_name));
-    let folder =
-        fields.take("folderPath").and_then(|cursor| cursor.skip_placeholder(folder)).map(|text| text.trim_end_matches('/'));
+    let folder = fields
+        .take("folderPath")
+        .and_then(|cursor| cursor.skip_placeholder(folder))
+        .map(|text| text.trim_end_matches('/'));
     let mut sources: Vec<(Cursor<'_>, Option<Source>)> = Vec::new();
     if let Some(cursor) = fields.take("fileContent") {
         let text = text(&cursor);

@@ -11,10 +11,11 @@ use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use super::modules::Modules;
 use super::node::{Position, Tree};
 use super::parts::MountRef;
-use super::template::{self, Given, Piece, Level, Template};
+use super::template::{self, Given, Level, Piece, Template};
 use super::typed::PATCH;
+use crate::merge::layer::{Conflict, Layer, Source};
 use crate::model::placeholder;
-use crate::model::snapshot::{Conflict, UnitSpec, Layer, Source};
+use crate::model::snapshot::UnitSpec;
 
 /// `merge`: what a layer of a queue does with the base's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +251,7 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
 /// The entry for the primary container.
 fn primary_of(fragment: &Value) -> Option<&Value> {
     let containers = fragment.pointer("/spec/containers")?.as_array()?;
-    containers.iter().find(|container| container["name"] == crate::model::snapshot::PRIMARY)
+    containers.iter().find(|container| container["name"] == crate::k8s::labels::PRIMARY)
 }
 
 /// The base without the keys that a queue replaces; none when nothing is left of it.

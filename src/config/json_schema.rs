@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{FILE, Key, Keys, Kind, KeyStatus};
+use super::keys::{FILE, Key, KeyStatus, Keys, Kind};
 use super::rules::{self, Rule};
 use super::typed::{DIRECTIVES, PATCH, field_at};
 use crate::k8s::schema::{Object, Type};

@@ -10,9 +10,10 @@ use super::cursor::{Cursor, Fields};
 use super::keys;
 use super::scalars;
 use super::spell;
-use super::when::When;
+use crate::model::condition::When;
+use crate::model::hook::Budget;
 use crate::model::hook::Hook;
-use crate::model::snapshot::{Budget, Module, OnError};
+use crate::model::snapshot::{Module, OnError};
 
 /// Turns a module's bytes into code; the text of an error goes behind the module's path.
 pub type Compile<'c> = dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + 'c;
@@ -142,7 +143,16 @@ pub(crate) fn decode(
             compile(name, &file.bytes).map_err(|error| wasm.iter().for_each(|wasm| wasm.error(error.as_str()))).ok()?
         }
     };
-    Some(Module { name: name.to_owned(), digest: digest.to_owned(), when, params, may_remove, on_error, budget, hook: code })
+    Some(Module {
+        name: name.to_owned(),
+        digest: digest.to_owned(),
+        when,
+        params,
+        may_remove,
+        on_error,
+        budget,
+        hook: code,
+    })
 }
 
 fn budget(fields: &mut Fields<'_>) -> Budget {

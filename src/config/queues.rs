@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::sections::Sections;
-use crate::model::snapshot::{Queue, Queues, Source, Unit};
-use crate::model::task::canonical_queue_name;
+use crate::merge::layer::Source;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Queue, Queues, Unit};
 
 /// What pods call the queues of a configuration.
 pub(crate) struct Names<'a> {

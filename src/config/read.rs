@@ -6,9 +6,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::modules::Wasm;
 use super::node::{Node, Position, Tree};
-use super::report::{Diagnostic, Report};
 use super::yaml;
 use crate::k8s::schema::nearest;
 
@@ -110,7 +110,7 @@ impl Docs {
     }
 
     fn mark_malformed(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
-        let report = Report::new(file);
+        let report = Diagnostics::new(file);
         report.add(at, path, message);
         self.problems.extend(report.into_errors());
         self.malformed.insert(Arc::clone(file));
@@ -129,7 +129,7 @@ impl Docs {
                 self.wasm.push(Wasm { name: key.to_owned(), origin, bytes: bytes.into() });
             } else {
                 let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
-                let report = Report::new(file);
+                let report = Diagnostics::new(file);
                 report.add(at, &format!("binaryData['{key}']"), "is not base64");
                 self.problems.extend(report.into_errors());
             }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Fields};
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::keys;
 use super::node::{Node, Position, Tree};
 use super::read::Doc;
-use super::report::{Diagnostic, Report};
 
 /// Where something is written.
 pub(crate) struct Part<'a> {
@@ -42,7 +42,7 @@ impl<'a> Sections<'a> {
     pub(crate) fn of(docs: &'a [Doc]) -> Self {
         let mut sections = Self::default();
         for doc in docs {
-            let report = Report::new(&doc.file);
+            let report = Diagnostics::new(&doc.file);
             if let Some(fields) = Cursor::new(&doc.node, "", &report).fields(&keys::FILE) {
                 sections.sort(fields, doc);
             }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::keys::{self, Keys};
-use crate::model::snapshot::{System, SystemKind, UnknownQueue, Vault};
-use crate::model::task::canonical_queue_name;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{UnknownQueue, Vault};
+use crate::model::system::{System, SystemKind};
 
 /// The service account of the agent's Helm chart in its usual namespace.
 const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";

@@ -1,4 +1,4 @@
-//! Both forms of a template to the normal form of [`Layer::fragment`](crate::model::snapshot::Layer).
+//! Both forms of a template to the normal form of [`Layer::fragment`](crate::merge::layer::Layer).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use super::node::Tree;
 use super::parts::{self, MountRef};
 use super::spell;
 use super::typed::{Context, PATCH, typed_at};
-use crate::mutate::APPLIED;
-use crate::model::snapshot::PRIMARY;
+use crate::k8s::labels::PRIMARY;
+use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
 pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.
@@ -22,7 +22,7 @@ const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
 const NOT_IN_INIT: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
 
 /// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
-const READ_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
+const READ_ANNOTATIONS: [&str; 2] = [DEFAULT_CONTAINER, MIRROR_POD];
 
 /// The part of a fragment that a flat key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
-use crate::model::hook::{HookRequest, HookOutput, Hook, HookResponse};
+use crate::model::hook::{Hook, HookOutput, HookRequest, HookResponse};
 use crate::model::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";

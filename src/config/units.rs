@@ -6,18 +6,20 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::cursor::{Cursor, Fields};
+use super::diagnostics::Diagnostics;
 use super::graft::{self, DecodedLayers, UnitContext};
 use super::keys;
 use super::modules::Modules;
 use super::overlap;
 use super::parts;
-use super::report::Report;
 use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, check_not_empty};
 use super::template::{self, Piece};
-use crate::model::snapshot::{Environment, UnitSpec, Layer, Match, Queue, Source, System, Unit};
-use crate::model::task::canonical_queue_name;
+use crate::merge::layer::{Layer, Source};
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Environment, Match, Queue, Unit, UnitSpec};
+use crate::model::system::System;
 
 /// What units are decoded against.
 pub(crate) struct DecodeContext<'b> {
@@ -35,7 +37,7 @@ pub(crate) struct DecodeContext<'b> {
 
 /// Which pods an environment says it is for, whatever else is wrong with it.
 pub(crate) fn claimed_match(part: &Part<'_>, path: String) -> Option<Match> {
-    let report = Report::new(part.file); // what is wrong has been said
+    let report = Diagnostics::new(part.file); // what is wrong has been said
     let mut fields = Cursor::new(part.node, path, &report).fields(&keys::ENVIRONMENT)?;
     Some(take_match(&mut fields, &keys::ENVIRONMENT_MATCH))
 }
@@ -67,7 +69,8 @@ impl DecodeContext<'_> {
     }
 
     fn environment_volumes(&self) -> impl Iterator<Item = &str> {
-        let layers = self.environments.iter().filter_map(|unit| unit.last_valid.as_ref()).flat_map(|good| &good.graft.layers);
+        let layers =
+            self.environments.iter().filter_map(|unit| unit.last_valid.as_ref()).flat_map(|good| &good.graft.layers);
         layers.flat_map(|layer| graft::volume_names(&layer.fragment))
     }
 }

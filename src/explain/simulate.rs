@@ -8,15 +8,17 @@ use std::time::Duration;
 use bumpalo::Bump;
 use serde_json::{Value, json};
 
-use crate::config::{Position, Diagnostic, parse_all};
+use crate::config::{Diagnostic, Position, parse_all};
 use crate::json::Json;
-use crate::mutate::{ModuleRun, Mutation, Denial, MutateError, mutate};
 use crate::k8s::patch::{Action, display_path};
-use crate::mutate::provenance::Change;
+use crate::model::denial::Denial;
 use crate::model::hook::Execution;
+use crate::model::pod::Pod;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
-use crate::model::task::{self, Pod};
+use crate::model::task::{self};
+use crate::mutate::provenance::Change;
+use crate::mutate::{LayerMode, ModuleRun, MutateError, Mutation, mutate};
 
 /// Who sends a manifest, and where to.
 #[derive(Debug, Default, Clone, Copy)]
@@ -163,11 +165,14 @@ impl<'a> Answered<'a> {
 pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<Answered<'a>, String> {
     let review = Review::parse(body, arena)?;
     let mut runs = Vec::new();
-    let result = match mutate(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), &mut runs, arena) {
-        Ok(mutation) => Ok(mutation),
-        Err(MutateError::Denied(rejection)) => Err(rejection),
-        Err(MutateError::NeedsPool(module)) => return Err(format!("module {module} did not run")),
-    };
+    let result =
+        match mutate(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), LayerMode::PerLayer, &mut runs, arena)
+            .map_err(|failure| failure.error)
+        {
+            Ok(mutation) => Ok(mutation),
+            Err(MutateError::Denied(rejection)) => Err(rejection),
+            Err(MutateError::NeedsPool(module)) => return Err(format!("module {module} did not run")),
+        };
     Ok(Answered { review, runs, result })
 }
 
@@ -210,7 +215,7 @@ fn run_once(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
     let arena = Bump::new();
     let body = review.to_string();
     let answered = answer(body.as_bytes(), snapshot, &arena)?;
-    let mut outcome = Simulation {
+    let mut simulation = Simulation {
         result: Ok(review["request"]["object"].clone()),
         touches: Vec::new(),
         replaced: Vec::new(),
@@ -220,18 +225,18 @@ fn run_once(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
     };
     match answered.result {
         Ok(Some(mutation)) => {
-            if let Ok(pod) = &mut simulate.result {
+            if let Ok(pod) = &mut simulation.result {
                 apply(pod, &mutation)?;
             }
-            simulate.touches = mutation.steps.changes(&arena);
+            simulation.touches = mutation.steps.changes(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
-            simulate.replaced = replaced.map(|operation| display_path(operation.path)).collect();
-            simulate.note = mutation.notice;
+            simulation.replaced = replaced.map(|operation| display_path(operation.path)).collect();
+            simulation.note = mutation.notice;
         }
         Ok(None) => {}
-        Err(rejection) => simulate.result = Err(rejection),
+        Err(rejection) => simulation.result = Err(rejection),
     }
-    Ok(simulate)
+    Ok(simulation)
 }
 
 /// As the API server does it: by the patch, and not by the tree that the patch was made from.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::model::snapshot::{Conflict, Environment, UnitSpec, Layer, Queues, System, SystemKind, Unit};
+use crate::merge::layer::{Conflict, Layer};
+use crate::model::snapshot::{Environment, Queues, Unit, UnitSpec};
+use crate::model::system::{System, SystemKind};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
     Layer {

@@ -5,7 +5,7 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::k8s::patch::{PathElement, key_text, display_path};
+use crate::k8s::patch::{PathElement, display_path, key_text};
 use crate::k8s::schema::{ListType, POD, Type};
 
 /// One line of YAML.
@@ -130,8 +130,10 @@ mod tests {
     fn every_line_knows_its_path() {
         let pod = json!({"spec": {"containers": [{"name": "main", "env": [{"name": "X", "value": "1"}]}]}});
         let arena = Bump::new();
-        let shown: Vec<String> =
-            lines(Json::borrowed(&pod, &arena), &arena).iter().map(|line| format!("{}|{}", line.text, line.path)).collect();
+        let shown: Vec<String> = lines(Json::borrowed(&pod, &arena), &arena)
+            .iter()
+            .map(|line| format!("{}|{}", line.text, line.path))
+            .collect();
         assert_eq!(
             shown,
             [

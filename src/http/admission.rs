@@ -27,12 +27,13 @@ use tracing::{error, warn};
 pub use self::body::BODY_BYTES;
 use self::body::{BodyBudget, ReadError, request_timeout};
 use self::log::{log, log_module};
-use self::pool::{PoolError, Pool};
-use crate::http::metrics::{Metrics, ShedReason};
-use crate::mutate::{self, Answer, Reason, Denial, Verdict};
-use crate::model::hook::Execution;
+use self::pool::{Pool, PoolError};
 use crate::http::log_throttle::LogThrottle;
+use crate::http::metrics::{Metrics, ShedReason};
+use crate::model::denial::{Denial, Reason};
+use crate::model::hook::Execution;
 use crate::model::snapshot::Snapshot;
+use crate::mutate::{self, Answer, Verdict};
 
 pub(crate) use self::body::go_duration;
 

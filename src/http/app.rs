@@ -19,11 +19,11 @@ use crate::http::admin::Admin;
 use crate::http::admission::pool::{Limits, Pool};
 use crate::http::admission::{Admission, Mutate, Reviewer};
 use crate::http::metrics::Metrics;
-use crate::wasm::Engine;
-use crate::http::server::tls::client_verifier::{ClientVerifier, ClientAuth};
-use crate::http::server::tls::{Certificates, CertificatePaths, MinTlsVersion};
+use crate::http::server::tls::client_verifier::{ClientAuth, ClientVerifier};
+use crate::http::server::tls::{CertificatePaths, Certificates, MinTlsVersion};
 use crate::http::server::{ADMIN_CONNECTIONS, Server, ShutdownPhase, Timeouts};
 use crate::model::snapshot::Snapshot;
+use crate::wasm::Engine;
 use crate::watch as config;
 
 /// What `podgraft serve` was told.
@@ -165,7 +165,8 @@ impl App {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let certificates = Certificates::load(settings.files.clone(), Arc::clone(&metrics))?;
-        let clients = settings.trust.clone().map(|trust| ClientVerifier::load(trust, Arc::clone(&metrics))).transpose()?;
+        let clients =
+            settings.trust.clone().map(|trust| ClientVerifier::load(trust, Arc::clone(&metrics))).transpose()?;
         let pool = Pool::start(settings.limits).context("the module threads cannot be started")?;
         let listener = bind("--listen", settings.listen).await?;
         let admin_listener = bind("--admin-listen", settings.admin_listen).await?;

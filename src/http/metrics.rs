@@ -394,7 +394,9 @@ impl HandshakeError {
         use rustls::{CertificateError, Error};
         match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
             Some(Error::NoCertificatesPresented) => HandshakeError::NoCertificate,
-            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => HandshakeError::OtherName,
+            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+                HandshakeError::OtherName
+            }
             Some(Error::InvalidCertificate(_)) => HandshakeError::Untrusted,
             Some(Error::AlertReceived(_)) => HandshakeError::ByClient,
             Some(_) => HandshakeError::Protocol,

@@ -31,8 +31,8 @@ use tracing::{debug, warn};
 
 use self::conn_state::{ConnState, Phase, TrackedIo};
 use self::connection_limit::ConnectionLimiter;
-use crate::http::metrics::{TimeoutPhase, Metrics, HandshakeError};
 use crate::http::log_throttle::LogThrottle;
+use crate::http::metrics::{HandshakeError, Metrics, TimeoutPhase};
 
 mod conn_state;
 mod connection_limit;
@@ -197,7 +197,11 @@ impl Server {
         }
     }
 
-    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, stream: S, clock: Arc<ConnState>) -> Option<TimeoutPhase> {
+    async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: S,
+        clock: Arc<ConnState>,
+    ) -> Option<TimeoutPhase> {
         let io = TokioIo::new(TrackedIo { stream, clock: Arc::clone(&clock) });
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {

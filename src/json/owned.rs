@@ -44,7 +44,9 @@ impl OwnedJson {
             OwnedJson::Plain(value) => *value,
             OwnedJson::Str(text) => Json::Str(text),
             OwnedJson::Raw(text) => Json::Raw(text),
-            OwnedJson::Array(items) => Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| item.borrowed(arena)))),
+            OwnedJson::Array(items) => {
+                Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| item.borrowed(arena))))
+            }
             OwnedJson::Object(members) => Json::Object(
                 arena.alloc_slice_fill_iter(members.iter().map(|(key, value)| (&**key, value.borrowed(arena)))),
             ),

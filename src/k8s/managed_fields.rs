@@ -66,7 +66,9 @@ fn text_holds(set: &str, path: &[PathElement<'_>]) -> bool {
                 let is_it = |key: &str| key == *name || (key.contains('\\') && plain(key) == *name);
                 text_member(at, |key| key.strip_prefix("f:").is_some_and(is_it))
             }
-            PathElement::Element(_, Some(key)) => text_member(at, |name| may_be(name, key) && is_element(&plain(name), key)),
+            PathElement::Element(_, Some(key)) => {
+                text_member(at, |name| may_be(name, key) && is_element(&plain(name), key))
+            }
             PathElement::Element(_, None) => None,
         };
         let Some(below) = below else {
@@ -177,12 +179,24 @@ mod tests {
             "f:ports": {"k:{\"containerPort\":53,\"protocol\":\"UDP\"}": {"f:name": {}}}}}}}}]}});
         let arena = Bump::new();
         let owners = ManagedFields::from_pod(Json::borrowed(&pod, &arena), &arena);
-        let container = [PathElement::Member("spec"), PathElement::Member("containers"), PathElement::Element(0, Some("main"))];
+        let container =
+            [PathElement::Member("spec"), PathElement::Member("containers"), PathElement::Element(0, Some("main"))];
         let wrote = |rest: &[PathElement<'_>]| owners.set_by_submitter(&[&container, rest].concat());
         assert!(wrote(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("cpu")]));
-        assert!(!wrote(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("memory")]));
-        assert!(wrote(&[PathElement::Member("args"), PathElement::Element(0, None)]), "an atomic list is owned as a whole");
-        assert!(wrote(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/UDP")), PathElement::Member("name")]));
+        assert!(!wrote(&[
+            PathElement::Member("resources"),
+            PathElement::Member("limits"),
+            PathElement::Member("memory")
+        ]));
+        assert!(
+            wrote(&[PathElement::Member("args"), PathElement::Element(0, None)]),
+            "an atomic list is owned as a whole"
+        );
+        assert!(wrote(&[
+            PathElement::Member("ports"),
+            PathElement::Element(0, Some("53/UDP")),
+            PathElement::Member("name")
+        ]));
         assert!(!wrote(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/TCP"))]));
         assert!(!owners.set_by_submitter(&[
             PathElement::Member("spec"),

@@ -293,12 +293,14 @@ fn applied<'a, 'o>(
         };
         let act = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
         match (at, step) {
-            (Json::Object(_), PathElement::Member(key)) => match (members.iter().rposition(|(name, _)| name == key), act) {
-                (None, Action::Add) => members.push((key, first.value)),
-                (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
-                (Some(place), _) => members[place].1 = below(members[place].1)?,
-                (None, _) => return Err(first),
-            },
+            (Json::Object(_), PathElement::Member(key)) => {
+                match (members.iter().rposition(|(name, _)| name == key), act) {
+                    (None, Action::Add) => members.push((key, first.value)),
+                    (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
+                    (Some(place), _) => members[place].1 = below(members[place].1)?,
+                    (None, _) => return Err(first),
+                }
+            }
             (Json::Array(_), PathElement::Element(index, _)) => match act {
                 Action::Add if *index <= items.len() => items.insert(*index, first.value),
                 Action::Remove if *index < items.len() => drop(items.remove(*index)),
@@ -318,8 +320,8 @@ fn applied<'a, 'o>(
 /// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
 pub fn pointer(path: &[PathElement<'_>]) -> String {
     let mut text = String::with_capacity(64);
-    write_pointer(path, &mut to_json, |part, out| out.push_str(part));
-    to_json
+    write_pointer(path, &mut text, |part, out| out.push_str(part));
+    text
 }
 
 /// Appends a pointer whose parts `write` writes.
@@ -350,10 +352,10 @@ pub fn display_path(path: &[PathElement<'_>]) -> String {
                 let _ = write!(text, "[{key}]");
             }
             PathElement::Member(key) => {
-                if !to_json.is_empty() {
-                    to_json.push('.');
+                if !text.is_empty() {
+                    text.push('.');
                 }
-                to_json.push_str(key);
+                text.push_str(key);
             }
             PathElement::Element(_, Some(key)) => {
                 let _ = write!(text, "[{key}]");
@@ -363,7 +365,7 @@ pub fn display_path(path: &[PathElement<'_>]) -> String {
             }
         }
     }
-    to_json
+    text
 }
 
 /// The path of a member below `path`, as [`readable`] writes it.
@@ -374,15 +376,15 @@ pub fn member_path(path: &str, key: &str) -> String {
 /// The operations as JSON text.
 pub fn to_json(operations: &[Operation<'_>]) -> String {
     let mut text = String::with_capacity(operations.len() * 160 + 2);
-    to_json.push('[');
+    text.push('[');
     // What follows each other lies side by side nearly always: where the pointer to what holds it stands already.
     let mut parent: (&[PathElement<'_>], Range<usize>) = (&[], 0..0);
     for (index, operation) in operations.iter().enumerate() {
-        json::push_comma(index, &mut to_json);
-        operation.write(&mut parent, &mut to_json);
+        json::push_comma(index, &mut text);
+        operation.write(&mut parent, &mut text);
     }
-    to_json.push(']');
-    to_json
+    text.push(']');
+    text
 }
 
 impl<'a> Operation<'a> {
@@ -414,8 +416,8 @@ impl<'a> Operation<'a> {
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = String::new();
-        self.write(&mut (&[], 0..0), &mut to_json);
-        serde_json::from_str::<&RawValue>(&to_json).map_err(S::Error::custom)?.serialize(serializer)
+        self.write(&mut (&[], 0..0), &mut text);
+        serde_json::from_str::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -423,10 +425,17 @@ impl Serialize for Operation<'_> {
 pub fn type_at(path: &[PathElement<'_>]) -> Option<Type> {
     path.iter().try_fold(Type::Object(&POD), |kind, step| match (kind, step) {
         (Type::Object(object), PathElement::Member(key)) => Object::field(object, key).map(|field| field.kind),
-        (Type::Map(element), PathElement::Member(_)) | (Type::List(element), PathElement::Element(..)) => Some(*element),
+        (Type::Map(element), PathElement::Member(_)) | (Type::List(element), PathElement::Element(..)) => {
+            Some(*element)
+        }
         (Type::Any, _) => Some(Type::Any),
         _ => None,
     })
+}
+
+/// Whether `path` is `outer` or something in it.
+pub fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]

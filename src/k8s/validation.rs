@@ -235,7 +235,8 @@ fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
     let largest = added.max_by_key(|(_, value)| written(*value));
     match largest.filter(|_| bytes > MAX_ANNOTATION_BYTES) {
         Some((key, _)) => {
-            let message = format!("brings the pod to {bytes} bytes of annotations, and it may have {MAX_ANNOTATION_BYTES}");
+            let message =
+                format!("brings the pod to {bytes} bytes of annotations, and it may have {MAX_ANNOTATION_BYTES}");
             Err((member_path("metadata.annotations", key), message))
         }
         None => Ok(()),

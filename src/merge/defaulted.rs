@@ -2,7 +2,7 @@
 
 use super::{Merger, Slot};
 use crate::json::Json;
-use crate::mutate::normalize::default_policy;
+use crate::k8s::defaults::default_policy;
 use crate::k8s::patch::PathElement;
 use crate::k8s::quantity::nanos;
 use crate::k8s::schema::{Object, Type};
@@ -18,17 +18,31 @@ impl<'a> Merger<'a, '_> {
         let empty = was.is_empty() && (slot.field.is_some() || was.as_str().is_none());
         let zero = matches!(slot.kind, Type::Quantity) && is_zero(was);
         let default = || slot.field.and_then(|field| field.default).is_some_and(|default| default.is(was));
-        !empty && !zero && !default() && !self.is_derived_default(was) && self.managed_fields.set_by_submitter(&self.path)
+        !empty
+            && !zero
+            && !default()
+            && !self.is_derived_default(was)
+            && self.managed_fields.set_by_submitter(&self.path)
     }
 
     /// Whether `was` is the `imagePullPolicy` that the API server works out from the submitted image.
     fn is_derived_default(&self, was: Json<'a>) -> bool {
-        let [.., PathElement::Member(list), PathElement::Element(_, Some(name)), PathElement::Member("imagePullPolicy")] = *self.path else {
+        let [
+            ..,
+            PathElement::Member(list),
+            PathElement::Element(_, Some(name)),
+            PathElement::Member("imagePullPolicy"),
+        ] = *self.path
+        else {
             return false;
         };
         let containers = self.original.get_path(&["spec", list]).unwrap_or(Json::Array(&[]));
         let named = |container: &&Json<'a>| container.get("name").and_then(|name| name.as_str()) == Some(name);
-        containers.items().iter().find(named).is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", was))
+        containers
+            .items()
+            .iter()
+            .find(named)
+            .is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", was))
     }
 }
 
@@ -42,7 +56,9 @@ pub(super) fn semantically_equal(present: Json<'_>, value: Json<'_>, kind: Type)
         (Type::Quantity, Json::Str(a), Json::Str(b)) => nanos(a).is_some() && nanos(a) == nanos(b),
         (Type::Object(object), Json::Object(own), Json::Object(layers)) => {
             let same = |key: &str, value: Json<'_>, other: Json<'_>, parent: Json<'_>| match other.get(key) {
-                Some(other) => semantically_equal(value, other, object.field(key).map_or(Type::Any, |field| field.kind)),
+                Some(other) => {
+                    semantically_equal(value, other, object.field(key).map_or(Type::Any, |field| field.kind))
+                }
                 None => is_default(parent, object, key, value),
             };
             own.iter().all(|(key, own)| same(key, *own, value, present))
@@ -50,10 +66,13 @@ pub(super) fn semantically_equal(present: Json<'_>, value: Json<'_>, kind: Type)
         }
         (Type::Map(element), Json::Object(own), Json::Object(layers)) => {
             own.len() == layers.len()
-                && own.iter().all(|(key, own)| value.get(key).is_some_and(|layers| semantically_equal(*own, layers, *element)))
+                && own
+                    .iter()
+                    .all(|(key, own)| value.get(key).is_some_and(|layers| semantically_equal(*own, layers, *element)))
         }
         (Type::List(element), Json::Array(own), Json::Array(layers)) => {
-            own.len() == layers.len() && own.iter().zip(layers).all(|(own, layers)| semantically_equal(*own, *layers, *element))
+            own.len() == layers.len()
+                && own.iter().zip(layers).all(|(own, layers)| semantically_equal(*own, *layers, *element))
         }
         _ => false,
     }

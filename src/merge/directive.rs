@@ -5,10 +5,10 @@
 //! strategic merge patches (`$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are what `kubectl
 //! apply` writes for itself; they are refused by name.
 
-use super::{Conflict, Merger, NOTHING, Outcome, MergeRule, Slot, MergeError, Target};
+use super::{Conflict, MergeError, MergeRule, Merger, NOTHING, Outcome, Slot, Target};
 use crate::json::{Json, Member};
+use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
-use crate::mutate::hook_view::TOKEN_VOLUME;
 use bumpalo::collections::Vec as ArenaVec;
 
 /// The directive's key.

@@ -3,11 +3,11 @@
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::directive::is_directed;
-use super::{Conflict, Merger, Outcome, MergeRule, Slot, MergeError, Target};
+use super::{Conflict, MergeError, MergeRule, Merger, Outcome, Slot, Target};
 use crate::json::Json;
-use crate::k8s::patch::{PathElement, has_key, key_text, display_path};
+use crate::k8s::labels::PRIMARY;
+use crate::k8s::patch::{PathElement, display_path, has_key, key_text};
 use crate::k8s::schema::{Field, ListType};
-use crate::model::snapshot::PRIMARY;
 
 impl<'a> Merger<'a, '_> {
     /// Lays elements over those with the same key, and adds those whose key is not there.
@@ -128,7 +128,14 @@ impl<'a> Merger<'a, '_> {
 
     /// An element that is a union besides its key (`value` or `valueFrom`, a volume's source): a part replaces
     /// whatever part stood there, and an element that has no part says nothing.
-    fn replace_whole(&mut self, under: Target<'a>, item: Json<'a>, keys: &[&str], slot: Slot, rule: MergeRule) -> Outcome<'a> {
+    fn replace_whole(
+        &mut self,
+        under: Target<'a>,
+        item: Json<'a>,
+        keys: &[&str],
+        slot: Slot,
+        rule: MergeRule,
+    ) -> Outcome<'a> {
         let has_part = |item: Json<'a>| item.members().iter().any(|(key, _)| !keys.contains(key));
         let now = under.current.unwrap_or(item);
         // On a ClearML pod env is what the task's owner gave with `-e`, which beats the template there.

@@ -3,7 +3,7 @@
 use bumpalo::collections::Vec as ArenaVec;
 
 use super::directive::is_directed;
-use super::{Conflict, Merger, Outcome, MergeRule, MergeError, Target};
+use super::{Conflict, MergeError, MergeRule, Merger, Outcome, Target};
 use crate::json::Json;
 use crate::k8s::patch::{PathElement, display_path};
 use crate::k8s::schema::ListType;
@@ -42,7 +42,9 @@ impl<'a> Merger<'a, '_> {
         rule: MergeRule,
     ) -> Result<ArenaVec<'a, Json<'a>>, MergeError> {
         if fragment.iter().any(|item| is_directed(item) && item.members().len() > 1) {
-            return Err(self.directive_error("the elements of this list have no key; only $patch: replace can be said of it"));
+            return Err(
+                self.directive_error("the elements of this list have no key; only $patch: replace can be said of it")
+            );
         }
         let is_own = |_: &mut Self, item: Json<'a>| under.original.is_some_and(|was| was.items().contains(&item));
         self.remaining(under, fragment, is_own, rule)

@@ -13,10 +13,11 @@ use std::sync::OnceLock;
 use bumpalo::Bump;
 use serde_json::Value;
 
-use super::{Merger, MergeRule};
-use crate::json::{OwnedJson, Json};
+use super::{MergeRule, Merger};
+use crate::json::{Json, OwnedJson};
+use crate::k8s::labels::PRIMARY;
 use crate::k8s::managed_fields::ManagedFields;
-use crate::model::snapshot::{Conflict, Layer, PRIMARY};
+use crate::merge::layer::{Conflict, Layer};
 
 /// So many plans are remembered (a plan of ten layers takes about 10 KB); pods that get another one have their layers
 /// laid one by one.

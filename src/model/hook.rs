@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::snapshot::Budget;
-
 /// A compiled template module.
 pub trait Hook: Send + Sync + fmt::Debug {
     /// Runs `update-template` once, in an instance of its own.
@@ -93,7 +91,7 @@ pub enum HookError {
     #[error("exceeded its time budget of {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// it wanted more memory than its budget
-    #[error("exceeded its memory budget of {}", amount(*.0))]
+    #[error("exceeded its memory budget of {}", format_bytes(*.0))]
     Memory(u64),
     /// it recursed too deeply
     #[error("exhausted its stack")]
@@ -110,6 +108,22 @@ pub enum HookError {
     /// all instances are taken, or no time is left
     #[error("found no room to run")]
     Unavailable,
+}
+
+/// What one call of a module may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// wall clock
+    pub time: Duration,
+    /// bytes of linear memory
+    pub memory: u64,
+}
+
+impl Default for Budget {
+    /// 200 ms leaves a 2 s webhook room for several modules; 64 MiB is a hundred times what a Rust module needs.
+    fn default() -> Self {
+        Self { time: Duration::from_millis(200), memory: 64 << 20 }
+    }
 }
 
 /// Of memory, in the unit that it was hardly given in otherwise: less than a MiB is not none.

@@ -11,6 +11,7 @@ use base64::engine::{general_purpose::PAD, simd::Simd};
 use bumpalo::Bump;
 
 use crate::json::{self, Json, Shape};
+use crate::k8s::labels::LAST_APPLIED;
 use crate::k8s::patch::{self, Operation};
 
 /// What stays raw when a review is parsed: a third to a half of its bytes, which most requests never open.
@@ -33,9 +34,6 @@ const POD: &[(&str, Shape)] = &[
 
 /// A ClearML task's `args` are up to 28 KB of bootstrap.
 static CONTAINER: Shape = Shape::But(&[("args", Shape::Skip), ("command", Shape::Skip)]);
-
-/// A whole copy of the pod that client-side `kubectl apply` leaves on it.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// An AdmissionReview that asks about something.
 #[derive(Debug, Clone, Copy)]
@@ -115,8 +113,9 @@ impl<'a> Review<'a> {
 
     /// The pod's name as people know it: a generated one is not made yet.
     pub fn object_name(&self) -> String {
-        let metadata =
-            |key| self.object.get_path(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty());
+        let metadata = |key| {
+            self.object.get_path(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty())
+        };
         match (metadata("name"), metadata("generateName")) {
             (Some(name), _) => truncate(name, MAX_NAME_BYTES).to_owned(),
             (None, Some(prefix)) => format!("{}*", truncate(prefix, MAX_NAME_BYTES)),

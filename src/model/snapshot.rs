@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::condition::When;
-use crate::merge::plan_cache::PlanCache;
 use crate::k8s::pod_security::Levels;
+use crate::merge::layer::Layer;
+use crate::merge::layer::Source;
+use crate::merge::plan_cache::PlanCache;
+use crate::model::condition::When;
+use crate::model::hook::Budget;
 use crate::model::hook::Hook;
-use crate::model::task::canonical_queue_name;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::system::System;
 
 /// Everything that a request may ask of the configuration.
 #[derive(Debug, Default)]
@@ -67,33 +71,6 @@ impl<T> Clone for Unit<T> {
     }
 }
 
-/// Who put something into a pod.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
-    /// `basePodTemplate`
-    Base,
-    /// `environments.<name>`
-    Environment(String),
-    /// `queues.<name>`
-    Queue(String),
-    /// `modules.<name>`
-    Module(String),
-    /// a field that podgraft itself had to adjust because another one changed
-    Normalize,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Base => formatter.write_str("base"),
-            Source::Environment(name) => write!(formatter, "environment/{name}"),
-            Source::Queue(name) => write!(formatter, "queue/{name}"),
-            Source::Module(name) => write!(formatter, "module/{name}"),
-            Source::Normalize => formatter.write_str("podgraft"),
-        }
-    }
-}
-
 /// What one unit lays over a pod.
 #[derive(Debug, Default)]
 pub struct UnitSpec {
@@ -101,44 +78,6 @@ pub struct UnitSpec {
     pub layers: Vec<Layer>,
     /// in the order in which they run
     pub modules: Vec<Arc<Module>>,
-}
-
-/// One pod-template fragment.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// the unit that it belongs to
-    pub source: Source,
-    /// file or ConfigMap key that it stands in
-    pub file: Arc<str>,
-    /// its line there, from 1
-    pub line: u32,
-    /// the line of its `fileMounts`, of which nothing else in the fragment tells
-    pub file_mounts: Option<u32>,
-    /// what happens where the pod has a value of its own
-    pub conflict: Conflict,
-    /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)
-    pub explicit: bool,
-    /// whether a string of the fragment has a placeholder, to be filled for each pod
-    pub placeholders: bool,
-    /// whether it may hold fields that the Pod schema does not have (`allowUnknownFields`)
-    pub unknown: bool,
-    /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the
-    /// pod's primary container, whatever its name; claims are already volumes
-    pub fragment: Value,
-}
-
-/// The container entry of a fragment that means the pod's primary container.
-pub const PRIMARY: &str = "primary";
-
-/// What a layer does where the submitted pod has a value of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conflict {
-    /// the pod's value stays
-    Keep,
-    /// the layer's value replaces it
-    Override,
-    /// a different value refuses the pod
-    Deny,
 }
 
 /// `environments.<name>`.
@@ -186,7 +125,7 @@ pub struct Match {
 pub struct Queues {
     /// by the system's id
     pub by_id: BTreeMap<String, Unit<Queue>>,
-    /// by the canonical name (see [`crate::model::task::canonical_queue_name`])
+    /// by the canonical name (see [`crate::model::queue_name::canonical_queue_name`])
     pub by_name: BTreeMap<String, Unit<Queue>>,
 }
 
@@ -196,30 +135,6 @@ impl Queues {
         let by_name = || self.by_name.get(&canonical_queue_name(name?));
         id.and_then(|id| self.by_id.get(id)).or_else(by_name)
     }
-}
-
-/// One instance of a task system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct System {
-    /// its key in the configuration
-    pub name: String,
-    /// what kind of system it is
-    pub kind: SystemKind,
-    /// its task pods live here; empty is anywhere
-    pub namespaces: Vec<String>,
-    /// what precedes the task id in the name of a task pod
-    pub pod_name_prefix: String,
-    /// user names whose word counts for a task's identity
-    pub submitters: Vec<String>,
-}
-
-/// The task systems whose pods are understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SystemKind {
-    /// `ClearML`
-    ClearML,
-    /// `Generic`: pods that carry `podgraft.io/queue` or `podgraft.io/environment`
-    Generic,
 }
 
 /// What is known of a user, queue or namespace beside the pod: an entry of `taskConfig` or `providersInfo`.
@@ -276,20 +191,4 @@ pub enum OnError {
     Fail,
     /// the pod goes on without this module
     Ignore,
-}
-
-/// What one call of a module may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// wall clock
-    pub time: Duration,
-    /// bytes of linear memory
-    pub memory: u64,
-}
-
-impl Default for Budget {
-    /// 200 ms leaves a 2 s webhook room for several modules; 64 MiB is a hundred times what a Rust module needs.
-    fn default() -> Self {
-        Self { time: Duration::from_millis(200), memory: 64 << 20 }
-    }
 }

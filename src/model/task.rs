@@ -6,10 +6,14 @@
 mod clearml;
 
 use crate::json::Json;
-use crate::mutate::{Reason, Denial};
-use crate::model::review::Review;
-use crate::model::snapshot::{Snapshot, System, SystemKind};
+use crate::k8s::labels::{DEFAULT_CONTAINER, ENVIRONMENT, PRIMARY_CONTAINER, QUEUE, USER};
 use crate::k8s::validation::is_label_text;
+use crate::model::denial::{Denial, Reason};
+use crate::model::pod::Pod;
+use crate::model::queue_name::repaired;
+use crate::model::review::Review;
+use crate::model::snapshot::Snapshot;
+use crate::model::system::{System, SystemKind};
 
 /// How the pods of one task system are told and read.
 struct SystemSpec {
@@ -75,77 +79,9 @@ static SYSTEMS: &[SystemSpec] = &[
     },
 ];
 
-/// Label: the queue of a pod whose system has no label for it.
-pub const QUEUE: &str = "podgraft.io/queue";
-/// Label: the environment that a pod asks for by name.
-pub const ENVIRONMENT: &str = "podgraft.io/environment";
-/// Annotation: which container is the primary one.
-pub const PRIMARY_CONTAINER: &str = "podgraft.io/primary-container";
-/// Annotation: the user that a task runs for; a submitter is believed.
-pub const USER: &str = "podgraft.io/user";
-
 /// Every label that makes a pod a task pod: what the webhook's `matchConditions` select by.
 pub fn selecting_labels() -> impl Iterator<Item = &'static str> {
     SYSTEMS.iter().flat_map(|row| row.labels).copied()
-}
-
-/// The pod of a review, and where it was sent.
-#[derive(Clone, Copy)]
-pub struct Pod<'a> {
-    /// the submitted pod
-    pub object: Json<'a>,
-    /// the request's namespace
-    pub namespace: &'a str,
-}
-
-impl<'a> Pod<'a> {
-    /// A label's value.
-    pub fn label(&self, key: &str) -> Option<&'a str> {
-        self.object.get_path(&["metadata", "labels", key])?.as_str()
-    }
-
-    /// An annotation's value.
-    pub fn annotation(&self, key: &str) -> Option<&'a str> {
-        self.object.get_path(&["metadata", "annotations", key])?.as_str()
-    }
-
-    /// The containers, without the init containers.
-    pub fn containers(&self) -> &'a [Json<'a>] {
-        self.object.get_path(&["spec", "containers"]).map_or(&[], |list| list.items())
-    }
-
-    /// `metadata.name`, when the submitter chose one.
-    pub fn name(&self) -> Option<&'a str> {
-        self.object.get_path(&["metadata", "name"])?.as_str().filter(|name| !name.is_empty())
-    }
-
-    /// The name of the object that controls the pod: a Job's pod has no name of its own yet.
-    pub fn owner(&self) -> Option<&'a str> {
-        let owners = self.object.get_path(&["metadata", "ownerReferences"])?;
-        let controller = owners.items().iter().find(|owner| owner.get("controller") == Some(Json::Bool(true)))?;
-        controller.get("name")?.as_str()
-    }
-
-    /// What people call the pod: its name, or of a Job's pod the Job's.
-    pub fn display_name(&self) -> Option<&'a str> {
-        let is_jobs = || {
-            let owners = self.object.get_path(&["metadata", "ownerReferences"]).map_or(&[][..], |owners| owners.items());
-            let mut controllers = owners.iter().filter(|owner| owner.get("controller") == Some(Json::Bool(true)));
-            controllers.any(|owner| owner.get("kind") == Some(Json::Str("Job")))
-        };
-        self.name().or_else(|| self.owner().filter(|_| is_jobs()))
-    }
-
-    /// The literal value of an env variable of a container; of a name that stands twice, the last.
-    pub fn env(container: &Json<'a>, name: &str) -> Option<&'a str> {
-        let env = container.get("env")?;
-        let entry = env.items().iter().rev().find(|entry| entry.get("name") == Some(Json::Str(name)))?;
-        entry.get("value")?.as_str()
-    }
-
-    fn has_container(&self, name: &str) -> bool {
-        self.containers().iter().any(|container| container.get("name") == Some(Json::Str(name)))
-    }
 }
 
 /// A task pod, as far as podgraft understands it.
@@ -179,13 +115,13 @@ impl<'a, 's> Task<'a, 's> {
     ///
     /// # Errors
     /// A pod that contradicts itself.
-    pub fn from_pod(review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
-        let pod = Pod { object: review.object, namespace: review.namespace };
-        let Some((row, system)) = detect_system(&pod, snapshot) else {
+    pub fn from_pod(pod: &Pod<'a>, review: &Review<'a>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
+        let Some((row, system)) = detect_system(pod, snapshot) else {
             return Ok(None);
         };
-        let claimed = (row.task_id)(&pod, system).map_err(|why| Denial::new(Reason::IdentityContradiction, why))?;
+        let claimed = (row.task_id)(pod, system).map_err(|why| Denial::new(Reason::IdentityContradiction, why))?;
         let trusted = is_submitter(review.user, system, snapshot);
+        let primary = primary_container(pod);
         Ok(Some(Self {
             system,
             queue_id: row.queue_id.and_then(|label| pod.label(label)),
@@ -196,12 +132,12 @@ impl<'a, 's> Task<'a, 's> {
             environment: pod.label(ENVIRONMENT),
             id: claimed.filter(|_| trusted),
             user: pod.annotation(USER).filter(|_| trusted),
-            primary: primary_container(&pod),
+            primary,
             trusted,
             row,
             repairable: row.repairs.and_then(|label| pod.label(label)),
             own: pod.name().or_else(|| pod.owner()).filter(|name| pod.has_container(name)),
-            unclear: primary_container(&pod).is_none(),
+            unclear: primary.is_none(),
         }))
     }
 
@@ -284,7 +220,7 @@ fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
         .map(|name| name.trim_end_matches('-'));
     let named = [
         pod.annotation(PRIMARY_CONTAINER),
-        pod.annotation("kubectl.kubernetes.io/default-container"),
+        pod.annotation(DEFAULT_CONTAINER),
         pod.name(),
         pod.owner(),
         generated,
@@ -294,48 +230,6 @@ fn primary_container<'a>(pod: &Pod<'a>) -> Option<&'a str> {
         [only] => only.get("name").and_then(|name| name.as_str()),
         _ => None,
     })
-}
-
-/// A queue's name as its pods' label spells it: as the agent does, repaired where the API server would refuse that.
-/// The same for a label that is repaired already, so that a pod which comes a second time finds its queue.
-pub fn canonical_queue_name(name: &str) -> String {
-    let label = agent_label(name);
-    if is_label_text(&label) { label } else { repaired(&label) }
-}
-
-/// `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and the result need not be a valid label: letters
-/// beyond ASCII survive inside, and the cut may leave a `-` at the end.
-fn agent_label(name: &str) -> String {
-    let lower = name.to_lowercase();
-    let ends = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let mut canonical = String::with_capacity(ends.len());
-    for c in ends.chars().map(|c| if is_word(c) { c } else { '-' }) {
-        if c != '-' || !canonical.ends_with('-') {
-            canonical.push(c);
-        }
-    }
-    canonical.chars().take(63).collect()
-}
-
-/// What the agent wrote, as a label can hold it: what is no ASCII letter, digit, `_` or `.` is a dash.
-fn repaired(label: &str) -> String {
-    let mut value = String::with_capacity(label.len());
-    for c in label.chars() {
-        match c {
-            c if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') => value.push(c),
-            _ if value.ends_with('-') => {}
-            _ => value.push('-'),
-        }
-    }
-    let value = value.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    value[..value.len().min(63)].trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
-}
-
-/// Python's `\w` without the underscore. Rust also counts circled letters and vowel signs as alphabetic; the signs are
-/// left at that, as a label with such letters is refused by the API server anyway.
-fn is_word(c: char) -> bool {
-    let circled = matches!(c, '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}');
-    c.is_alphanumeric() && !circled
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{LayerMode, Mutation, Denial, MutateError, attempted};
+use super::{LayerMode, MutateError, Mutation, mutate};
+use crate::model::denial::Denial;
 use crate::model::hook::Execution;
 use crate::model::review::{self, Review};
 use crate::model::snapshot::Snapshot;
@@ -26,9 +27,9 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// what happened, from a closed set
     pub outcome: Outcome,
-    /// why not: a rejection's closed CamelCase reason
+    /// why not: a denial's closed CamelCase reason
     pub reason: Option<&'static str>,
-    /// the rejection's or the 4xx's sentence, or what is worth knowing of a pod that went through
+    /// the denial's or the 4xx's sentence, or what is worth knowing of a pod that went through
     pub message: Option<String>,
     /// the configured queue (not what the pod claims: bounded in number)
     pub queue: Option<String>,
@@ -60,22 +61,23 @@ pub enum Outcome {
 }
 
 /// Answers one AdmissionReview.
-pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict {
+pub fn answer(body: &[u8], snapshot: &Snapshot, execution: Execution<'_>, arena: &Bump) -> Verdict {
     let review = match Review::parse(body, arena) {
         Ok(review) => review,
         Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
-    let mutated = attempted(&review, snapshot, (pace, LayerMode::Premerged), &mut modules, arena);
-    let result = match mutated.map_err(|halted| halted.error) {
+    let mutated = mutate(&review, snapshot, execution, LayerMode::Premerged, &mut modules, arena);
+    let result = match mutated.map_err(|failure| failure.error) {
         Err(MutateError::NeedsPool(module)) => return Verdict::NeedsPool(module),
-        Err(MutateError::Denied(rejection)) => Err(rejection),
+        Err(MutateError::Denied(denial)) => Err(denial),
         Ok(mutation) => Ok(mutation),
     };
-    Verdict::Done(Answer { modules, ..answered(&review, snapshot, result) })
+    Verdict::Done(Answer { modules, ..answer_to(&review, snapshot, result) })
 }
 
-fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Denial>) -> Answer {
+/// Makes the reply of a review, and what log and metrics say of it.
+fn answer_to(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Denial>) -> Answer {
     let mut answer = Answer {
         status: 200,
         body: Vec::new(),
@@ -104,12 +106,11 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
             answer.queue = mutation.queue;
             answer.message = mutation.notice;
         }
-        Err(rejection) => {
+        Err(denial) => {
             answer.outcome = Outcome::Denied;
-            answer.reason = Some(rejection.reason.name());
-            answer.body =
-                review::denied(review.uid, rejection.reason.code(), rejection.reason.name(), &rejection.message);
-            answer.message = Some(rejection.message);
+            answer.reason = Some(denial.reason.name());
+            answer.body = review::denied(review.uid, denial.reason.code(), denial.reason.name(), &denial.message);
+            answer.message = Some(denial.message);
         }
     }
     answer
@@ -133,10 +134,10 @@ pub fn malformed(status: u16, message: String) -> Answer {
 }
 
 /// A denial made outside of [`answer`]: no room, no time.
-pub fn deny(body: &[u8], rejection: Denial) -> Answer {
+pub fn deny(body: &[u8], denial: Denial) -> Answer {
     let arena = Bump::new();
     match Review::parse(body, &arena) {
-        Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),
+        Ok(review) => answer_to(&review, &Snapshot::default(), Err(denial)),
         Err(message) => malformed(400, message),
     }
 }

@@ -1,12 +1,12 @@
 //! What may never leave, whoever asked for it: the last look at a patch before it is sent.
 
 use crate::json::Json;
-use crate::mutate::APPLIED;
+use crate::k8s::labels::LAST_APPLIED;
+use crate::k8s::labels::PRIMARY;
+use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
+use crate::k8s::patch::is_within;
 use crate::k8s::patch::{Action, Operation, PathElement, display_path, type_at};
-use crate::mutate::provenance::is_within;
-use crate::model::review::LAST_APPLIED;
 use crate::k8s::schema::{self, SchemaError};
-use crate::model::snapshot::PRIMARY;
 use crate::model::task::Task;
 
 /// Fields of `spec` that belong to others.
@@ -14,7 +14,7 @@ const SPEC: &[&str] = &["nodeName", "schedulingGates", "ephemeralContainers"];
 /// Fields of the task's container that are the task's.
 const TASK: &[&str] = &["name", "image", "command", "args"];
 /// Annotations that others read: kubectl and the kubelet.
-const ANNOTATIONS: &[&str] = &[LAST_APPLIED, "kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
+const ANNOTATIONS: &[&str] = &[LAST_APPLIED, DEFAULT_CONTAINER, MIRROR_POD];
 /// What podgraft reads itself: a pod that was given one would be another task's the second time.
 const OURS: &str = "podgraft.io/";
 
@@ -57,7 +57,9 @@ fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Opt
         ["status" | "kind" | "apiVersion", ..] => Some("it is the API server's"),
         ["spec", field, ..] if SPEC.contains(field) => Some("it is the scheduler's or another controller's"),
         ["spec", "containers"] => Some("it holds the task itself"),
-        ["spec", "containers", container, rest @ ..] if task.is_task_container(container) => task_container(rest, operation, task),
+        ["spec", "containers", container, rest @ ..] if task.is_task_container(container) => {
+            task_container(rest, operation, task)
+        }
         _ => None,
     }
 }
@@ -142,7 +144,8 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
             return Some("lifecycle of the task's container".to_owned());
         }
         let security = container.get("securityContext").unwrap_or(Json::Null);
-        if security.get("privileged") == Some(Json::Bool(true)) || security.get_path(&["capabilities", "add"]).is_some() {
+        if security.get("privileged") == Some(Json::Bool(true)) || security.get_path(&["capabilities", "add"]).is_some()
+        {
             return Some("securityContext: privileged or added capabilities".to_owned());
         }
     }

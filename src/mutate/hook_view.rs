@@ -9,17 +9,15 @@ use std::collections::HashMap;
 use bumpalo::Bump;
 
 use crate::json::{Json, Member, fast_eq};
-use crate::merge::implies;
+use crate::k8s::labels::LAST_APPLIED;
+use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::key_text;
-use crate::model::review::LAST_APPLIED;
 use crate::k8s::schema::{ListType, POD, Type};
+use crate::merge::implies;
 use crate::model::task::Task;
 
 /// Stands for what a module may not read. It cannot be written back either.
 pub const OPAQUE: &str = "podgraft.io:opaque";
-
-/// The volume that the `ServiceAccount` plugin puts on a pod, and its mounts.
-pub const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// The view of `pod`.
 pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
@@ -118,7 +116,9 @@ fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a 
 
 fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
     let (kind, list) = match kind {
-        Type::Object(object) => object.field(key).map_or((Type::Any, ListType::Atomic), |field| (field.kind, field.list)),
+        Type::Object(object) => {
+            object.field(key).map_or((Type::Any, ListType::Atomic), |field| (field.kind, field.list))
+        }
         Type::Map(element) => (*element, ListType::Atomic),
         _ => (Type::Any, ListType::Atomic),
     };
@@ -127,7 +127,9 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
         (Json::Object(_), Json::Object(_)) => object_changes(before, after, kind, arena),
         (a, b) if a == b => None,
         (Json::Array(a), Json::Array(b)) => match (list, kind) {
-            (ListType::Map(_) | ListType::MapAtomicItem(_), Type::List(element)) => keyed_changes(a, b, list, *element, arena),
+            (ListType::Map(_) | ListType::MapAtomicItem(_), Type::List(element)) => {
+                keyed_changes(a, b, list, *element, arena)
+            }
             (ListType::Set | ListType::Prepend, _) if a.iter().all(|item| b.contains(item)) => {
                 Some(Json::array(b.iter().copied().filter(|item| !a.contains(item)), arena))
                     .filter(|new| !new.is_empty())

@@ -7,14 +7,14 @@ mod requests;
 use bumpalo::Bump;
 use serde_json::Number;
 
-pub use self::env::hidden;
 use crate::json::Json;
-use crate::mutate::FragmentSource;
+use crate::k8s::defaults::default_policy;
+use crate::k8s::labels::PRIMARY;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::quantity;
 use crate::k8s::schema::Type;
-use crate::model::snapshot::PRIMARY;
 use crate::model::task::Task;
+use crate::mutate::provenance::FragmentSource;
 
 /// The pod with its dependent fields in order, and the readable paths that were taken away for it. `laid` is what
 /// layers and modules asked for: that stays.
@@ -166,18 +166,6 @@ fn entry_of<'a>(
         let own = entry.get("name").and_then(|name| name.as_str());
         own == name || (own == Some(PRIMARY) && primary == name)
     })
-}
-
-/// The pull policy that the API server writes where a manifest says nothing: `Always` for the tag `latest`, and where
-/// there is neither tag nor digest.
-pub fn default_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    match last.split_once(':') {
-        Some((_, "latest")) => "Always",
-        None if digest.is_empty() => "Always",
-        _ => "IfNotPresent",
-    }
 }
 
 /// A fragment with its quantities as the API server writes them: modules return numbers too, and a number would

@@ -3,13 +3,13 @@
 
 use serde_json::Value;
 
-use crate::config::{Rule, is_file_volume, text_error, quantity_error, rule_of};
+use crate::config::{Rule, is_file_volume, quantity_error, rule_of, text_error};
 use crate::json::Json;
-use crate::merge::is_directed;
 use crate::k8s::patch::{has_key, member_path};
+use crate::k8s::schema::{ListType, POD, Type};
+use crate::merge::is_directed;
 use crate::model::placeholder;
 use crate::model::review::truncate;
-use crate::k8s::schema::{ListType, POD, Type};
 
 /// Of a layer's text, what a message shows.
 const LONGEST: usize = 100;

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::mutate::{Reason, Denial};
-use crate::model::snapshot::{Conflict, UnitSpec, Layer, Match, Module, Queue, Snapshot, Source, Unit, UnknownQueue, Vault};
-use crate::model::task::{Pod, Task, canonical_queue_name};
+use crate::merge::layer::{Conflict, Layer, Source};
+use crate::model::denial::{Denial, Reason};
+use crate::model::pod::Pod;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Match, Module, Queue, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::task::Task;
 
 /// What one pod gets.
 pub struct Plan<'s> {
@@ -115,10 +118,7 @@ fn environments<'s>(
         return Ok(list);
     }
     let name = task.environment.unwrap_or_default();
-    Err(Denial::new(
-        Reason::UnknownEnvironment,
-        format!("environment '{name}' does not exist or is not for this pod"),
-    ))
+    Err(Denial::new(Reason::UnknownEnvironment, format!("environment '{name}' does not exist or is not for this pod")))
 }
 
 impl Match {

@@ -7,8 +7,11 @@
 use bumpalo::Bump;
 
 use crate::json::Json;
+use crate::k8s::patch::is_within;
 use crate::k8s::patch::{Action, diff, display_path};
-use crate::model::snapshot::Source;
+use crate::merge::layer::Layer;
+use crate::merge::layer::Source;
+use crate::mutate::Module;
 
 /// The pod after each step, beginning with the submitted one.
 #[derive(Debug)]
@@ -31,6 +34,11 @@ pub struct Change {
 }
 
 impl<'a> Steps<'a> {
+    /// Returns the submitted pod before the first step.
+    pub fn new(submitted: Json<'a>) -> Self {
+        Self { submitted, steps: Vec::new() }
+    }
+
     /// The pod as it is now.
     pub fn last(&self) -> Json<'a> {
         self.steps.last().map_or(self.submitted, |(_, pod)| *pod)
@@ -69,7 +77,11 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Whether `path` is `outer` or something in it.
-pub fn is_within(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+/// Who gave a fragment.
+#[derive(Debug, Clone, Copy)]
+pub enum FragmentSource<'a> {
+    /// a layer of the configuration
+    Layer(&'a Layer),
+    /// a module's call
+    Module(&'a Module),
 }

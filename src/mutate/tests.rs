@@ -14,10 +14,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::hook::{HookRequest, HookError, LogLevel, LogLine, HookOutput as Returned, Hook, HookResponse};
-use crate::model::snapshot::{
-    Budget, Conflict, UnitSpec, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
-};
+use crate::merge::layer::Conflict;
+use crate::model::hook::Budget;
+use crate::model::hook::{Hook, HookError, HookOutput as Returned, HookRequest, HookResponse, LogLevel, LogLine};
+use crate::model::snapshot::{Match, Module, OnError, Queue, Queues, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::system::{System, SystemKind};
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60";

@@ -14,7 +14,7 @@ use wasmtime::component::{Component, Linker, Type};
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::host::{self, State, TemplateModulePre};
-use super::{Module, CallHistory};
+use super::{CallHistory, Module};
 use crate::model::hook::Hook;
 use crate::model::review::truncate;
 

@@ -7,14 +7,14 @@ use serde_json::Value;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::HasSelf;
 
-use self::podgraft::mutate::hook_view::host;
-use crate::model::placeholder::look_up;
+use self::podgraft::template::host;
+use crate::model::hook::Budget;
 use crate::model::hook::{HookRequest, LogLevel, LogLine};
-use crate::model::snapshot::Budget;
+use crate::model::placeholder::look_up;
 
 wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" });
 
-pub(super) use exports::podgraft::mutate::hook_view::hook::Outcome as Guest;
+pub(super) use exports::podgraft::template::hook::Outcome as Guest;
 
 /// Tables are function pointers: a Rust module has 100, an interpreter 5,000.
 const MAX_TABLE: usize = 20_000;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use wasmtime::component::Component;
 
 use super::engine::{HOOK, HOST, check_form};
-use super::{Engine, Module, CallHistory, unavailable, sha256_hex};
-use crate::model::hook::{HookRequest, HookError, HookOutput, Execution, Hook, HookResponse};
+use super::{CallHistory, Engine, Module, sha256_hex, unavailable};
+use crate::model::hook::{Execution, Hook, HookError, HookOutput, HookRequest, HookResponse};
 
 /// A component as its bytes describe it.
 #[derive(Debug)]

@@ -3,8 +3,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::placeholder::look_up;
 use crate::model::hook::{LogLevel, LogLine};
+use crate::model::placeholder::look_up;
 
 /// Plenty, on the slowest machine: nothing here measures time.
 const PLENTY: Duration = Duration::from_secs(20);
@@ -33,7 +33,13 @@ fn call(module: &dyn Hook, template: &str, task_config: Value, time: Duration) -
 fn inline(module: &dyn Hook, template: &str) -> HookResponse {
     let task_config = Arc::new(Value::Null);
     let budget = Budget { time: PLENTY, memory: MEMORY };
-    module.call(&HookRequest { request: "{}", template, task_config: &task_config, budget, execution: Execution::Inline })
+    module.call(&HookRequest {
+        request: "{}",
+        template,
+        task_config: &task_config,
+        budget,
+        execution: Execution::Inline,
+    })
 }
 
 fn run(name: &str, template: &str) -> Result<HookOutput, HookError> {
@@ -81,7 +87,9 @@ fn what_is_left_of_the_request_counts_too() {
     let within = |name: &str, left: Duration| {
         let left = move || left;
         let pace = Execution::Pooled(&left);
-        module(name).call(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace }).result
+        module(name)
+            .call(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace })
+            .result
     };
     assert_eq!(within("loop", SHORT), Err(HookError::TimedOut(SHORT)));
     assert_eq!(within("echo", Duration::ZERO), Err(HookError::Unavailable));
@@ -93,7 +101,9 @@ fn memory_within_the_budget_is_granted() {
     let task_config = Arc::new(Value::Null);
     let with = |budget: Budget| {
         let pace = Execution::Pooled(&|| PLENTY);
-        module("echo").call(&HookRequest { request: "", template: "x", task_config: &task_config, budget, execution: pace }).result
+        module("echo")
+            .call(&HookRequest { request: "", template: "x", task_config: &task_config, budget, execution: pace })
+            .result
     };
     assert_eq!(with(budget), fragment("x"));
     assert_eq!(with(Budget { memory: budget.memory - 1, ..budget }), Err(HookError::Memory(budget.memory - 1)));
@@ -171,7 +181,9 @@ fn nfs(params: &Value, task_config: Value) -> Result<HookOutput, HookError> {
     let request = json!({"queue": "1", "queue_name": "q", "params": params, "new_field": [1]}).to_string();
     let (task_config, pace) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
     let budget = Budget { time: PLENTY, memory: MEMORY };
-    inject_nfs().call(&HookRequest { request: &request, template: "{}", task_config: &task_config, budget, execution: pace }).result
+    inject_nfs()
+        .call(&HookRequest { request: &request, template: "{}", task_config: &task_config, budget, execution: pace })
+        .result
 }
 
 #[test]

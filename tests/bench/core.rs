@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use podgraft::wasm::Engine;
-use podgraft::model::hook::{HookRequest, HookOutput, Execution, Hook, HookResponse};
+use podgraft::model::hook::Budget;
+use podgraft::model::hook::{Execution, Hook, HookOutput, HookRequest, HookResponse};
 use podgraft::model::review::Review;
-use podgraft::model::snapshot::{Budget, Module, Snapshot};
+use podgraft::model::snapshot::{Module, Snapshot};
+use podgraft::wasm::Engine;
 use serde_json::{Value, json};
 
 /// As in the program.
@@ -111,7 +112,8 @@ fn modules(criterion: &mut Criterion) {
         let task_config = Arc::clone(&snapshot.task_config[0].config);
         let left = || Duration::from_secs(10);
         let (budget, pace) = (Budget::default(), Execution::Pooled(&left));
-        let call = HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution: pace };
+        let call =
+            HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution: pace };
         println!("sandbox/{name}: the template has {} bytes", template.len());
         let mut group = criterion.benchmark_group("module");
         group.bench_function(name, |bencher| answers(bencher, &body, &snapshot));
@@ -133,7 +135,7 @@ fn answers(bencher: &mut criterion::Bencher<'_>, body: &[u8], snapshot: &Snapsho
 }
 
 /// What a module is given for this review.
-fn arguments(body: &[u8], layers: &[podgraft::model::snapshot::Layer]) -> (String, String) {
+fn arguments(body: &[u8], layers: &[podgraft::merge::layer::Layer]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let module = Module {
         name: "spy".to_owned(),

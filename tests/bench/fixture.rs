@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
-use podgraft::wasm::{Engine, sha256_hex};
-use podgraft::mutate::{self, Answer, Verdict};
+use podgraft::merge::layer::{Conflict, Layer, Source};
+use podgraft::model::hook::Budget;
 use podgraft::model::hook::Execution;
-use podgraft::model::snapshot::{
-    Budget, Conflict, Environment, UnitSpec, Layer, Match, Module, OnError, Queue, Snapshot, Source, System, SystemKind,
-    Unit, Vault,
-};
+use podgraft::model::snapshot::{Environment, Match, Module, OnError, Queue, Snapshot, Unit, UnitSpec, Vault};
+use podgraft::model::system::{System, SystemKind};
+use podgraft::mutate::{self, Answer, Verdict};
+use podgraft::wasm::{Engine, sha256_hex};
 use serde_json::{Value, json};
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";

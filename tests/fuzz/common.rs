@@ -8,9 +8,9 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
 use podgraft::config::{Builder, File, Input, Wasm};
-use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
-use podgraft::model::hook::{HookRequest, HookError, LogLine, HookOutput, Execution, Hook, HookResponse};
+use podgraft::model::hook::{Execution, Hook, HookError, HookOutput, HookRequest, HookResponse, LogLine};
 use podgraft::model::snapshot::Snapshot;
+use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
 use serde_json::Value;
 
 /// What every module returns now.
@@ -36,7 +36,11 @@ struct Refuses;
 
 impl Hook for Refuses {
     fn call(&self, call: &HookRequest<'_>) -> HookResponse {
-        HookResponse { result: Err(HookError::Denied(call.request.to_owned())), logs: Vec::new(), elapsed: Duration::ZERO }
+        HookResponse {
+            result: Err(HookError::Denied(call.request.to_owned())),
+            logs: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
     }
 }
 

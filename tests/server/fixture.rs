@@ -9,14 +9,15 @@ use arc_swap::ArcSwap;
 use bumpalo::Bump;
 use podgraft::http::admission::Reviewer;
 use podgraft::http::admission::pool::Limits;
-use podgraft::http::app::{App, Settings, Source, SharedConfig};
+use podgraft::http::app::{App, Settings, SharedConfig, Source};
 use podgraft::http::metrics::Metrics;
-use podgraft::mutate::{Answer, Outcome, Denial, Verdict};
-use podgraft::model::hook::Execution;
 use podgraft::http::server::tls::MinTlsVersion;
 use podgraft::http::server::tls::client_verifier::ClientAuth;
 use podgraft::http::server::{CONNECTIONS, Timeouts};
+use podgraft::model::denial::Denial;
+use podgraft::model::hook::Execution;
 use podgraft::model::snapshot::Snapshot;
+use podgraft::mutate::{Answer, Outcome, Verdict};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
@@ -52,7 +53,9 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
         (b"{}", _) => done("fast"),
         (name, Execution::Inline) => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         // no time for any module: this one may not fail
-        (name, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
+        (name, Execution::Pooled(left)) if left().is_zero() => {
+            Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned())
+        }
         (name, Execution::Pooled(_)) => {
             gate.pass();
             done(String::from_utf8_lossy(name))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use podgraft::config::{Builder, File, Input};
 use podgraft::http::admission::Mutate;
 use podgraft::http::admission::pool::Limits;
-use podgraft::config::{Builder, File, Input};
-use podgraft::mutate::Verdict;
 use podgraft::model::hook::Execution;
+use podgraft::mutate::Verdict;
 
 use super::client::{MIB, task_review};
 use super::fixture::{Fake, Fixture, Gate, done, run};

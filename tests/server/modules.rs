@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use podgraft::config::{Builder, File, Input, Wasm};
 use podgraft::http::admission::Mutate;
 use podgraft::http::admission::pool::Limits;
-use podgraft::config::{Builder, File, Input, Wasm};
-use podgraft::wasm::thread_priority;
+use podgraft::model::hook::{Execution, Hook, HookError, HookRequest, HookResponse};
 use podgraft::mutate::Verdict;
-use podgraft::model::hook::{HookRequest, HookError, Execution, Hook, HookResponse};
+use podgraft::wasm::thread_priority;
 
 use super::client::task_review;
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};

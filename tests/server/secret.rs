@@ -27,7 +27,10 @@ impl Secret {
     }
 
     pub(crate) fn files(&self) -> CertificatePaths {
-        CertificatePaths { certificate: self.directory.path().join("tls.crt"), key: self.directory.path().join("tls.key") }
+        CertificatePaths {
+            certificate: self.directory.path().join("tls.crt"),
+            key: self.directory.path().join("tls.key"),
+        }
     }
 
     /// Swaps in a new pair and gives its certificate.

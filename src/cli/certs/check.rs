@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use super::install::{Cluster, bundles};
-use super::judge::{Bundle, Expected, CertificateError, day, verify};
-use super::set::{CA, CERTIFICATE, KEY, CertificateSet, certificates, parsed};
+use super::judge::{Bundle, CertificateError, Expected, day, verify};
+use super::set::{CA, CERTIFICATE, CertificateSet, KEY, certificates, parsed};
 use super::{Service, now};
 use crate::cli::Output;
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::check::of_secret;
 use super::judge::{Bundle, Expected, verify};
-use super::set::{CA, CERTIFICATE, KEY, CertificateSet, bundle, certificates, parsed};
+use super::set::{CA, CERTIFICATE, CertificateSet, KEY, bundle, certificates, parsed};
 use super::{Service, now};
 
 /// Whose fields these are, for server-side apply.

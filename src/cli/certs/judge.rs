@@ -11,7 +11,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
 use super::DAY;
-use super::set::{CA, CERTIFICATE, KEY, CertificateSet, certificates, parsed};
+use super::set::{CA, CERTIFICATE, CertificateSet, KEY, certificates, parsed};
 use super::trust::{Chain, verify_chain};
 
 /// One thing that is wrong.

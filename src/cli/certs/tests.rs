@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use super::DAY;
-use super::judge::{Bundle, Expected, CertificateError, Reason, verify};
+use super::judge::{Bundle, CertificateError, Expected, Reason, verify};
 use super::set::CertificateSet;
 
 const NOW: i64 = 1_800_000_000; // 15 January 2027

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use bumpalo::Bump;
 use serde_json::Value;
 
-use super::report::Diagnostic;
+use crate::config::Diagnostic;
 use crate::config::{Position, is_file_volume};
-use crate::json::Json;
-use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot};
 use crate::explain::yaml;
+use crate::json::Json;
+use crate::merge::layer::{Conflict, Layer};
+use crate::model::snapshot::{Snapshot, UnitSpec};
 
 /// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
 const SECURITY: &[&str] = &[
@@ -139,7 +140,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::snapshot::Source;
+    use crate::merge::layer::Source;
 
     fn told(conflict: Conflict, spec: &Value) -> Vec<String> {
         let (source, fragment) = (Source::Queue("q".into()), json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));

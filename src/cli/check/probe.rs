@@ -1,11 +1,12 @@
 //! Trying a configuration: what becomes of a pod, and whether it stays so.
 
 use crate::config::Position;
-use crate::explain::simulate::{self, Simulation, Sender};
-use crate::model::snapshot::{Snapshot, Source};
+use crate::explain::simulate::{self, Sender, Simulation};
+use crate::merge::layer::Source;
+use crate::model::snapshot::Snapshot;
 
-use super::report::Diagnostic;
 use super::samples::{self, Sample};
+use crate::config::Diagnostic;
 
 /// A module whose bytes are there.
 pub(super) struct Compiled {
@@ -41,7 +42,9 @@ pub(super) enum ProbeResult {
 impl ProbeResult {
     pub(super) fn of(outcome: &Simulation) -> Self {
         match (&outcome.result, &outcome.second_run) {
-            (Err(why), _) => ProbeResult::Denied(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
+            (Err(why), _) => {
+                ProbeResult::Denied(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message))
+            }
             (Ok(_), Err(why)) => ProbeResult::Unstable(format!("is refused: {}", why.message)),
             (Ok(_), Ok(touches)) if !touches.is_empty() => {
                 let touches: Vec<_> =
@@ -69,8 +72,8 @@ impl ProbeResult {
 /// Tries every unit.
 pub(super) fn probe_units(snapshot: &Snapshot) -> Vec<UnitProbe> {
     let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
-        let review = offline::review(pod, Sender::default(), snapshot).ok()?;
-        let outcome = offline::simulate(&review, snapshot).ok()?;
+        let review = simulate::review(pod, Sender::default(), snapshot).ok()?;
+        let outcome = simulate::simulate(&review, snapshot).ok()?;
         Some(UnitProbe { unit, result: ProbeResult::of(&outcome) })
     });
     tried.collect()

@@ -1,7 +1,7 @@
 //! What `podgraft check` found, and how it is told.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -10,23 +10,10 @@ use super::probe::{self, Compiled, ProbeResult, UnitProbe};
 use crate::cli::input::Manifest;
 use crate::cli::load::counted;
 use crate::cli::table;
-use crate::config::{Built, Position, Diagnostic};
+use crate::config::{Built, Diagnostic, Position};
 use crate::explain::simulate::{self, Simulation};
-use crate::model::snapshot::{UnitSpec, Match, Queue, Snapshot, Source, Unit};
-
-/// One thing that is wrong or worth knowing.
-#[derive(Debug, Serialize)]
-pub(super) struct Diagnostic {
-    /// empty where it is about no file
-    file: String,
-    /// from 1; 0 is the whole file
-    line: u32,
-    /// from 1; 0 is the whole line
-    column: u32,
-    /// a path in the configuration, or a unit
-    about: String,
-    message: String,
-}
+use crate::merge::layer::Source;
+use crate::model::snapshot::{Match, Queue, Snapshot, Unit, UnitSpec};
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -78,34 +65,6 @@ struct PodRow {
 /// A unit without any sound version.
 const INVALID: &str = "broken";
 
-impl Diagnostic {
-    pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
-        Self { file: file.to_owned(), line: at.line, column: at.column, about: about.to_owned(), message }
-    }
-}
-
-impl From<&Diagnostic> for Diagnostic {
-    fn from(problem: &Diagnostic) -> Self {
-        let at = Position { line: problem.line, column: problem.column };
-        Self::new(&problem.file, at, &problem.path, problem.message.clone())
-    }
-}
-
-impl fmt::Display for Diagnostic {
-    /// `queue.yaml:12:7: queues.pvc-test.mode: …`, without what is not known.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.file)?;
-        for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
-            write!(formatter, ":{number}")?;
-        }
-        let colon = if self.file.is_empty() { "" } else { ": " };
-        match self.about.as_str() {
-            "" => write!(formatter, "{colon}{}", self.message),
-            about => write!(formatter, "{colon}{about}: {}", self.message),
-        }
-    }
-}
-
 /// The queues, each once.
 pub(super) fn queues(snapshot: &Snapshot) -> impl Iterator<Item = &Unit<Queue>> {
     let all = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
@@ -121,8 +80,8 @@ impl Report {
         let tried = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            problems: built.problems.iter().map(Diagnostic::from).collect(),
-            notices: built.notices.iter().map(Diagnostic::from).chain(notices::layer_notices(snapshot)).collect(),
+            problems: built.problems.clone(),
+            notices: built.notices.iter().cloned().chain(notices::layer_notices(snapshot)).collect(),
             units: rows(snapshot, &tried),
             modules: Vec::new(),
             pods: Vec::new(),
@@ -144,7 +103,7 @@ impl Report {
 
     fn try_pod(&mut self, given: &Manifest, snapshot: &Snapshot) {
         let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
-        let outcome = review.and_then(|review| offline::simulate(&review, snapshot));
+        let outcome = review.and_then(|review| simulate::simulate(&review, snapshot));
         let finding = |message: String| Diagnostic::new(&given.label, Position::default(), "", message);
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -217,7 +176,8 @@ fn applied_twice(outcome: &Simulation) -> Option<String> {
 }
 
 fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
-    let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
+    let base =
+        snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
     let environments = snapshot.environments.iter().map(|unit| {
         let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
@@ -242,7 +202,8 @@ fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
 
 fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[UnitProbe]) -> Row {
     let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
-    let refused = results().find_map(|result| if let ProbeResult::Denied(why) = result { Some(why.clone()) } else { None });
+    let refused =
+        results().find_map(|result| if let ProbeResult::Denied(why) = result { Some(why.clone()) } else { None });
     // The worst of several systems' samples.
     let rank = |result: &&ProbeResult| match result {
         ProbeResult::Unstable(_) => 0,

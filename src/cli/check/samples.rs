@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::model::snapshot::{Environment, Match, Queue, Snapshot, Source, System, SystemKind};
-use crate::model::task::{ENVIRONMENT, QUEUE, canonical_queue_name};
+use crate::k8s::labels::{ENVIRONMENT, QUEUE};
+use crate::merge::layer::Source;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Environment, Match, Queue, Snapshot};
+use crate::model::system::{System, SystemKind};
 
 /// One synthetic pod.
 pub(super) struct Sample {
@@ -27,7 +30,9 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
             }
         }
         let queues: BTreeMap<_, _> = super::report::queues(snapshot).map(|unit| (&unit.source, unit)).collect();
-        for (source, queue) in queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?))) {
+        for (source, queue) in
+            queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?)))
+        {
             if queue.system.as_ref().is_none_or(|name| *name == system.name) {
                 samples.extend(of_queue(source, queue, system));
             }
@@ -94,10 +99,11 @@ mod tests {
 
     use super::*;
     use crate::config::{Builder, File, Input};
-    use crate::mutate::plan::Plan;
     use crate::explain::simulate::{Sender, review};
+    use crate::model::pod::Pod;
     use crate::model::review::Review;
-    use crate::model::task::{Pod, Task};
+    use crate::model::task::Task;
+    use crate::mutate::plan::Plan;
 
     const CONFIG: &str = "
 apiVersion: podgraft.io/v1alpha1
@@ -126,8 +132,8 @@ queues:
             let body = review(sample.pod, Sender::default(), &built.snapshot).unwrap().to_string();
             let arena = Bump::new();
             let review = Review::parse(body.as_bytes(), &arena).unwrap();
-            let Some(task) = Task::from_pod(&review, &built.snapshot).unwrap() else { continue };
-            let pod = Pod { object: review.object, namespace: review.namespace };
+            let Some(task) = Task::from_pod(&pod, &review, &built.snapshot).unwrap() else { continue };
+            let pod = Pod::of(&review);
             let plan = Plan::choose(&task, &pod, &built.snapshot).unwrap().unwrap();
             let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);
             assert!(is_laid, "{} by {}", sample.unit, task.system.name);

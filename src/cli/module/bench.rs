@@ -12,10 +12,10 @@ use bumpalo::Bump;
 use super::call::Subject;
 use super::size;
 use crate::cli::render::refusal;
-use crate::wasm::{Engine, RecordedCall};
 use crate::explain::simulate;
-use crate::model::hook::{HookRequest, Execution, Hook};
-use crate::model::snapshot::Budget;
+use crate::model::hook::Budget;
+use crate::model::hook::{Execution, Hook, HookRequest};
+use crate::wasm::{Engine, RecordedCall};
 
 /// A module that returns `unchanged` at once; `empty.wat` is its text.
 const EMPTY: &[u8] = include_bytes!("empty.wasm");
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new()?;
     let call = args.subject.prepare(&engine)?;
     let arena = Bump::new();
-    let answered = offline::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
+    let answered = simulate::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
     if let Err(rejection) = answered.result {
         tell!("{}", refusal(&rejection));
         return Ok(ExitCode::from(1));

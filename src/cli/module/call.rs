@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 
 use super::{name_of, read};
 use crate::cli::input::{self, SendArgs};
-use crate::config::{Builder, File, Input, Diagnostic, Wasm};
-use crate::wasm::{Engine, RecordingModule};
+use crate::config::{Builder, Diagnostic, File, Input, Wasm};
+use crate::k8s::labels::QUEUE;
+use crate::model::hook::Budget;
 use crate::model::hook::Hook;
+use crate::model::pod::Pod;
+use crate::model::queue_name::canonical_queue_name;
 use crate::model::review::Review;
-use crate::model::snapshot::{Budget, Snapshot};
-use crate::model::task::{self, Pod, Task};
+use crate::model::snapshot::Snapshot;
+use crate::model::task::{self, Task};
+use crate::wasm::{Engine, RecordingModule};
 
 /// The module and what it is given.
 #[derive(Debug, clap::Args)]
@@ -108,7 +112,8 @@ impl Subject {
         };
         let arena = Bump::new();
         let review = Review::parse(&given.body, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
-        let task = Task::from_pod(&review, &stock).map_err(|rejection| anyhow::anyhow!(rejection.message))?;
+        let task = Task::from_pod(&Pod::of(&review), &review, &stock)
+            .map_err(|rejection| anyhow::anyhow!(rejection.message))?;
         let own = task.and_then(|task| task.queue_name.or(task.queue_id));
         let Some(queue) = self.queue.as_deref().or(own) else {
             bail!("{}: the pod names no queue, so no module would run: give one with --queue NAME", given.label);
@@ -123,14 +128,14 @@ impl Subject {
 
 /// The review of the same pod in another queue: in the label that names its own, or podgraft's.
 fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) -> anyhow::Result<Vec<u8>> {
-    let pod = Pod { object: review.object, namespace: review.namespace };
+    let pod = Pod::of(&review);
     let label = task::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
     let mut review: Value = serde_json::from_slice(body)?;
     let metadata = &mut review["request"]["object"]["metadata"];
     if !metadata["labels"].is_object() {
         metadata["labels"] = json!({});
     }
-    metadata["labels"][label.unwrap_or(task::QUEUE)] = task::canonical_queue_name(queue).into();
+    metadata["labels"][label.unwrap_or(QUEUE)] = canonical_queue_name(queue).into();
     Ok(serde_json::to_vec(&review)?)
 }
 

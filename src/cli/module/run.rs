@@ -12,9 +12,9 @@ use super::call::Subject;
 use super::size;
 use crate::cli::diff::{self, Side};
 use crate::cli::render::{refusal, say_logs};
-use crate::wasm::{Engine, RecordedCall};
-use crate::mutate::Mutation;
 use crate::explain::simulate;
+use crate::mutate::Mutation;
+use crate::wasm::{Engine, RecordedCall};
 
 /// Run a module over a pod, alone: what it logs, what it returns, what that does to the pod.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new()?;
     let call = args.subject.prepare(&engine)?;
     let arena = Bump::new();
-    let answered = offline::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
+    let answered = simulate::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
     say_logs(&answered.runs);
     let Some(seen) = call.trial.last() else {
         bail!("this is no creation of a task pod, so no module would run");

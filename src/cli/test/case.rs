@@ -19,13 +19,13 @@ use serde_json::Value;
 
 use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
-use crate::json::Json;
-use crate::model::denial::Denial;
-use crate::explain::simulate::{self, Simulation, Sender};
-use crate::k8s::pod_security::Policy;
-use crate::mutate::provenance::Change;
-use crate::model::snapshot::Snapshot;
+use crate::explain::simulate::{self, Sender, Simulation};
 use crate::explain::yaml;
+use crate::json::Json;
+use crate::k8s::pod_security::Policy;
+use crate::model::denial::Denial;
+use crate::model::snapshot::Snapshot;
+use crate::mutate::provenance::Change;
 
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
@@ -105,8 +105,8 @@ impl Case {
         let user = fs::read_to_string(self.folder.join("as.txt")).ok();
         let sender = Sender { namespace: None, user: user.as_deref().map(str::trim) };
         snapshot.pod_security.set_everywhere(self.pod_security()?);
-        let review = offline::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
-        let outcome = offline::simulate(&review, &snapshot).map_err(anyhow::Error::msg)?;
+        let review = simulate::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
+        let outcome = simulate::simulate(&review, &snapshot).map_err(anyhow::Error::msg)?;
         if let Some(why) = unstable(&outcome) {
             return Ok(Verdict::Failed(why));
         }
@@ -166,7 +166,7 @@ impl Case {
             (true, true) => bail!("{POD} and {REVIEW} are both there: one of them is what is sent"),
             (false, false) => bail!("neither {POD} nor {REVIEW} is there: one of them is what is sent"),
         };
-        let mut documents = offline::documents(name, &self.read(name)?).map_err(anyhow::Error::msg)?;
+        let mut documents = simulate::documents(name, &self.read(name)?).map_err(anyhow::Error::msg)?;
         match (documents.pop(), documents.len()) {
             (Some(only), 0) => Ok(only.object),
             (_, more) => {
@@ -182,7 +182,7 @@ impl Case {
             (false, false) => Ok(None),
             (false, true) => Ok(Some(Expectation::Refusal(self.read(DENIAL)?.trim().to_owned()))),
             (true, false) => {
-                let mut documents = offline::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
+                let mut documents = simulate::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
                 match (documents.pop(), documents.is_empty()) {
                     (Some(only), true) => Ok(Some(Expectation::Pod(only.object))),
                     (None, _) if update => Ok(None),

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::snapshot::{Conflict, OnError, SystemKind, UnknownQueue};
+use crate::merge::layer::Conflict;
+use crate::model::snapshot::{OnError, UnknownQueue};
+use crate::model::system::SystemKind;
 
 #[test]
 fn both_forms_give_the_same_fragment() {

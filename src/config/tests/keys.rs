@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::keys::{FILE, FLAT, Keys, Kind, KeyStatus};
+use super::super::keys::{FILE, FLAT, KeyStatus, Keys, Kind};
 use super::super::node::{Node, Tree};
 use super::super::yaml;
 use super::*;

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::snapshot::{Snapshot, Source, UnknownQueue};
+use crate::merge::layer::Source;
+use crate::model::snapshot::{Snapshot, UnknownQueue};
 
 /// A builder that is fed one configuration after the other.
 #[derive(Default)]
@@ -249,7 +250,8 @@ fn code_that_did_not_change_is_not_compiled_again() {
     let text = |name: &str| format!("modules: {{m: {{wasm: ok.wasm}}}}\nqueues: {{{name}: {{modules: [m]}}}}\n");
     let first = life.load(&[("c.yaml", &text("a"))]);
     let second = life.load(&[("c.yaml", &text("b"))]);
-    let code = |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].hook);
+    let code =
+        |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].hook);
     assert!(Arc::ptr_eq(&code(&first, "a"), &code(&second, "b")));
 }
 

@@ -56,7 +56,12 @@ impl Default for BodyBudget {
 
 impl BodyBudget {
     /// The whole body, or why not; `patience` is for memory, the sender has a time limit of its own.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body, patience: Duration) -> Result<BufferedBody, ReadError> {
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        patience: Duration,
+    ) -> Result<BufferedBody, ReadError> {
         if !is_json(headers) {
             discard(body).await;
             return Err(read_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the Content-Type must be application/json"));
@@ -72,7 +77,8 @@ impl BodyBudget {
                 return Err(read_error(StatusCode::PAYLOAD_TOO_LARGE, message));
             }
             let Some(part) = parts.next().await else { break };
-            let part = part.map_err(|error| read_error(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
+            let part =
+                part.map_err(|error| read_error(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
             self.reserve(&mut share, part.len(), &mut waited, patience).await?;
             // most reviews come in one part and are never copied
             if first.is_empty() && whole.is_empty() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::mutate::{Answer, ModuleRun, Outcome, Reason};
-use crate::model::hook::LogLevel;
 use crate::http::log_throttle::LogThrottle;
+use crate::model::denial::Reason;
+use crate::model::hook::LogLevel;
+use crate::mutate::{Answer, ModuleRun, Outcome};
 
 /// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but
 /// only once in a while: it may stop every pod of a queue.

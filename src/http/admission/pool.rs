@@ -181,7 +181,7 @@ impl Shared {
     fn start_thread(self: &Arc<Self>, number: usize) -> io::Result<()> {
         let shared = Arc::clone(self);
         thread::Builder::new().name(format!("module-{number}")).spawn(move || {
-            way::allow_demotion();
+            thread_priority::allow_demotion();
             shared.work(number);
         })?;
         Ok(())
@@ -202,7 +202,7 @@ impl Shared {
     fn work(&self, number: usize) {
         let mut state = lock(&self.state);
         while !state.stopped {
-            let was_lowered = way::is_demoted();
+            let was_lowered = thread_priority::is_demoted();
             let Some(job) = state.next(self.limits, was_lowered) else {
                 state.lowered_idle += usize::from(was_lowered);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -210,23 +210,23 @@ impl Shared {
                 continue;
             };
             if state.slow.contains(&job.module) {
-                way::demote();
+                thread_priority::demote();
             }
             drop(state);
-            let (begun, cpu_before) = (Instant::now(), way::cpu_time());
+            let (begun, cpu_before) = (Instant::now(), thread_priority::cpu_time());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
-            let (took, computed) = (begun.elapsed(), way::cpu_time().saturating_sub(cpu_before));
-            let was_cut = way::take_timed_out();
+            let (took, computed) = (begun.elapsed(), thread_priority::cpu_time().saturating_sub(cpu_before));
+            let was_cut = thread_priority::take_timed_out();
             state = lock(&self.state);
             state.ended(&job.module, took);
             // others of this module may have waited for its share, and not for a thread
             self.changed.notify_all();
-            if !way::is_demoted() {
+            if !thread_priority::is_demoted() {
                 continue;
             }
             // Not by what it took: behind the workers a short call may wait for long. Nor only by what it computed, which
             // there is next to nothing also for one that never ends.
-            if was_cut || computed >= way::CPU_BEFORE_DEMOTION {
+            if was_cut || computed >= thread_priority::CPU_BEFORE_DEMOTION {
                 state.slow.insert(job.module);
             } else {
                 state.slow.remove(&job.module);
@@ -265,7 +265,9 @@ impl State {
     /// How long one more job of a module would wait for a thread, by what its calls take. Nothing while it has threads
     /// left: so there always are calls that end, and the estimate follows them.
     fn wait(&self, module: &str, waiting: usize, threads_per_module: usize) -> Duration {
-        let Some(Running { threads, mean_duration: Some(takes) }) = self.running.get(module) else { return Duration::ZERO };
+        let Some(Running { threads, mean_duration: Some(takes) }) = self.running.get(module) else {
+            return Duration::ZERO;
+        };
         let before_it = (threads + waiting + 1).saturating_sub(threads_per_module);
         let shares = u32::try_from(threads_per_module).unwrap_or(u32::MAX).max(1);
         takes.saturating_mul(u32::try_from(before_it).unwrap_or(u32::MAX)) / shares

@@ -23,7 +23,8 @@ const REPLACE: &str = "`$patch: replace` beside the new one takes the old one aw
 /// A container's handlers, mounts and profiles.
 pub(super) fn check_container<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
     for place in HANDLED {
-        let handled = container.get_path(place).filter(|now| !same(Some(*now), own.and_then(|own| own.get_path(place))));
+        let handled =
+            container.get_path(place).filter(|now| !same(Some(*now), own.and_then(|own| own.get_path(place))));
         let has = |name: &&&str| handled.is_some_and(|handled| handled.get(name).is_some());
         if let [first, second, ..] = HANDLERS.iter().filter(has).collect::<Vec<_>>()[..] {
             let message = format!("has two handlers, {first} and {second}: {REPLACE}");

@@ -2,7 +2,7 @@
 
 use super::{BYTES, Search, Warning};
 use crate::json::Json;
-use crate::mutate::normalize::hidden;
+use crate::k8s::defaults::hidden;
 
 /// A port, and whose it is.
 struct Seen<'a> {

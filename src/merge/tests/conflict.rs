@@ -77,7 +77,8 @@ fn empty_and_zero_values_in_a_map_are_somebodys_choice() {
 fn env_that_the_tasks_owner_gave_stays_unless_override_was_written_out() {
     let pod = main_with(&json!({"env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}));
     let fragment = primary(&json!({"env": [{"name": "NCCL_DEBUG", "value": "WARN"}, {"name": "NEW", "value": "1"}]}));
-    let value = |rule: MergeRule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
+    let value =
+        |rule: MergeRule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
     assert_eq!(value(MergeRule { keeps_env: true, ..OVERRIDE })[1], json!({"name": "NCCL_DEBUG", "value": "INFO"}));
     assert_eq!(value(OVERRIDE)[1], json!({"name": "NCCL_DEBUG", "value": "WARN"}));
 }

@@ -134,8 +134,10 @@ fn null_takes_away_the_part_of_a_union_that_it_names() {
 
 #[test]
 fn delete_takes_away_the_part_of_a_union_that_it_stands_in() {
-    let taking =
-        [(MergeRule { may_remove: true, ..OVERRIDE }, volumes(json!([{"name": "v", "emptyDir": {"$patch": "delete"}}])))];
+    let taking = [(
+        MergeRule { may_remove: true, ..OVERRIDE },
+        volumes(json!([{"name": "v", "emptyDir": {"$patch": "delete"}}])),
+    )];
     let pod = volumes(json!([{"name": "v", "emptyDir": {"medium": "Memory"}}]));
     assert_eq!(lay(&pod, &taking), Ok(volumes(json!([{"name": "v"}]))));
     let forbidden = [(OVERRIDE, taking[0].1.clone())];

@@ -115,8 +115,11 @@ fn an_empty_fragment_gives_the_very_same_pod() {
     let original = Json::borrowed(&pod, &arena);
     let owners = ManagedFields::from_pod(original, &arena);
     let fragment = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "containers": [{"name": "primary", "env": [{"name": "X", "value": "1"}]}]}});
-    let result =
-        Merger::new(original, &owners, Some("main"), &arena).apply(original, Json::borrowed(&fragment, &arena), OVERRIDE);
+    let result = Merger::new(original, &owners, Some("main"), &arena).apply(
+        original,
+        Json::borrowed(&fragment, &arena),
+        OVERRIDE,
+    );
     assert!(result.unwrap().ptr_eq(&original));
 }
 

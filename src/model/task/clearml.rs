@@ -1,7 +1,7 @@
 //! ClearML: the open-source agent's pods (`clearml_agent/glue/k8s.py`).
 
 use super::Pod;
-use crate::model::snapshot::System;
+use crate::model::system::System;
 
 /// The label of agents from 4.0 on.
 const TASK_ID: &str = "clearml-task-id";

@@ -8,11 +8,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::super::{LayerMode, MutateError, attempted};
+use super::super::{LayerMode, MutateError, mutate};
+use crate::merge::layer::{Conflict, Layer, Source};
 use crate::merge::plan_cache::PlanCache;
 use crate::model::hook::Execution;
 use crate::model::review::Review;
-use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::model::snapshot::{Snapshot, Unit, UnitSpec};
+use crate::model::system::{System, SystemKind};
 
 /// Parts of a pod or of a fragment, with names that meet and values that agree although they are written otherwise.
 fn template() -> impl Strategy<Value = Value> {
@@ -141,7 +143,7 @@ fn through(pod: &Value, snapshot: &Snapshot, laying: LayerMode) -> Result<(Value
     let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match attempted(&review, snapshot, (Execution::Inline, laying), &mut Vec::new(), &arena).map_err(|halted| halted.error) {
+    match mutate(&review, snapshot, Execution::Inline, laying, &mut Vec::new(), &arena).map_err(|halted| halted.error) {
         Ok(mutation) => {
             let mutation = mutation.unwrap();
             let patch = serde_json::to_string(mutation.operations).unwrap();

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::k8s::patch::diff;
 use crate::model::review::Review;
-use crate::model::snapshot::{Snapshot, System, SystemKind};
+use crate::model::snapshot::Snapshot;
+use crate::model::system::{System, SystemKind};
 
 fn pod() -> Value {
     json!({

@@ -2,8 +2,8 @@
 
 use super::Normalizer;
 use crate::json::Json;
+use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
-use crate::mutate::hook_view::TOKEN_VOLUME;
 
 impl<'a> Normalizer<'_, 'a> {
     /// The old account's pull secrets and token mount go, as far as nobody who submitted the pod wrote them and no
@@ -40,8 +40,9 @@ impl<'a> Normalizer<'_, 'a> {
         };
         let secrets = self.spec().get("imagePullSecrets").map_or(&[][..], |secrets| secrets.items());
         let names = secrets.iter().map(|secret| secret.text("name"));
-        let old: Vec<&'a str> =
-            names.filter(|name| !brought(name) && !self.owners.set_by_submitter(&element("imagePullSecrets", name))).collect();
+        let old: Vec<&'a str> = names
+            .filter(|name| !brought(name) && !self.owners.set_by_submitter(&element("imagePullSecrets", name)))
+            .collect();
         self.retain("imagePullSecrets", |secret| !old.contains(&secret.text("name")));
         self.removed.extend(old.iter().map(|name| display_path(&element("imagePullSecrets", name))));
     }

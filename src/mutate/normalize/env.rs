@@ -2,9 +2,8 @@
 
 use super::Normalizer;
 use crate::json::{Json, fast_eq};
-
-/// Up to this many entries are compared with each other; of more, the names are sorted.
-const FEW: usize = 64;
+use crate::k8s::defaults::hidden;
+use crate::k8s::defaults::hides;
 
 impl<'a> Normalizer<'_, 'a> {
     /// Folds a name that stands twice to the last, where the API server would warn of it, also when the pod itself
@@ -35,37 +34,6 @@ impl<'a> Normalizer<'_, 'a> {
         let kept = entries.iter().zip(&drop).filter(|(_, drop)| !**drop).map(|(entry, _)| *entry);
         container.with("env", Json::array(kept, self.arena), self.arena)
     }
-}
-
-/// The names of which an entry hides an earlier one, as the API server counts: not where it builds upon it
-/// (`PATH=$(PATH):/bin`).
-pub fn hidden<'a>(env: &[Json<'a>]) -> Vec<&'a str> {
-    let names: Vec<&'a str> = env.iter().map(|entry| entry.text("name")).collect();
-    let mut found = Vec::new();
-    if !any_twice(&names) {
-        return found;
-    }
-    for (index, name) in names.iter().copied().enumerate().skip(1) {
-        if names[..index].contains(&name) && hides(&env[index], name) && !found.contains(&name) {
-            found.push(name);
-        }
-    }
-    found
-}
-
-fn any_twice(names: &[&str]) -> bool {
-    if names.len() <= FEW {
-        return names.iter().enumerate().any(|(index, name)| names[..index].iter().any(|other| fast_eq(name, other)));
-    }
-    let mut names = names.to_vec();
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-fn hides(entry: &Json<'_>, name: &str) -> bool {
-    let value = entry.text("value");
-    let reference = format!("$({name})");
-    entry.get("valueFrom").is_some() || value == reference || !value.contains(&reference)
 }
 
 /// The places before the last entry that hides the others; none where another variable between refers to the name.

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mutate::{MutateError, mutate};
+use crate::merge::layer::{Conflict, Layer, Source};
 use crate::model::hook::Execution;
 use crate::model::review::Review;
-use crate::model::snapshot::{Conflict, UnitSpec, Layer, Snapshot, Source, System, SystemKind, Unit};
+use crate::model::snapshot::{Snapshot, Unit, UnitSpec};
+use crate::model::system::{System, SystemKind};
+use crate::mutate::{MutateError, mutate};
 
 /// A pod with one container `main`, an init container `init` and what the plugins add. The submitter wrote the
 /// containers and what `written` names in `spec`.
@@ -50,7 +52,8 @@ fn snapshot(fragment: Value) -> Snapshot {
         submitters: Vec::new(),
     };
     let graft = UnitSpec { layers: vec![layer], modules: Vec::new() };
-    let base = Unit { source: Source::Base, last_valid: Some(std::sync::Arc::new(graft)), error: None, claimed_match: None };
+    let base =
+        Unit { source: Source::Base, last_valid: Some(std::sync::Arc::new(graft)), error: None, claimed_match: None };
     let systems = vec![system("clearml", SystemKind::ClearML), system("own", SystemKind::Generic)];
     Snapshot { systems, base: Some(base), ..Snapshot::default() }
 }

@@ -104,7 +104,8 @@ fn vaults_are_laid_from_global_to_user_and_a_user_counts_only_from_a_submitter()
     pod["metadata"]["annotations"] = json!({"podgraft.io/user": "ada"});
     let seen = |user: &str| {
         let left = || Duration::from_secs(1);
-        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Execution::Pooled(&left), &Bump::new()) else {
+        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Execution::Pooled(&left), &Bump::new())
+        else {
             panic!("slow")
         };
         serde_json::from_str::<Value>(applied(&pod, &answer)["metadata"]["annotations"]["seen"].as_str().unwrap())

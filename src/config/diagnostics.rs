@@ -4,45 +4,62 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use super::node::Position;
 
-/// One thing that is wrong. Its text names keys and places, never the values of env or vaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One error or notice about a configuration. Its text names keys and places, never the values of env or vaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// file, or `<ConfigMap>/<key>`
+    /// the file, or `<ConfigMap>/<key>`; empty where it is about no file
+    #[serde(serialize_with = "as_str")]
     pub file: Arc<str>,
-    /// from 1; 0 when it concerns the whole file
+    /// from 1; 0 is the whole file
     pub line: u32,
-    /// from 1
+    /// from 1; 0 is the whole line
     pub column: u32,
-    /// `queues.pvc-test.templateOverrides.env[0].value`
+    /// a path in the configuration (`queues.pvc-test.templateOverrides.env[0].value`), or a unit
     pub path: String,
     /// one sentence
     pub message: String,
 }
 
+fn as_str<S: Serializer>(file: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(file)
+}
+
+impl Diagnostic {
+    /// Makes the diagnostic of one place.
+    pub fn new(file: &str, at: Position, path: &str, message: impl Into<String>) -> Self {
+        let (file, path) = (file.into(), path.to_owned());
+        Self { file, line: at.line, column: at.column, path, message: message.into() }
+    }
+}
+
 impl fmt::Display for Diagnostic {
-    /// `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers write it.
+    /// Writes `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers do, without the parts that are not known.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.file)?;
-        if self.line > 0 {
-            write!(formatter, ":{}:{}", self.line, self.column)?;
+        formatter.write_str(&self.file)?;
+        for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
+            write!(formatter, ":{number}")?;
         }
+        let separator = if self.file.is_empty() { "" } else { ": " };
+        formatter.write_str(separator)?;
         if !self.path.is_empty() {
-            write!(formatter, ": {}", self.path)?;
+            write!(formatter, "{}: ", self.path)?;
         }
-        write!(formatter, ": {}", self.message)
+        formatter.write_str(&self.message)
     }
 }
 
 /// Collects the problems of one unit, which is sound when there are none.
-pub(crate) struct Report {
+pub(crate) struct Diagnostics {
     pub(crate) file: Arc<str>,
     errors: RefCell<Vec<Diagnostic>>,
     notices: RefCell<Vec<Diagnostic>>,
 }
 
-impl Report {
+impl Diagnostics {
     pub(crate) fn new(file: &Arc<str>) -> Self {
         Self { file: Arc::clone(file), errors: RefCell::default(), notices: RefCell::default() }
     }

@@ -3,18 +3,25 @@
 use bumpalo::Bump;
 use serde::Serialize;
 
-use crate::explain::{self, Report, Overridden, NotApplied};
-use crate::json::Json;
-use crate::mutate::plan::Plan;
-use crate::mutate::{FragmentSource, MutateFailure, Mutation, MutateError};
 use crate::explain::simulate::OFFLINE_TIMEOUT;
-use crate::mutate::provenance::{Steps, Change, is_within};
-use crate::model::hook::Execution;
-use crate::model::review::Review;
-use crate::k8s::schema::nearest;
-use crate::model::snapshot::{Conflict, Layer, PRIMARY, Snapshot, Source, System, SystemKind};
-use crate::model::task::{Pod, Task, USER, selecting_labels};
 use crate::explain::yaml;
+use crate::explain::{self, Explanation, NotApplied, Overridden};
+use crate::json::Json;
+use crate::k8s::labels::PRIMARY;
+use crate::k8s::labels::USER;
+use crate::k8s::patch::is_within;
+use crate::k8s::schema::nearest;
+use crate::merge::layer::{Conflict, Layer, Source};
+use crate::model::hook::Execution;
+use crate::model::pod::Pod;
+use crate::model::review::Review;
+use crate::model::snapshot::Snapshot;
+use crate::model::system::{System, SystemKind};
+use crate::model::task::{Task, selecting_labels};
+use crate::mutate::plan::Plan;
+use crate::mutate::provenance::FragmentSource;
+use crate::mutate::provenance::{Change, Steps};
+use crate::mutate::{MutateError, MutateFailure, Mutation};
 
 /// Everything that is to be said of one pod.
 #[derive(Debug, Serialize)]
@@ -28,19 +35,19 @@ pub(super) struct Report {
     pub(super) outcome: &'static str,
     /// why it is left alone, or refused
     pub(super) because: Option<String>,
-    pub(super) rejection: Option<DenialView>,
+    pub(super) denial: Option<DenialView>,
     /// what the pod is to podgraft; none is no task's pod
     pub(super) task: Option<Identity>,
     /// who was laid, in this order; on a pod that is rejected, until then
-    pub(super) order: Vec<Step>,
+    pub(super) applied: Vec<Step>,
     /// of a pod that is rejected, who was to be laid after them: first, if it is one of them, who caused it
-    pub(super) rest: Vec<Step>,
+    pub(super) not_reached: Vec<Step>,
     /// what podgraft put there or took away, by path
     pub(super) fields: Vec<Field>,
     /// what somebody asked for and is not there
-    pub(super) lost: Vec<Missing>,
+    pub(super) overridden: Vec<Missing>,
     /// what did not apply at all
-    pub(super) passed: Vec<Unused>,
+    pub(super) not_applied: Vec<Unused>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,9 +118,9 @@ impl Report {
     /// The body is no review.
     pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
-        let account = account::explain(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), arena);
-        let pod = Pod { object: review.object, namespace: review.namespace };
-        let task = Task::from_pod(&review, snapshot).ok().flatten();
+        let account = explain::explain(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), arena);
+        let pod = Pod::of(&review);
+        let task = Task::from_pod(&pod, &review, snapshot).ok().flatten();
         let alone = account.skipped.as_ref().map(|why| match &task {
             None => no_task(&pod, snapshot),
             Some(_) => why.clone(),
@@ -123,42 +130,44 @@ impl Report {
             pod: format!("{}/{}", review.namespace, review.object_name()),
             outcome: "alone",
             because: alone,
-            rejection: None,
+            denial: None,
             task: task.as_ref().map(|task| identity(task, &pod, &review, snapshot)),
-            order: Vec::new(),
+            applied: Vec::new(),
             not_reached: account.not_reached.iter().map(|by| step(*by)).collect(),
             fields: Vec::new(),
-            lost: Vec::new(),
+            overridden: Vec::new(),
             not_applied: unused(&account),
         };
         if let Some(mutation) = account.reached() {
-            explanation.fill(mutation, task.as_ref(), &account.lost, arena);
+            explanation.fill(mutation, task.as_ref(), &account.overridden, arena);
         }
         match &account.result {
             Ok(_) => {}
             Err(MutateFailure { error: MutateError::Denied(rejection), .. }) => {
                 explanation.outcome = "rejected";
                 let (code, reason) = (rejection.reason.code(), rejection.reason.name());
-                explanation.rejection = Some(DenialView { code, reason, message: rejection.message.clone() });
+                explanation.denial = Some(DenialView { code, reason, message: rejection.message.clone() });
             }
-            Err(MutateFailure { error: MutateError::NeedsPool(module), .. }) => return Err(format!("module {module} did not run")),
+            Err(MutateFailure { error: MutateError::NeedsPool(module), .. }) => {
+                return Err(format!("module {module} did not run"));
+            }
         }
         Ok(explanation)
     }
 
     fn fill<'a>(&mut self, mutation: &Mutation<'a>, task: Option<&Task<'_, '_>>, lost: &[Overridden], arena: &'a Bump) {
         self.outcome = if mutation.operations.is_empty() { "unchanged" } else { "patched" };
-        self.order = mutation.fragments.iter().map(|(by, _)| step(*by)).collect();
+        self.applied = mutation.fragments.iter().map(|(by, _)| step(*by)).collect();
         let laid = AppliedPaths::of(mutation, arena);
         self.fields = fields(&mutation.steps, &laid, arena);
-        self.lost = lost.iter().map(|lost| missing(lost, mutation, task)).collect();
+        self.overridden = lost.iter().map(|lost| missing(lost, mutation, task)).collect();
     }
 
     /// Only what concerns a field, what is in it, and what it is in.
     pub(super) fn about(mut self, field: &str) -> Self {
         let concerns = |path: &str| is_within(path, field) || is_within(field, path);
         self.fields.retain(|one| concerns(&one.path));
-        self.lost.retain(|one| concerns(&one.path));
+        self.overridden.retain(|one| concerns(&one.path));
         self
     }
 }
@@ -196,7 +205,8 @@ fn sender(task: &Task<'_, '_>, review: &Review<'_>) -> String {
     let name = review.user.get("username").and_then(|name| name.as_str()).filter(|name| !name.is_empty());
     let name = name.unwrap_or("nobody");
     let system = task.system;
-    let claims = system.kind == SystemKind::ClearML || review.object.get_path(&["metadata", "annotations", USER]).is_some();
+    let claims =
+        system.kind == SystemKind::ClearML || review.object.get_path(&["metadata", "annotations", USER]).is_some();
     if task.trusted {
         return format!("{name}, a submitter of systems.{}: believed", system.name);
     }
@@ -316,7 +326,10 @@ fn entry(path: &str, outer: &str) -> Option<String> {
 fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
     let is_its =
         |layer: &&Layer| lost.at.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
-    let layers = mutation.fragments.iter().filter_map(|(by, _)| if let FragmentSource::Layer(layer) = by { Some(*layer) } else { None });
+    let layers = mutation
+        .fragments
+        .iter()
+        .filter_map(|(by, _)| if let FragmentSource::Layer(layer) = by { Some(*layer) } else { None });
     let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
     let of_task = task.is_some_and(Task::owner_sets_env) && lost.path.contains(".env[");
     let written = lost.manager.as_ref().map_or_else(String::new, |manager| format!(", written by {manager},"));
@@ -333,9 +346,10 @@ fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_
 }
 
 /// Units that are not for the pod, modules whose condition does not hold, and modules that ran in vain.
-fn unused(account: &Report<'_>) -> Vec<Unused> {
+fn unused(account: &Explanation<'_>) -> Vec<Unused> {
     let reached = account.reached();
-    let (laid, idle) = reached.map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
+    let (laid, idle) =
+        reached.map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
     let condition = |source: &Source| {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
@@ -344,7 +358,8 @@ fn unused(account: &Report<'_>) -> Vec<Unused> {
         let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });
-    let is_its = |by: &FragmentSource<'_>, name: &str| matches!(by, FragmentSource::Module(module) if module.name == name);
+    let is_its =
+        |by: &FragmentSource<'_>, name: &str| matches!(by, FragmentSource::Module(module) if module.name == name);
     let was_laid = |name: &str| laid.iter().any(|(by, _)| is_its(by, name));
     let refused = |name: &str| account.not_reached.iter().any(|by| is_its(by, name));
     let in_vain = account.runs.iter().filter(|run| !was_laid(&run.name) && !refused(&run.name)).map(|run| {
