@@ -6,29 +6,21 @@
 
 #![allow(clippy::panic, reason = "the harness panics where it cannot go on, and this shows why")]
 
-#[path = "cluster/control_plane.rs"]
-mod control_plane;
-#[path = "cluster/install.rs"]
-mod install;
-#[path = "cluster/podgraft.rs"]
-mod podgraft;
-#[path = "cluster/process.rs"]
-mod process;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use ::podgraft::cli::diff::{self, Side};
-use ::podgraft::json::Json;
-use ::podgraft::provenance::Touch;
-use ::podgraft::snapshot::Source;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
-use control_plane::{ControlPlane, Options};
-use install::Install;
-use podgraft::Podgraft;
-use process::wait_until;
+use podgraft::cli::diff::{self, Side};
+use podgraft::json::Json;
+use podgraft::provenance::Touch;
+use podgraft::snapshot::Source;
+use podgraft_testkit::control_plane::{ControlPlane, Options};
+use podgraft_testkit::install::{self, Install};
+use podgraft_testkit::process::wait_until;
+use podgraft_testkit::root;
+use podgraft_testkit::server::Podgraft;
 use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, String>;
@@ -190,7 +182,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
     let (pod, config) = (folder.path().join("pod.json"), folder.path().join("podgraft.yaml"));
     std::fs::write(&pod, before.to_string()).map_err(|error| error.to_string())?;
     std::fs::write(&config, self::config()).map_err(|error| error.to_string())?;
-    let output = Command::new(podgraft::BINARY)
+    let output = Command::new(podgraft_testkit::program())
         .args(["render", "-o", "provenance", "-f"])
         .arg(&pod)
         .arg("--config")
@@ -287,10 +279,6 @@ fn dry_run(cluster: &ControlPlane, agent: &Path, manifest: &str) -> Outcome<Valu
 }
 
 // === what goes in ===
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn config() -> String {
     include_str!("demo/podgraft.yaml").to_owned()

@@ -1,44 +1,31 @@
-//! `podgraft render` is the webhook without a cluster: for one review, both give the same patch, byte for byte, or the
-//! same refusal.
+//! `podgraft render` and the webhook give the same patch for one review, byte for byte, or the same denial.
 //!
 //! Every file of `tests/fixtures/reviews/` and every pod of `tests/fixtures/clearml/` is a trial; one `podgraft serve`
 //! answers them all.
-
-#[path = "cluster/control_plane.rs"]
-mod control_plane;
-#[path = "cluster/https.rs"]
-mod https;
-#[path = "cluster/install.rs"]
-mod install;
-#[path = "cluster/podgraft.rs"]
-mod podgraft;
-#[path = "cluster/process.rs"]
-mod process;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, LazyLock};
 
-use ::podgraft::cli::load::load;
-use ::podgraft::offline::{self, Sender};
-use ::podgraft::task::selecting_labels;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use install::ServingCertificate;
 use libtest_mimic::{Arguments, Failed, Trial};
-use podgraft::Podgraft;
+use podgraft::cli::load::load;
+use podgraft::offline::{self, Sender};
+use podgraft::task::selecting_labels;
+use podgraft_testkit::install::{self, ServingCertificate};
+use podgraft_testkit::server::Podgraft;
+use podgraft_testkit::{Outcome, client, root};
 use serde_json::Value;
 use tempfile::TempDir;
 
-type Outcome<T = ()> = Result<T, String>;
-
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let twin: Arc<LazyLock<Outcome<Twin>>> = Arc::new(LazyLock::new(Twin::start));
+    let pair: Arc<LazyLock<Outcome<Pair>>> = Arc::new(LazyLock::new(Pair::start));
     let trials = fixtures("reviews", ".json").into_iter().chain(fixtures("clearml", ".yaml"));
-    let conclusion = libtest_mimic::run(&arguments, trials.map(|path| trial(path, &twin)).collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.map(|path| trial(path, &pair)).collect());
     // Before the process ends, as the server is killed when it is dropped.
-    drop(twin);
+    drop(pair);
     conclusion.exit_code()
 }
 
@@ -52,23 +39,23 @@ fn fixtures(folder: &str, ending: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn trial(path: PathBuf, twin: &Arc<LazyLock<Outcome<Twin>>>) -> Trial {
-    let twin = Arc::clone(twin);
+fn trial(path: PathBuf, pair: &Arc<LazyLock<Outcome<Pair>>>) -> Trial {
+    let pair = Arc::clone(pair);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Trial::test(name, move || {
-        let twin = LazyLock::force(&twin).as_ref()?;
-        twin.compare(&path).map_err(Failed::from)
+        let pair = LazyLock::force(&pair).as_ref()?;
+        pair.compare(&path).map_err(Failed::from)
     })
 }
 
 /// A server, and the folder with its configuration and modules.
-struct Twin {
+struct Pair {
     server: Podgraft,
     certificate: ServingCertificate,
     folder: TempDir,
 }
 
-impl Twin {
+impl Pair {
     fn start() -> Outcome<Self> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let certificate = install::serving_certificate(&folder.path().join("tls"))?;
@@ -105,7 +92,7 @@ impl Twin {
     }
 
     fn render(&self, path: &Path) -> Outcome<String> {
-        let output = Command::new(podgraft::BINARY)
+        let output = Command::new(podgraft_testkit::program())
             .args(["render", "-o", "patch", "-f"])
             .arg(path)
             .arg("--config")
@@ -131,7 +118,7 @@ impl Twin {
     }
 
     fn reply(&self, review: &[u8]) -> Outcome<String> {
-        let reply = https::post(self.server.port, &self.certificate.ca_pem(), review)?;
+        let reply = client::post(self.server.port, &self.certificate.ca_pem(), review)?;
         let reply: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
         let response = &reply["response"];
         if response["allowed"] == false {
@@ -149,10 +136,6 @@ fn is_tasks(review: &[u8]) -> Outcome<bool> {
     let review: Value = serde_json::from_slice(review).map_err(|error| error.to_string())?;
     let labels = &review["request"]["object"]["metadata"]["labels"];
     Ok(selecting_labels().any(|label| labels.get(label).is_some()))
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Something for the pods of every fixture that is a task's: layers that keep and override, a claim, a module that

@@ -1,16 +1,11 @@
-//! `podgraft certs` as a person meets it, without a cluster: what is made, renewed, found and refused.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "cli/program.rs"]
-mod program;
+//! `podgraft certs` without a cluster: certificates that are made, renewed, checked and refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use program::{Ran, podgraft_in};
+use podgraft_testkit::command_line::{Ran, podgraft_in};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;

@@ -1,35 +1,34 @@
-//! The command line as a person meets it: the README's examples, exit codes, and what is said of mistakes.
+//! The command line as a user meets it: the README's examples, exit codes, whole error texts.
+//!
+//! * [`certs`] makes, renews, checks and refuses certificates without a cluster.
+//! * [`check`] checks configurations.
+//! * [`completion`] completes command lines in a shell.
+//! * [`explain`] explains fields of pods.
+//! * [`module`] inspects and runs modules, and makes a new one from nothing to a pod.
+//! * [`pipes`] closes the reader of the output early, as `| head` does.
+//! * [`render`] renders pods.
+//! * [`schema`] prints the schema for editors.
+//! * [`serve`] starts the server with arguments that it does not accept.
+//! * [`test`](mod@test) runs case folders.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "cli/check.rs"]
+mod certs;
 mod check;
-#[path = "cli/completion.rs"]
 mod completion;
-#[path = "cli/explain.rs"]
 mod explain;
-#[path = "cli/pipes.rs"]
+mod module;
 mod pipes;
-#[path = "cli/program.rs"]
-mod program;
-#[path = "cli/render.rs"]
 mod render;
-#[path = "cli/schema.rs"]
 mod schema;
-#[path = "cli/serve.rs"]
 mod serve;
-#[path = "cli/test.rs"]
 mod test;
 
 use std::fs;
-use std::path::Path;
 
-use program::{Ran, podgraft_in};
+use podgraft_testkit::command_line::{Ran, podgraft_in};
+use podgraft_testkit::root;
 use tempfile::TempDir;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// In the repository's folder.
 fn podgraft(arguments: &[&str], stdin: &str) -> Ran {

@@ -1,25 +1,16 @@
-//! `podgraft module` as whoever writes a module meets it: what is printed, what is refused, and a new module from nothing
-//! to a pod.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "cli/program.rs"]
-mod program;
+//! `podgraft module` as an author of modules meets it: inspections, errors, and a new module from nothing to a pod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use program::{Ran, podgraft_in};
+use podgraft_testkit::command_line::{Ran, podgraft_in};
+use podgraft_testkit::root;
 use tempfile::TempDir;
 
 const POD: &str = "tests/cases/inject-nfs-says-what-is-missing/pod.yaml";
 const NFS: &str = r#"{"nfs": {"server": {"ip": "10.0.0.7", "path": "/export/data"}}}"#;
 const MOUNT: &str = r#"{"mountPath": "/mnt/nfs"}"#;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn module(arguments: &[&str]) -> Ran {
     podgraft_in(root(), &[&["module"], arguments].concat(), "")
@@ -377,7 +368,7 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     assert!(native.stdout.contains("2 passed"), "{}", native.stdout);
 
     let build = |source: &str, output: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
+        let mut command = Command::new(podgraft_testkit::program());
         let command = command.args(["module", "build", source, "-o", output]).current_dir(&own);
         let ran = Ran::of(command.env("CARGO_TARGET_DIR", folder.join("target")).output().unwrap());
         assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -7,12 +7,14 @@ use std::process::Command;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::https;
-use super::install;
-use super::podgraft::BINARY;
-use super::process::{PATIENCE, wait_until};
 use super::registration::until_required;
-use super::world::{Outcome, Place, World, applied, expect, same, says, task_pod};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::client;
+use podgraft_testkit::expect::{expect, same, says};
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::mounted_secret::mount as mount_secret;
+use podgraft_testkit::pod::{applied, task_pod};
+use podgraft_testkit::process::{PATIENCE, wait_until};
 
 /// The name of a Secret that no other trial looks at.
 const SECRET: &str = "certs-trial";
@@ -25,7 +27,7 @@ struct Ran {
 
 /// `podgraft certs` as the administrator.
 fn certs(world: &World, arguments: &[&str]) -> Outcome<Ran> {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(podgraft_testkit::program());
     command.arg("certs").args(arguments).env("KUBECONFIG", world.cluster.kubeconfig());
     let output = command.output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -65,7 +67,7 @@ pub(crate) fn what_is_wrong_in_the_cluster_is_said(world: &World) -> Outcome {
     same("a Secret that is not there", ran.code, Some(2))?;
     says(&ran.stderr, "there is no Secret podgraft/certs-check")?;
 
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(podgraft_testkit::program());
     command.args(["certs", "check"]).args(secret).env("KUBECONFIG", world.kubeconfig());
     let output = command.output().map_err(|error| error.to_string())?;
     same("somebody without the right", output.status.code(), Some(2))?;
@@ -159,10 +161,10 @@ fn mount(world: &World, folder: &Path) -> Outcome {
         expect(text == made, || format!("{name} of the Secret is not the one that was made"))?;
         files.push((name, text));
     }
-    install::mount(&world.tls(), &files).map_err(|error| error.to_string())?;
+    mount_secret(&world.tls(), &files).map_err(|error| error.to_string())?;
     let newest = files[2].1.split_inclusive("-----END CERTIFICATE-----").next().unwrap_or_default();
     let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "probe"}});
-    same("the status", https::post(world.port, newest, review.to_string().as_bytes())?.status, 200)
+    same("the status", client::post(world.port, newest, review.to_string().as_bytes())?.status, 200)
 }
 
 /// Changes what the API server trusts, for which it makes a connection of its own, and creates a pod. Dry runs come

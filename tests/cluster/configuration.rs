@@ -1,8 +1,12 @@
-//! The configuration changes while podgraft runs: what is sound shows at once, what is not takes nothing down.
+//! The configuration changes while podgraft runs: a valid edit shows at once, an invalid one takes nothing down.
 
-use super::podgraft::Podgraft;
-use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, World, env, expect, graft_config, same, says, task_pod};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{expect, same, says};
+use podgraft_testkit::fixtures::graft_config;
+use podgraft_testkit::installation::World;
+use podgraft_testkit::pod::{env, task_pod};
+use podgraft_testkit::process::{PATIENCE, wait_until};
+use podgraft_testkit::server::Podgraft;
 
 fn queue(name: &str, key: &str, value: &str) -> String {
     format!("  {name}: {{templateOverrides: {{{key}: [{{name: EDIT, value: {value}}}]}}}}\n")
@@ -42,7 +46,7 @@ pub(crate) fn an_edit_shows_and_a_bad_one_takes_nothing_down(world: &World) -> O
     place.until_says("edited", "nothing")
 }
 
-fn is_refused(world: &World, place: &super::world::Place<'_>) -> Outcome {
+fn is_refused(world: &World, place: &podgraft_testkit::installation::Place<'_>) -> Outcome {
     let refusal = place.refusal(&task_pod("refused", "never-good"))?;
     let expected = "Error from server (ConfigInvalid): error when creating \"STDIN\": \
                     admission webhook \"optional.podgraft.io\" denied the request: \

@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Outcome, Place, World, expect, named, primary, quiet, same, says, task_pod};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{expect, quiet, same, says};
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::pod::{named, primary, task_pod};
 
 /// Accounts with pull secrets of their own, one of which wants no token, and classes with numbers; those are the
 /// cluster's, so the place's name, which is its queue's, is in theirs.

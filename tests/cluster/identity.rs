@@ -1,10 +1,13 @@
-//! Whose word counts: a user's vault is for tasks that a submitter created for that user.
+//! Submitters: a user's vault is for tasks that a submitter created for that user.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::world::{Outcome, Place, World, as_json, named, primary, same, task_pod};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{as_json, same};
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::pod::{named, primary, task_pod};
 
 const CONFIG: &str = "
 queues: {identity: {modules: [identity]}}

@@ -2,10 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Outcome, World, applied, clearml_manifest, expect, named, primary, quiet, same};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{expect, quiet, same};
+use podgraft_testkit::fixtures::clearml_manifest;
+use podgraft_testkit::installation::World;
+use podgraft_testkit::pod::{applied, named, primary};
 
 /// The same text that the unit tests read.
-const ALL: &str = include_str!("../../../src/config/tests/all-keys.yaml");
+const ALL: &str = include_str!("../../src/config/tests/all-keys.yaml");
 
 /// Without the file's head, and as a queue of this name.
 fn sections(queue: &str) -> String {

@@ -1,52 +1,40 @@
 //! podgraft in a real control plane: etcd, kube-apiserver, kube-controller-manager and kubectl, and pods as task
 //! systems create them.
 //!
+//! * [`certs`] installs and rotates certificates with `podgraft certs`.
+//! * [`configuration`] edits the configuration while podgraft runs, also to invalid ones.
+//! * [`dependents`] changes fields that others depend on, and expects no warning of the API server.
+//! * [`identity`] creates tasks as different users, and checks whose vault they get.
+//! * [`keys`] applies a layer with every key of the flat form.
+//! * [`modules`] adds, replaces and breaks template modules in ConfigMaps.
+//! * [`outages`] stops the API server and etcd.
+//! * [`pod_security`] sets Pod Security labels on namespaces.
+//! * [`pods`] creates pods in every way, and checks what is stored.
+//! * [`registration`] checks how the API server calls podgraft: rights, denials, audit log, rotation, the way out.
+//! * [`storage`] mounts claims that exist and those that Kubernetes makes with the pod.
+//!
 //! The control plane and the podgraft in it are started once, by the first trial that runs. Each trial has a
 //! namespace, a ConfigMap and queues of its own, so most run side by side. Those that stop or rotate something which
 //! the others use run alone.
 
-#[path = "cluster/trials/certs.rs"]
 mod certs;
-#[path = "cluster/trials/configuration.rs"]
 mod configuration;
-#[path = "cluster/control_plane.rs"]
-mod control_plane;
-#[path = "cluster/trials/dependents.rs"]
 mod dependents;
-#[path = "cluster/https.rs"]
-mod https;
-#[path = "cluster/trials/identity.rs"]
 mod identity;
-#[path = "cluster/install.rs"]
-mod install;
-#[path = "cluster/trials/keys.rs"]
 mod keys;
-#[path = "load/client.rs"]
-mod load_client;
-#[path = "cluster/trials/modules.rs"]
 mod modules;
-#[path = "cluster/trials/outages.rs"]
 mod outages;
-#[path = "cluster/trials/pod_security.rs"]
 mod pod_security;
-#[path = "cluster/podgraft.rs"]
-mod podgraft;
-#[path = "cluster/trials/pods.rs"]
 mod pods;
-#[path = "cluster/process.rs"]
-mod process;
-#[path = "cluster/trials/registration.rs"]
 mod registration;
-#[path = "cluster/trials/storage.rs"]
 mod storage;
-#[path = "cluster/world.rs"]
-mod world;
 
 use std::process::ExitCode;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use world::{Outcome, World};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::installation::World;
 
 type Run = fn(&World) -> Outcome;
 type Test = (&'static str, Run);

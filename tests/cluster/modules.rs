@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::world::{Outcome, World, binary, committed, env, misbehaving, named, primary, returning, same, says};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{same, says};
+use podgraft_testkit::fixtures::{committed, misbehaving, returning};
+use podgraft_testkit::installation::{World, binary};
+use podgraft_testkit::pod::{env, named, primary};
 
 /// A module whose digest is pinned by what stands for `PIN`, and something else in its queue.
 const LIVE: &str = "
@@ -39,7 +43,7 @@ pub(crate) fn a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs(world:
     world.logged(&format!("modules.live-module.sha256: the file is another: its sha256 is {}", digest(&first)))?;
     let pod = place.create_in("live-module", "wrongly-pinned")?;
     same("the queue's edit", env(&pod, "EDIT"), "one")?;
-    says(super::world::applied(&pod), &applied_first)?;
+    says(podgraft_testkit::pod::applied(&pod), &applied_first)?;
 
     place.configure(&config("three", ""))?;
     place.until_says("live-module", "three")?;
@@ -81,7 +85,7 @@ pub(crate) fn a_hostile_module_refuses_its_own_pods_by_name(world: &World) -> Ou
     for (number, (name, reason, sentence)) in HOSTILE.iter().enumerate() {
         let queue = format!("hostile-{name}");
         place.until_says(&queue, sentence)?;
-        let refusal = place.refusal(&super::world::task_pod("refused", &queue))?;
+        let refusal = place.refusal(&podgraft_testkit::pod::task_pod("refused", &queue))?;
         let expected = format!(
             "Error from server ({reason}): error when creating \"STDIN\": \
              admission webhook \"optional.podgraft.io\" denied the request: module {queue} {sentence}"

@@ -5,10 +5,13 @@ use std::{fs, thread};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 
-use super::https;
-use super::load_client::{Load, Target, UID, span};
-use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, Place, World, env, root, same, says};
+use podgraft_testkit::client;
+use podgraft_testkit::expect::{same, says};
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::load::{Load, Target, UID, span};
+use podgraft_testkit::pod::env;
+use podgraft_testkit::process::{PATIENCE, wait_until};
+use podgraft_testkit::{Outcome, root};
 
 pub(crate) fn podgraft_serves_on_without_the_api_server(world: &World) -> Outcome {
     let place = configured(world, "no-apiserver")?;
@@ -56,7 +59,7 @@ fn target(place: &Place<'_>) -> Outcome<Target> {
     says(&expected, "OUTAGE")?;
     Ok(Target {
         address: ([127, 0, 0, 1], place.world.port).into(),
-        config: https::client(&place.world.certificate().ca_pem())?,
+        config: client::trusting(&place.world.certificate().ca_pem())?,
         review: review_of(place)?.replace(&uid, UID),
         check: Box::new(move |patch| if patch == expected { Ok(()) } else { Err(format!("another patch: {patch}")) }),
         per_connection: 20,

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, Place, World, applied, expect, quiet, same, says, task_pod};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{expect, quiet, same, says};
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::pod::{applied, task_pod};
+use podgraft_testkit::process::{PATIENCE, wait_until};
 
 /// What `restricted` asks of a container.
 fn context() -> Value {

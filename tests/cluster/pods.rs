@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::process::{PATIENCE, wait_until};
-use super::world::{
-    Outcome, Place, World, applied, as_json, clearml_manifest, env, expect, named, primary, quiet, same, says, task_pod,
-};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{as_json, expect, quiet, same, says};
+use podgraft_testkit::fixtures::clearml_manifest;
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::pod::{applied, env, named, primary, task_pod};
+use podgraft_testkit::process::{PATIENCE, wait_until};
 
 /// What the queues of this file add, key by key.
 const QUEUE: &str = "

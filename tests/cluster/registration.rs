@@ -2,12 +2,16 @@
 
 use std::process::Command;
 
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::install;
-use super::podgraft::BINARY;
-use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, Place, World, applied, env, expect, root, same, says, task_pod};
+use podgraft_testkit::client;
+use podgraft_testkit::expect::{expect, same, says};
+use podgraft_testkit::install;
+use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::pod::{applied, env, task_pod};
+use podgraft_testkit::process::{PATIENCE, wait_until};
+use podgraft_testkit::{Outcome, root};
 
 pub(crate) fn a_denial_names_webhook_reason_and_cause(world: &World) -> Outcome {
     let place = world.place("denials", "queues: {denials: {}}")?;
@@ -95,7 +99,7 @@ pub(crate) fn the_readmes_install_commands_work(world: &World) -> Outcome {
             expect(output.success(), || format!("{command}: {}", output.stderr))?;
         } else if let Some(arguments) = command.strip_prefix("podgraft ") {
             let dry = if arguments.starts_with("certs install") { " --dry-run" } else { "" };
-            let mut command = Command::new(BINARY);
+            let mut command = Command::new(podgraft_testkit::program());
             command.args(format!("{arguments}{dry}").split_whitespace()).env("KUBECONFIG", world.cluster.kubeconfig());
             let output = command.current_dir(root()).output().map_err(|error| error.to_string())?;
             expect(output.status.success(), || format!("{arguments}: {}", String::from_utf8_lossy(&output.stderr)))?;
@@ -231,11 +235,8 @@ pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(world:
 }
 
 /// The certificate that a new connection is shown.
-fn served(world: &World) -> Outcome<Vec<u8>> {
-    let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "probe"}});
-    let reply = world.post(review.to_string().as_bytes())?;
-    same("the status", reply.status, 200)?;
-    Ok(reply.certificate)
+fn served(world: &World) -> Outcome<CertificateDer<'static>> {
+    client::served_certificate(world.port, &world.certificate().ca_pem())
 }
 
 /// Lets the API server trust these authorities, for which it makes a connection of its own, and creates a pod. Dry

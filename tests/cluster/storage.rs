@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::process::{PATIENCE, wait_until};
-use super::world::{Outcome, World, named, primary, quiet, same};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::expect::{quiet, same};
+use podgraft_testkit::installation::World;
+use podgraft_testkit::pod::{named, primary};
+use podgraft_testkit::process::{PATIENCE, wait_until};
 
 const CONFIG: &str = "
 queues:
@@ -56,6 +59,6 @@ pub(crate) fn an_ephemeral_claim_lives_as_long_as_its_pod(world: &World) -> Outc
 }
 
 /// Without a kubelet nobody else would end the pod; kubectl warns of `--force`, so it goes through the API.
-fn quiet_delete(place: &super::world::Place<'_>) -> Outcome {
+fn quiet_delete(place: &podgraft_testkit::installation::Place<'_>) -> Outcome {
     quiet(&place.kubectl(&["delete", "pod", "one", "--grace-period=1", "--wait=false"], "")).map(drop)
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints the path of an oracle: Kubernetes' own code as a program, by default the strategic merge patch of this
-# folder, else the one in the folder that is given. It is built once (half a minute) and kept under
-# target/<folder> by the digest of its sources. Progress goes to stderr.
+# Prints the path of an oracle, Kubernetes' own code as a program: tests/oracles/build.sh NAME builds the folder NAME
+# beside this file once (half a minute) and keeps it under target/NAME by the digest of its sources. Progress goes to
+# stderr.
 set -euo pipefail
 
-here=$(cd "${1:-$(dirname "${BASH_SOURCE[0]}")}" && pwd)
-name=$(basename "$here")
-target=${CARGO_TARGET_DIR:-$here/../../target}
+name=$1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/$name" && pwd)
+target=${CARGO_TARGET_DIR:-$here/../../../target}
 mkdir -p "$target/$name"
 cache=$(cd "$target/$name" && pwd)
 

@@ -13,16 +13,17 @@ use podgraft::app::{App, Settings, Source, World};
 use podgraft::metrics::Metrics;
 use podgraft::mutate::{Answer, Outcome, Rejection, Verdict};
 use podgraft::render::Pace;
-use podgraft::server::tls::Oldest;
 use podgraft::server::tls::clients::Trust;
+use podgraft::server::tls::{Files, Oldest};
 use podgraft::server::{CONNECTIONS, Timeouts};
 use podgraft::snapshot::Snapshot;
+use podgraft_testkit::client::accepting_any;
+use podgraft_testkit::mounted_secret::MountedSecret;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 
-use super::client::{Client, any_client, connect, get};
-use super::secret::Secret;
+use super::client::{Client, connect, get};
 
 pub(crate) type Judge = dyn Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync;
 
@@ -143,15 +144,14 @@ impl Fixture {
 
 pub(crate) struct Running {
     pub(crate) app: App,
-    pub(crate) secret: Secret,
+    pub(crate) secret: MountedSecret,
 }
 
 /// Runs a test against a server; half a minute is the watchdog's patience.
 pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Running) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let secret = Secret::new();
-        secret.swap();
+        let secret = MountedSecret::self_signed();
         let app = start(fixture, &secret).await.unwrap();
         let test = test(Running { app, secret });
         tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test waits in vain");
@@ -159,11 +159,11 @@ pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Ru
     runtime.shutdown_background();
 }
 
-pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<App> {
+pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::Result<App> {
     let settings = Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
-        files: secret.files(),
+        files: Files { certificate: secret.certificate(), key: secret.key() },
         trust: fixture.trust,
         oldest_tls: fixture.oldest_tls,
         connections: fixture.connections,
@@ -178,25 +178,24 @@ pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<A
     App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 
-pub(crate) fn start_error(secret: &Secret) -> String {
+pub(crate) fn start_error(secret: &MountedSecret) -> String {
     start_error_with(Fixture::new(), secret)
 }
 
 /// Why it does not start with a sound certificate.
 pub(crate) fn start_error_of(fixture: Fixture) -> String {
-    let secret = Secret::new();
-    secret.swap();
+    let secret = MountedSecret::self_signed();
     start_error_with(fixture, &secret)
 }
 
-fn start_error_with(fixture: Fixture, secret: &Secret) -> String {
+fn start_error_with(fixture: Fixture, secret: &MountedSecret) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     format!("{:#}", runtime.block_on(start(fixture, secret)).unwrap_err())
 }
 
 impl Running {
     pub(crate) async fn connect(&self) -> Client<TlsStream<TcpStream>> {
-        connect(self.app.address, &any_client()).await
+        connect(self.app.address, &accepting_any()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {

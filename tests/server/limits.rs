@@ -8,7 +8,9 @@ use podgraft::config::{Builder, File, Input};
 use podgraft::mutate::Verdict;
 use podgraft::render::Pace;
 
-use super::client::{MIB, task_review};
+use podgraft_testkit::fixtures::task_review;
+
+use super::client::MIB;
 use super::fixture::{Fake, Fixture, Gate, done, run};
 
 #[test]

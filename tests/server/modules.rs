@@ -10,7 +10,8 @@ use podgraft::module::way;
 use podgraft::mutate::Verdict;
 use podgraft::render::{Call, Fault, Pace, Render, Rendered};
 
-use super::client::task_review;
+use podgraft_testkit::fixtures::task_review;
+
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 
 #[test]

@@ -1,5 +1,5 @@
-//! One story with everything that can happen to a webhook, told to the real program, and what must be true of it: no
-//! secret of a pod or a vault is ever repeated, and every metric moves.
+//! One run of the real program with everything that can happen to a webhook: no secret of a pod or a vault is ever
+//! repeated, and every metric moves.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::client::{admitted, any_client, client_config, connect, review};
-use super::process::{HEAD, Process, ask, misbehaving, until_at_least};
+use podgraft_testkit::client::{accepting_any, accepting_any_with};
+use podgraft_testkit::fixtures::{HEAD, misbehaving, review};
+use podgraft_testkit::server::LocalPodgraft;
+
+use super::client::{admitted, connect};
 
 /// Stands wherever a secret may stand.
 const CANARY: &str = "canary-51b7f0c2";
@@ -49,13 +52,13 @@ struct Told {
 }
 
 fn tell(flags: &[&str]) -> Told {
-    let modules: Vec<_> = MODULES.iter().map(|name| (format!("{name}.wasm"), misbehaving(name))).collect();
+    let modules: Vec<_> = MODULES.iter().map(|name| (format!("{name}.wasm"), misbehaving(name).unwrap())).collect();
     let modules: Vec<_> = modules.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
     let sections = SECTIONS.replace("CANARY", CANARY);
     let flags = [flags, &["--config-poll=10ms", "--drain-grace=10ms"]].concat();
-    let mut process = Process::configured(&sections, &modules, &flags);
-    let (address, admin) = process.addresses();
-    until_at_least(admin, "podgraft_config_problems", 2);
+    let mut process = LocalPodgraft::configured(&sections, &modules, &flags);
+    let address = process.address();
+    process.until_metric("podgraft_config_problems", 2.0).unwrap();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut replies, reasons) = runtime.block_on(chapter_of_requests(address));
@@ -63,22 +66,22 @@ fn tell(flags: &[&str]) -> Told {
     let torn = format!("{HEAD}environments: {{e: {{template: \"{CANARY}\n  : {CANARY}");
     fs::write(process.config().join("torn.yaml"), torn).unwrap();
     process.secret.put(Some(CANARY), Some(CANARY));
-    until_at_least(admin, "podgraft_certificate_reload_failures_total", 1);
-    until_at_least(admin, "podgraft_config_problems", 3); // two of the bad queue, and the torn file
+    process.until_metric("podgraft_certificate_reload_failures_total", 1.0).unwrap();
+    process.until_metric("podgraft_config_problems", 3.0).unwrap(); // two of the bad queue, and the torn file
     runtime.block_on(async {
-        let mut client = connect(address, &any_client()).await;
+        let mut client = connect(address, &accepting_any()).await;
         replies += &without_patch(&client.post(task("plain").as_bytes()).await.body).0;
     });
-    let metrics = ask(admin, "/metrics").unwrap().1;
-    process.signal("TERM");
-    let (code, log) = process.end();
-    assert_eq!(code, Some(0), "{log}");
+    let metrics = process.get("/metrics").unwrap().1;
+    process.signal("TERM").unwrap();
+    let (status, log) = process.end().unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
     Told { log, metrics, replies, reasons }
 }
 
 async fn chapter_of_requests(address: SocketAddr) -> (String, Vec<String>) {
     let (mut replies, mut reasons) = (String::new(), Vec::new());
-    let mut client = connect(address, &any_client()).await;
+    let mut client = connect(address, &accepting_any()).await;
     for queue in ["plain", "log", "refuse", "trap", "not-json", "echo", "loop", "condition", "bad", "unknown"] {
         let (text, reason) = without_patch(&client.post(task(queue).as_bytes()).await.body);
         replies += &text;
@@ -93,7 +96,7 @@ async fn chapter_of_requests(address: SocketAddr) -> (String, Vec<String>) {
     let crowd: Vec<_> = (0..90)
         .map(|_| {
             tokio::spawn(async move {
-                let mut client = connect(address, &any_client()).await;
+                let mut client = connect(address, &accepting_any()).await;
                 client.send_post_to("/mutate?timeout=1s", task("loop").as_bytes()).await;
                 client.reply().await.body
             })
@@ -103,7 +106,7 @@ async fn chapter_of_requests(address: SocketAddr) -> (String, Vec<String>) {
         replies += &one.await.unwrap();
     }
     // a handshake that is none, and a connection that is slow enough to be seen by the scrape
-    assert_eq!(admitted(address, &Arc::clone(&client_config(&[&rustls::version::TLS12]))).await, Some(400));
+    assert_eq!(admitted(address, &Arc::clone(&accepting_any_with(&[&rustls::version::TLS12], None))).await, Some(400));
     let mut no_tls = super::client::Client { stream: tokio::net::TcpStream::connect(address).await.unwrap() };
     no_tls.send(CANARY.as_bytes()).await;
     let _ = no_tls.receive(64).await;

@@ -1,5 +1,5 @@
-// The oracle of tests/pod_security.rs, of the same release as the control plane of ../cluster.
-module podgraft.io/tests/pod_security
+// The oracle of main.rs beside it, of the same release as the control plane of ../../cluster.
+module podgraft.io/tests/oracles/pod_security
 
 go 1.26.0
 

@@ -1,25 +1,19 @@
 //! The Pod Security checks against Kubernetes' own: thousands of random pods, by each level and version, judged by
-//! podgraft and by `k8s.io/pod-security-admission` (a small Go program, `tests/pod_security/`). Every check must find
+//! podgraft and by `k8s.io/pod-security-admission` (the Go program `main.go` beside this file). Every check must find
 //! what its counterpart finds, and labels must mean the same.
 //!
-//! `PODGRAFT_POD_SECURITY_PODS` and `PODGRAFT_POD_SECURITY_SEED` make more of them, and others.
+//! `PODGRAFT_POD_SECURITY_PODS` and `PODGRAFT_POD_SECURITY_SEED` set how many pods, and which.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot ask fails")]
 
-#[path = "strategic/random.rs"]
-mod random;
-
 use std::collections::BTreeMap;
-use std::env;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 use bumpalo::Bump;
 use podgraft::json::Json;
 use podgraft::pod_security::{Policy, violations};
-use random::Random;
+use podgraft_testkit::oracle::{self, number};
+use podgraft_testkit::random::Random;
 use serde_json::{Value, json};
 
 /// A change that a check looks at: where in a pod (`*` is some container), and what may stand there.
@@ -224,24 +218,9 @@ impl Generator {
 
 /// What Kubernetes says of each: by what it warns, and the violations of that.
 fn oracle(questions: &[Value]) -> Vec<Value> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let mut build = Command::new(tests.join("strategic/build.sh"));
-    let printed = build.arg(tests.join("pod_security")).stderr(Stdio::inherit()).output().unwrap();
-    assert!(printed.status.success(), "the oracle cannot be built: {}", printed.status);
-    let program = String::from_utf8(printed.stdout).unwrap();
-    let mut child = Command::new(program.trim_end()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
+    let program = Command::new(oracle::build("pod_security").unwrap());
     let lines = questions.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
-    // It answers while it reads: who only writes would wait for who only writes.
-    let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "the oracle: {}", output.status);
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    oracle::printed(program, &lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -1,18 +1,14 @@
-//! `deploy/graftconfig.schema.json`, the JSON schema of a GraftConfig for editors: what podgraft says of its own
-//! tables, and right about every configuration of this repository. `UPDATE=1 cargo test --test config_schema` writes
-//! it.
+//! `deploy/graftconfig.schema.json`, the JSON schema of a GraftConfig for editors: it is generated from podgraft's own
+//! tables and accepts every configuration of this repository. `UPDATE=1 cargo test --test schema` writes it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read fails")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jsonschema::Validator;
+use podgraft_testkit::root;
 use serde_json::Value;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn committed() -> PathBuf {
     root().join("deploy/graftconfig.schema.json")
@@ -29,7 +25,7 @@ fn the_committed_schema_is_what_podgraft_says() {
         fs::write(committed(), &fresh).unwrap();
     }
     let current = fs::read_to_string(committed()).unwrap_or_default();
-    assert!(current == fresh, "{} is out of date: UPDATE=1 cargo test --test config_schema", committed().display());
+    assert!(current == fresh, "{} is out of date: UPDATE=1 cargo test --test schema", committed().display());
 }
 
 /// Configurations with the name of their file.

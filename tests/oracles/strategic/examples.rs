@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::choices::CHOICES;
+use crate::known_differences::CHOICES;
 use crate::{Oracle, Outcome, lay, prepared, same};
 
 /// A choice, shown by an example.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use podgraft::schema::{Field, List, Object, POD, Type};
 use serde_json::{Map, Value, json};
 
-use super::random::Random;
+use podgraft_testkit::random::Random;
 
 /// Few names and values, so that pods and patches meet.
 const TEXTS: [&str; 3] = ["a", "b", "c"];

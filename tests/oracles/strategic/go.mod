@@ -1,5 +1,5 @@
-// The oracle of tests/strategic.rs, of the same release as the control plane of ../cluster.
-module podgraft.io/tests/strategic
+// The oracle of main.rs beside it, of the same release as the control plane of ../../cluster.
+module podgraft.io/tests/oracles/strategic
 
 go 1.26.0
 

@@ -1,5 +1,5 @@
-//! Where podgraft merges otherwise than Kubernetes on purpose (design section 4, "Merge"), each as the change that
-//! makes the two comparable: what the oracle is given instead, and what of a result does not count.
+//! The places where podgraft merges differently from Kubernetes on purpose, each as the change that makes the two
+//! comparable: the input that the oracle gets instead, and the part of a result that does not count.
 
 use podgraft::schema::{Field, List, POD, Type};
 use serde_json::{Map, Value};

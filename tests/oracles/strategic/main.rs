@@ -1,39 +1,36 @@
-//! The merge against Kubernetes' own: thousands of random pods and patches, laid by podgraft under `Override` and by
-//! apimachinery's `strategicpatch` (a small Go program, `tests/strategic/`). A difference is a defect, or one of the
-//! documented choices of `tests/strategic/choices.rs`, each of which has a trial of its own.
+//! The merge against Kubernetes' own: thousands of random pods and patches, applied by podgraft under `Override` and by
+//! apimachinery's `strategicpatch` (the Go program `main.go` beside this file).
 //!
-//! `PODGRAFT_STRATEGIC_PAIRS` and `PODGRAFT_STRATEGIC_SEED` make more of them, and others.
+//! * [`generate`] makes random pods and patches.
+//! * [`known_differences`] lists where podgraft differs on purpose; any other difference is a defect.
+//! * [`examples`] has a pod and a patch for each known difference.
+//!
+//! `PODGRAFT_STRATEGIC_PAIRS` and `PODGRAFT_STRATEGIC_SEED` set how many pairs, and which.
 
-#[path = "strategic/choices.rs"]
-mod choices;
-#[path = "strategic/examples.rs"]
 mod examples;
-#[path = "strategic/generate.rs"]
 mod generate;
-#[path = "strategic/random.rs"]
-mod random;
+mod known_differences;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, LazyLock};
-use std::thread;
 
 use bumpalo::Bump;
-use choices::{CHOICES, Choice};
 use generate::Generator;
+use known_differences::{CHOICES, Choice};
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::json::Json;
 use podgraft::merge::{Merger, Rule};
 use podgraft::owners::Owners;
 use podgraft::schema::{List, POD, Type};
 use podgraft::snapshot::Conflict;
+use podgraft_testkit::Outcome;
+use podgraft_testkit::control_plane::ProgramDir;
+use podgraft_testkit::oracle::{self, number, printed};
 use serde_json::{Value, json};
 
-type Outcome<T = ()> = Result<T, String>;
 type Pair = (Value, Value);
 
 fn main() -> ExitCode {
@@ -67,7 +64,7 @@ struct Oracle {
 
 impl Oracle {
     fn build() -> Outcome<Self> {
-        let program = PathBuf::from(printed(Command::new(root().join("tests/strategic/build.sh")), "")?.trim_end());
+        let program = oracle::build("strategic")?;
         let mut tags = Command::new(&program);
         tags.arg("tags");
         let fields = serde_json::from_str(&printed(tags, "")?).map_err(|error| error.to_string())?;
@@ -84,23 +81,6 @@ impl Oracle {
         });
         let results: Vec<_> = results.collect::<Outcome<_>>()?;
         if results.len() == pairs.len() { Ok(results) } else { Err("an answer is missing".to_owned()) }
-    }
-}
-
-/// What a program prints for what it is given.
-fn printed(mut command: Command, input: &str) -> Outcome<String> {
-    let say = |error: std::io::Error| error.to_string();
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(say)?;
-    let mut stdin = child.stdin.take();
-    let input = input.to_owned();
-    // It answers while it reads: who only writes would wait for who only writes.
-    let writer = thread::spawn(move || stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(input.as_bytes())));
-    let output = child.wait_with_output().map_err(say)?;
-    writer.join().map_err(|_| "the writer went down")?.map_err(say)?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{command:?}: {}", output.status))
     }
 }
 
@@ -135,10 +115,6 @@ fn same(ours: Option<&Value>, theirs: Option<&Value>, choices: &[Choice]) -> boo
         (choice.both)(&mut theirs);
     }
     ours == theirs
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn generated_pairs(oracle: &Oracle) -> Outcome {
@@ -236,7 +212,7 @@ fn kubectl_agrees(oracle: &Oracle) -> Outcome {
         }
     }
     let theirs = oracle.merge(&pairs)?;
-    let kubectl = kubectl()?;
+    let kubectl = ProgramDir::find()?.0.join("kubectl");
     let mut merged = 0;
     for ((pod, patch), theirs) in pairs.iter().zip(theirs) {
         let mut command = Command::new(&kubectl);
@@ -251,14 +227,6 @@ fn kubectl_agrees(oracle: &Oracle) -> Outcome {
     }
     println!("20 pairs through kubectl, {merged} of them not refused");
     if merged > 10 { Ok(()) } else { Err(format!("only {merged} of 20 patches were not refused")) }
-}
-
-fn kubectl() -> Outcome<PathBuf> {
-    if let Some(folder) = env::var_os("PODGRAFT_CLUSTER_BIN") {
-        return Ok(PathBuf::from(folder).join("kubectl"));
-    }
-    let folder = printed(Command::new(root().join("tests/cluster/build.sh")), "")?;
-    Ok(Path::new(folder.trim_end()).join("kubectl"))
 }
 
 /// Every list that Kubernetes' types give a patch strategy is keyed by the same field in podgraft's table, and no
@@ -304,8 +272,4 @@ fn table() -> BTreeMap<String, List> {
     let mut all = BTreeMap::new();
     collect(Type::Object(&POD), &mut all);
     all
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

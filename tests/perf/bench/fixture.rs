@@ -209,7 +209,7 @@ pub(crate) fn fragment_module() -> Vec<u8> {
 /// The module that returns the whole template; run.sh builds it.
 pub(crate) fn template_module() -> Vec<u8> {
     let path = output().join("whole-template.wasm");
-    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; tests/bench/run.sh builds it", path.display()))
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; tests/perf/bench/run.sh builds it", path.display()))
 }
 
 /// A module that does not behave.
@@ -285,11 +285,11 @@ pub(crate) fn patched(review: &[u8], reply: &[u8]) -> Value {
 // === files ===
 
 fn read(path: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read(podgraft_testkit::root().join(path)).unwrap()
 }
 
 /// Where results go: run.sh says.
 pub(crate) fn output() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    let default = || podgraft_testkit::root().join("target/bench");
     std::env::var_os("PODGRAFT_BENCH_OUT").map_or_else(default, PathBuf::from)
 }

@@ -1,12 +1,14 @@
 //! A server's process as the kernel sees it, and the load on it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use podgraft_testkit::client;
 
 use crate::variant::Variant;
 
@@ -36,7 +38,7 @@ impl Server {
     /// Starts the program itself with the configuration in `config`; the time is until it said that it is ready.
     pub(crate) fn program(config: &Path, folder: &Path, core: Option<usize>) -> (Self, Duration) {
         let (address, admin) = (free_address(), free_address());
-        let mut command = on_core(core, Path::new(env!("CARGO_BIN_EXE_podgraft")));
+        let mut command = on_core(core, &podgraft_testkit::program());
         command.arg("serve").arg("--config").arg(config);
         command.args([format!("--listen={address}"), format!("--admin-listen={admin}")]);
         command.arg("--tls-cert").arg(folder.join("tls.crt")).arg("--tls-key").arg(folder.join("tls.key"));
@@ -59,7 +61,7 @@ impl Server {
 
     /// Requests so far that went to the module threads, because a module was not or no longer known to be fast.
     fn reruns(&self) -> f64 {
-        let metrics = get(self.admin, "/metrics").unwrap();
+        let (_, metrics) = client::get(self.admin, "/metrics").unwrap();
         let counts = metrics.lines().filter(|line| line.starts_with("podgraft_module_reruns_total{"));
         counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
@@ -101,16 +103,7 @@ fn free_address() -> SocketAddr {
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
-    get(admin, "/readyz").is_some_and(|reply| reply.starts_with("HTTP/1.1 200"))
-}
-
-fn get(admin: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(admin).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    Some(reply)
+    client::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
 }
 
 /// What one run of wrk saw.
@@ -128,7 +121,7 @@ pub(crate) struct Load {
 impl Load {
     /// Posts the review over and over, from core 1.
     pub(crate) fn of(server: &Server, review: &Path, connections: u32, span: Duration) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/post.lua");
+        let script = podgraft_testkit::root().join("tests/perf/bench/post.lua");
         let (before, reruns) = (server.cpu(), server.reruns());
         let output = Command::new("taskset")
             .args(["-c", "1", "wrk", "--latency", "-t1"])

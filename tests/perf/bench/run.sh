@@ -1,12 +1,12 @@
 #!/bin/sh
 # Measures what a request costs and writes target/bench/results.md and .json: five minutes on two quiet cores.
 #
-#   tests/bench/run.sh           everything
-#   ROUNDS=1 SPAN=1 tests/bench/run.sh    a quick look
+#   tests/perf/bench/run.sh           everything
+#   ROUNDS=1 SPAN=1 tests/perf/bench/run.sh    a quick look
 #
 # It needs wrk (the Debian package `wrk`) and taskset (util-linux); core 0 serves, core 1 asks.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 export PODGRAFT_BENCH_OUT="$target/bench"
@@ -25,7 +25,7 @@ fi
 # the module that returns the whole template; flags as in policies/build.sh
 guests=$PODGRAFT_BENCH_OUT/guests
 RUSTFLAGS="-Clink-arg=-zstack-size=65536 -Clink-arg=--initial-memory=524288" cargo build --locked --quiet --release \
-    --target wasm32-unknown-unknown --target-dir "$guests" --manifest-path tests/bench/whole-template/Cargo.toml
+    --target wasm32-unknown-unknown --target-dir "$guests" --manifest-path tests/perf/bench/whole-template/Cargo.toml
 cargo run --locked --quiet --release --target-dir "$guests" --manifest-path policies/Cargo.toml -p componentize -- \
     "$guests/wasm32-unknown-unknown/release/whole_template.wasm" "$PODGRAFT_BENCH_OUT/whole-template.wasm"
 

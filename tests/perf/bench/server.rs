@@ -1,11 +1,16 @@
-//! What a request costs in the whole server: TLS, HTTP, and whatever answers it.
+//! The cost of a request in the whole server: TLS, HTTP, and the code that answers it.
+//!
+//! * [`fixture`] makes reviews of several sizes, and configurations that give about 35 operations.
+//! * [`naive`] is the simplest webhook that gives the same pod.
+//! * [`process`] starts a server and measures its CPU and memory under load.
+//! * [`table`] writes the table of goals and results.
+//! * [`variant`] lists the servers that are compared.
 //!
 //! Without an argument it starts itself once per variant on core 0, lets `wrk` on core 1 post the same review to each
-//! in turn, and writes the table of what is to be reached. Rounds go over all variants, so that a busy moment of the
-//! machine hits all of them; medians are over rounds.
+//! in turn, and writes the table. Rounds go over all variants, so that a busy moment of the machine hits all of them;
+//! medians are over rounds.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "whatever goes wrong ends the benchmark")]
 
-mod client;
 mod fixture;
 mod naive;
 mod process;
@@ -19,7 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::client::Client;
+use podgraft_testkit::certificates::self_signed;
+use podgraft_testkit::client::{Connection, accepting_any};
+
 use self::process::{Load, Server};
 use self::variant::{MISBEHAVING, Variant};
 
@@ -83,9 +90,9 @@ fn measure() -> Results {
     process::stay_on_core_1();
     let (program, _) = Server::program(&config, &folder, Some(0));
     let idle_memory = program.memory();
-    let mut client = Client::connect(program.address, &folder);
-    (0..WARM_UP).for_each(|_| drop(client.post(&body)));
-    assert!(fixture::patched(&body, &client.post(&body).1).to_string().contains("10.0.0.7"));
+    let mut client = connect(&program);
+    (0..WARM_UP).for_each(|_| drop(client.post(&body).unwrap()));
+    assert!(fixture::patched(&body, &client.post(&body).unwrap().body).to_string().contains("10.0.0.7"));
     Load::of(&program, &review, 16, 2 * span);
     let loaded_memory = program.memory();
     drop(program);
@@ -123,9 +130,14 @@ fn measure() -> Results {
 
 /// A certificate for the servers, self-signed.
 fn certificate(folder: &Path) {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(folder.join("tls.crt"), pair.cert.pem()).unwrap();
-    fs::write(folder.join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = self_signed();
+    fs::write(folder.join("tls.crt"), certificate).unwrap();
+    fs::write(folder.join("tls.key"), key).unwrap();
+}
+
+/// A connection whose replies are looked at, which wrk does not do.
+fn connect(server: &Server) -> Connection {
+    Connection::open(server.address, &accepting_any()).unwrap()
 }
 
 /// From the process's start to ready, with ten modules to compile: on one core, and on all.
@@ -140,11 +152,11 @@ fn start_times(config: &Path, folder: &Path) -> (Duration, Duration) {
 
 /// Warms a server up, and looks at what it replies: only right replies are worth measuring.
 fn check(variant: Variant, server: &Server, body: &[u8]) {
-    let mut client = Client::connect(server.address, &fixture::output());
+    let mut client = connect(server);
     for _ in 0..WARM_UP {
-        assert_eq!(client.post(body).0, 200);
+        assert_eq!(client.post(body).unwrap().status, 200);
     }
-    let (_, reply) = client.post(body);
+    let reply = client.post(body).unwrap().body;
     let pod = fixture::patched(body, &reply);
     let layers = fixture::layers(variant.layers());
     let mut expected = fixture::patched(body, &naive::answer(body, &layers));
@@ -165,10 +177,10 @@ fn check(variant: Variant, server: &Server, body: &[u8]) {
 
 /// What each misbehaving module's pod is told.
 fn denials(server: &Server) -> Vec<(&'static str, String, Duration)> {
-    let mut client = Client::connect(server.address, &fixture::output());
+    let mut client = connect(server);
     let told = MISBEHAVING.iter().map(|name| {
         let begun = Instant::now();
-        let (_, reply) = client.post(&fixture::review_for(name));
+        let reply = client.post(&fixture::review_for(name)).unwrap().body;
         let reply: serde_json::Value = serde_json::from_slice(&reply).unwrap();
         assert_eq!(reply["response"]["allowed"], false, "{reply}");
         (*name, reply["response"]["status"]["message"].as_str().unwrap().to_owned(), begun.elapsed())
@@ -188,9 +200,9 @@ fn beside(server: &Server, review: &Path, rounds: u64, span: Duration) -> BTreeM
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
-                        let mut client = Client::connect(server.address, &fixture::output());
+                        let mut client = connect(server);
                         while !stop.load(Ordering::Relaxed) {
-                            client.post(&bad);
+                            client.post(&bad).unwrap();
                         }
                     });
                 }

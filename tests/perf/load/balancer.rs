@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::process::ask;
+use podgraft_testkit::client;
 
 /// How often readiness is asked; a kubelet does it every few seconds, and the drain is shorter here in proportion.
 const PROBE: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ impl Balancer {
             loop {
                 let all = known.lock().unwrap().clone();
                 let is_ready =
-                    |replica: &&Replica| ask(replica.admin, "/readyz").is_ok_and(|(status, _)| status == 200);
+                    |replica: &&Replica| client::get(replica.admin, "/readyz").is_ok_and(|(status, _)| status == 200);
                 *found.lock().unwrap() = all.iter().filter(is_ready).map(|replica| replica.address).collect();
                 thread::sleep(PROBE);
             }

@@ -1,22 +1,13 @@
-//! podgraft under load while something happens to it: a rolling restart, new certificates, new configurations, a
-//! hostile module. Reviews come at a steady rate, every reply is checked, and none may fail.
+//! podgraft under load during a rolling restart, new certificates, new configurations, and beside a hostile module.
+//! Reviews come at a steady rate, every reply is checked, and none may fail.
+//!
+//! * [`balancer`] is a TCP balancer that does what a Service does.
 //!
 //! Each part takes a few seconds, longer with `LOAD_SECONDS`; `--nocapture` shows the table.
 #![expect(clippy::unwrap_used, reason = "in a test they are assertions")]
 
-#[path = "load/balancer.rs"]
 mod balancer;
-#[path = "server/client.rs"]
-mod client;
-#[path = "load/client.rs"]
-mod load_client;
-#[path = "server/process.rs"]
-mod process;
-#[path = "server/secret.rs"]
-mod secret;
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use balancer::{Balancer, Replica};
 use libtest_mimic::{Arguments, Trial};
-use load_client::{Load, Report, Target, UID, span};
-use process::{Process, ask, configure, misbehaving};
+use podgraft_testkit::client::{self, Connection, accepting_any};
+use podgraft_testkit::fixtures::{committed, misbehaving, task_review};
+use podgraft_testkit::load::{Load, Report, Target, UID, span};
+use podgraft_testkit::server::LocalPodgraft;
 
 /// Requests a second. A debug build on a busy machine takes several times as many.
 const RATE: u32 = 100;
@@ -61,9 +54,9 @@ fn a_rolling_restart() -> Result<(), String> {
         let (mut old, old_address) = replicas.remove(0);
         // as a Deployment with maxSurge 1: first the new one
         replicas.push(replica(&balancer));
-        old.signal("TERM");
-        let (code, log) = old.end();
-        assert_eq!(code, Some(0), "{log}");
+        old.signal("TERM")?;
+        let (status, log) = old.end()?;
+        assert_eq!(status.code(), Some(0), "{log}");
         balancer.remove(old_address);
         restarts += 1;
     }
@@ -71,10 +64,10 @@ fn a_rolling_restart() -> Result<(), String> {
 }
 
 /// A new replica, ready and known.
-fn replica(balancer: &Balancer) -> (Process, Replica) {
-    let mut process = Process::configured(GOOD, &modules(), &["--drain-grace=1s", "--log-level=info"]);
-    let (address, admin) = process.addresses();
-    until(|| ask(admin, "/readyz").is_ok_and(|(status, _)| status == 200));
+fn replica(balancer: &Balancer) -> (LocalPodgraft, Replica) {
+    let process = LocalPodgraft::configured(GOOD, &modules(), &["--drain-grace=1s", "--log-level=info"]);
+    let (address, admin) = (process.address(), process.admin_address());
+    until(|| client::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200));
     let replica = Replica { address, admin };
     balancer.add(replica);
     (process, replica)
@@ -85,7 +78,7 @@ fn certificate_rotations() -> Result<(), String> {
     let load = Load::start(target(&replica, replica.address, 3), RATE);
     let between = span() / 20;
     for _ in 0..20 {
-        let shown = process.secret.swap();
+        let shown = process.secret.rotate();
         let before = load.ok();
         thread::sleep(between);
         until(|| load.ok() > before + 5);
@@ -96,8 +89,7 @@ fn certificate_rotations() -> Result<(), String> {
 
 /// The certificate that a new connection is shown.
 fn certificate_of(replica: &Replica) -> rustls::pki_types::CertificateDer<'static> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { client::connect(replica.address, &client::any_client()).await.certificate() })
+    Connection::open(replica.address, &accepting_any()).unwrap().certificate().unwrap()
 }
 
 fn edits() -> Result<(), String> {
@@ -119,29 +111,27 @@ fn edits() -> Result<(), String> {
     for edit in 1..=100 {
         newest.store(edit, Ordering::SeqCst);
         let before = gauge(&replica, "podgraft_config_generation");
-        configure(&process.config(), &GOOD.replace("v0", &format!("v{edit}")));
-        until(|| gauge(&replica, "podgraft_config_generation") > before && problems(&replica) == 0);
+        process.configure(&GOOD.replace("v0", &format!("v{edit}")));
+        until(|| gauge(&replica, "podgraft_config_generation") > before && problems(&replica) < 1.0);
         thread::sleep(between);
         let bad = match edit % 3 {
             0 => GOOD.replace("env:", "envs:"),
             1 => GOOD.replace("queues: {", "queues: {{"),
             _ => GOOD.replace("wasm: inject-nfs.wasm", "wasm: gone.wasm"),
         };
-        configure(&process.config(), &bad);
-        until(|| problems(&replica) > 0);
+        process.configure(&bad);
+        until(|| problems(&replica) > 0.0);
         thread::sleep(between);
     }
     finish(load, "200 edits, half of them bad")
 }
 
-fn problems(replica: &Replica) -> u64 {
+fn problems(replica: &Replica) -> f64 {
     gauge(replica, "podgraft_config_problems")
 }
 
-fn gauge(replica: &Replica, name: &str) -> u64 {
-    let metrics = ask(replica.admin, "/metrics").unwrap().1;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap().parse().unwrap()
+fn gauge(replica: &Replica, name: &str) -> f64 {
+    client::metric(replica.admin, name).unwrap()
 }
 
 fn a_hostile_module() -> Result<(), String> {
@@ -155,7 +145,7 @@ fn a_hostile_module() -> Result<(), String> {
     let hostile: Vec<_> = (0..8)
         .map(|number| {
             let mut target = target(&replica, replica.address, u64::MAX);
-            target.review = client::task_review("hostile");
+            target.review = task_review("hostile");
             let stopped = Arc::clone(&stopped);
             thread::spawn(move || {
                 let (mut connection, mut refused) = (None, 0);
@@ -188,15 +178,14 @@ fn loaded(replica: &Replica, span: Duration) -> Report {
 // === what they share ===
 
 fn modules() -> Vec<(&'static str, Vec<u8>)> {
-    let nfs = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/inject-nfs.wasm")).unwrap();
-    vec![("inject-nfs.wasm", nfs), ("loop.wasm", misbehaving("loop"))]
+    vec![("inject-nfs.wasm", committed("inject-nfs.wasm").unwrap()), ("loop.wasm", misbehaving("loop").unwrap())]
 }
 
 /// One replica, ready, with its files looked at all the time.
-fn single(config: &str) -> (Process, Replica) {
-    let mut process = Process::configured(config, &modules(), &["--config-poll=10ms"]);
-    let (address, admin) = process.addresses();
-    until(|| ask(admin, "/readyz").is_ok_and(|(status, _)| status == 200));
+fn single(config: &str) -> (LocalPodgraft, Replica) {
+    let process = LocalPodgraft::configured(config, &modules(), &["--config-poll=10ms"]);
+    let (address, admin) = (process.address(), process.admin_address());
+    until(|| client::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200));
     (process, Replica { address, admin })
 }
 
@@ -204,11 +193,11 @@ fn single(config: &str) -> (Process, Replica) {
 fn target(replica: &Replica, address: std::net::SocketAddr, per_connection: u64) -> Target {
     let expected = expected_patch(replica);
     let check = move |patch: &str| if patch == expected { Ok(()) } else { Err(format!("another patch: {patch}")) };
-    Target { address, config: client::any_client(), review: review(), check: Box::new(check), per_connection }
+    Target { address, config: accepting_any(), review: review(), check: Box::new(check), per_connection }
 }
 
 fn review() -> String {
-    client::task_review("load").replace("\"uid\":\"uid\"", &format!("\"uid\":\"{UID}\""))
+    task_review("load").replace("\"uid\":\"uid\"", &format!("\"uid\":\"{UID}\""))
 }
 
 /// What the load's pods get; it holds what the configuration gives.
@@ -219,7 +208,7 @@ fn expected_patch(replica: &Replica) -> String {
         patch.clone_into(&mut slot.lock().unwrap());
         Ok(())
     };
-    let (address, config) = (replica.address, client::any_client());
+    let (address, config) = (replica.address, accepting_any());
     let target = Target { address, config, review: review(), check: Box::new(check), per_connection: 1 };
     target.ask(&mut None, "first").unwrap();
     let patch = seen.lock().unwrap().clone();

@@ -1,27 +1,32 @@
-//! The program as a person runs it, for every test of a command line.
+//! Any command of podgraft as a person runs it, to its end.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// What came of it.
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+/// The end of a command.
+pub struct Ran {
+    /// The exit code.
+    pub code: i32,
+    /// Its stdout.
+    pub stdout: String,
+    /// Its stderr.
+    pub stderr: String,
 }
 
 impl Ran {
-    /// Of any program that has ended.
-    pub(crate) fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    /// Reads the output of any program that has ended.
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
+        let code = output.status.code().expect("no signal ended the program");
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
-/// `podgraft` in a folder. What it prints does not depend on who runs the test: no colours, no cluster, a fixed width.
-pub(crate) fn podgraft_in(folder: &Path, arguments: &[&str], stdin: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_podgraft"))
+/// Runs `podgraft` in a folder. What it prints does not depend on the caller's terminal or cluster: no colours, no
+/// kubeconfig, a fixed width.
+pub fn podgraft_in(folder: &Path, arguments: &[&str], stdin: &str) -> Ran {
+    let mut child = Command::new(crate::program())
         .args(arguments)
         .current_dir(folder)
         .env_remove("CLICOLOR_FORCE")
@@ -31,8 +36,8 @@ pub(crate) fn podgraft_in(folder: &Path, arguments: &[&str], stdin: &str) -> Ran
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("podgraft can be run");
     // it may have ended before it read anything
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    Ran::of(child.wait_with_output().unwrap())
+    let _ = child.stdin.take().map(|mut input| input.write_all(stdin.as_bytes()));
+    Ran::of(child.wait_with_output().expect("podgraft ends"))
 }

@@ -4,8 +4,6 @@
 //! The cluster tests and `make run` share it. Everything that it writes is in one temporary folder,
 //! and its programs die with the process that started them, however that ends.
 
-#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
-
 use std::{
     env,
     fmt::Write as _,
@@ -19,13 +17,10 @@ use std::{
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
-};
 use serde_json::{Value, json};
 
-use super::process::{PATIENCE, Scratch, Server, Spawner, log_file, log_tail, wait_until};
+use crate::certificates::{Authority, new_key};
+use crate::process::{PATIENCE, Scratch, Server, Spawner, log_file, log_tail, wait_until};
 
 /// The controllers that the tests need; with all of them the start takes four seconds longer. No
 /// Deployment controller: nothing could run a Deployment's pods here.
@@ -70,15 +65,15 @@ provisioner: kubernetes.io/host-path
 
 /// The folder that holds `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`.
 #[derive(Clone, Debug)]
-pub(crate) struct ProgramDir(pub(crate) PathBuf);
+pub struct ProgramDir(pub PathBuf);
 
 impl ProgramDir {
     /// The folder that `PODGRAFT_CLUSTER_BIN` names, or else the one that `build.sh` finds or makes.
-    pub(crate) fn find() -> Result<Self, String> {
+    pub fn find() -> Result<Self, String> {
         if let Some(folder) = env::var_os("PODGRAFT_CLUSTER_BIN") {
             return Ok(Self(folder.into()));
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+        let script = crate::root().join("tests/cluster/build.sh");
         let output = Command::new(&script)
             .stderr(Stdio::inherit())
             .output()
@@ -93,35 +88,35 @@ impl ProgramDir {
 
 /// What a control plane may be given; the default is what most tests need.
 #[derive(Debug, Default)]
-pub(crate) struct Options {
+pub struct Options {
     /// The programs; [`ProgramDir::find`] when absent.
-    pub(crate) programs: Option<ProgramDir>,
+    pub programs: Option<ProgramDir>,
     /// Controllers beside those that always run, by their names in `--controllers`.
-    pub(crate) extra_controllers: Vec<String>,
+    pub extra_controllers: Vec<String>,
     /// Flags of the API server beside (and after) its own.
-    pub(crate) extra_apiserver_flags: Vec<String>,
+    pub extra_apiserver_flags: Vec<String>,
 }
 
 /// What a `kubectl` call gave.
 #[derive(Clone, Debug)]
-pub(crate) struct Output {
+pub struct Output {
     /// How it ended.
-    pub(crate) status: ExitStatus,
+    pub status: ExitStatus,
     /// Its stdout; bytes that are no UTF-8 are replaced.
-    pub(crate) stdout: String,
+    pub stdout: String,
     /// Its stderr, alike.
-    pub(crate) stderr: String,
+    pub stderr: String,
 }
 
 impl Output {
     /// Whether the call succeeded.
-    pub(crate) fn success(&self) -> bool {
+    pub fn success(&self) -> bool {
         self.status.success()
     }
 }
 
 /// A running control plane. Dropping it ends its programs and removes its files.
-pub(crate) struct ControlPlane {
+pub struct ControlPlane {
     kubectl: PathBuf,
     ports: Ports,
     etcd: Server,
@@ -136,7 +131,7 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts a control plane and waits until it serves: the default `ServiceAccount` exists.
-    pub(crate) fn start(options: Options) -> Result<Self, String> {
+    pub fn start(options: Options) -> Result<Self, String> {
         let programs = options.programs.map_or_else(ProgramDir::find, Ok)?.0;
         let scratch = Scratch::new()?;
         let ports = Ports::free().map_err(|error| format!("free ports: {error}"))?;
@@ -171,47 +166,47 @@ impl ControlPlane {
     }
 
     /// How long each program took to become ready, in the order of their start.
-    pub(crate) fn ready_times(&self) -> &[(&'static str, Duration)] {
+    pub fn ready_times(&self) -> &[(&'static str, Duration)] {
         &self.ready_times
     }
 
     /// The folder of everything that belongs to this control plane; gone when it is.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.scratch.path
     }
 
     /// The API server's address.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.ports.apiserver_url()
     }
 
     /// The PEM file of the authority that signed the API server's certificate.
-    pub(crate) fn ca_file(&self) -> PathBuf {
+    pub fn ca_file(&self) -> PathBuf {
         self.dir().join("ca.crt")
     }
 
     /// A kubeconfig whose user may do everything (group `system:masters`).
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> PathBuf {
         self.dir().join("admin.kubeconfig")
     }
 
     /// Runs `kubectl` as the administrator.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
         self.kubectl_stdin_as(&self.kubeconfig(), arguments, "")
     }
 
     /// Runs `kubectl` as the administrator and gives it `stdin`.
-    pub(crate) fn kubectl_stdin(&self, arguments: &[&str], stdin: &str) -> Output {
+    pub fn kubectl_stdin(&self, arguments: &[&str], stdin: &str) -> Output {
         self.kubectl_stdin_as(&self.kubeconfig(), arguments, stdin)
     }
 
     /// Runs `kubectl` as whom `kubeconfig` says.
-    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Output {
+    pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Output {
         self.kubectl_stdin_as(kubeconfig, arguments, "")
     }
 
     /// Runs `kubectl` as whom `kubeconfig` says and gives it `stdin`.
-    pub(crate) fn kubectl_stdin_as(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> Output {
+    pub fn kubectl_stdin_as(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> Output {
         self.run_kubectl(kubeconfig, arguments, stdin).expect("kubectl can be run")
     }
 
@@ -237,21 +232,21 @@ impl ControlPlane {
 
     /// Runs `kubectl` as the administrator and gives its stdout; panics when it fails.
     #[track_caller]
-    pub(crate) fn kubectl_ok(&self, arguments: &[&str]) -> String {
+    pub fn kubectl_ok(&self, arguments: &[&str]) -> String {
         expect_success(arguments, self.kubectl(arguments))
     }
 
     /// Applies the objects of a YAML text (server-side with `--server-side` is the caller's own
     /// call) and gives kubectl's stdout; panics when it fails.
     #[track_caller]
-    pub(crate) fn apply(&self, yaml: &str) -> String {
+    pub fn apply(&self, yaml: &str) -> String {
         let arguments = ["apply", "-f", "-"];
         expect_success(&arguments, self.kubectl_stdin(&arguments, yaml))
     }
 
     /// What `kubectl get … -o json` gives; panics when it fails.
     #[track_caller]
-    pub(crate) fn get_json(&self, arguments: &[&str]) -> Value {
+    pub fn get_json(&self, arguments: &[&str]) -> Value {
         let arguments = [&["get", "-o", "json"], arguments].concat();
         let text = expect_success(&arguments, self.kubectl(&arguments));
         serde_json::from_str(&text).expect("kubectl -o json gives JSON")
@@ -260,27 +255,27 @@ impl ControlPlane {
     /// Creates a namespace and waits until pods can be created there: its default `ServiceAccount`
     /// exists; panics when that fails.
     #[track_caller]
-    pub(crate) fn create_namespace(&self, name: &str) {
+    pub fn create_namespace(&self, name: &str) {
         self.kubectl_ok(&["create", "namespace", name]);
         self.await_default_service_account(name).expect("a default ServiceAccount");
     }
 
     /// Makes a default `StorageClass` `standard`, whose volumes are folders of this machine.
     #[track_caller]
-    pub(crate) fn create_storage_class(&self) {
+    pub fn create_storage_class(&self) {
         self.apply(STORAGE_CLASS);
     }
 
     /// Writes a kubeconfig with a token of a `ServiceAccount`, as `kubectl create token` gives it;
     /// panics when that fails.
     #[track_caller]
-    pub(crate) fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
+    pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
         self.token_kubeconfig(namespace, name, &[])
     }
 
     /// The same, but the token is bound to a pod, as the token that a pod is given by its kubelet.
     #[track_caller]
-    pub(crate) fn pod_kubeconfig(&self, namespace: &str, name: &str, pod: &str) -> PathBuf {
+    pub fn pod_kubeconfig(&self, namespace: &str, name: &str, pod: &str) -> PathBuf {
         self.token_kubeconfig(namespace, name, &["--bound-object-kind=Pod", "--bound-object-name", pod])
     }
 
@@ -296,60 +291,60 @@ impl ControlPlane {
 
     /// What the API server audited: requests that change pods and Jobs, at level Request, with the
     /// annotations of webhooks. An event is written when its answer is, so wait for it.
-    pub(crate) fn audit_events(&self) -> Vec<Value> {
+    pub fn audit_events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.audit_log()).unwrap_or_default();
         // The last line may be half written.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The PEM file of the authority that signed the certificate which the API server shows webhooks.
-    pub(crate) fn webhook_clients_file(&self) -> PathBuf {
+    pub fn webhook_clients_file(&self) -> PathBuf {
         self.dir().join("webhook-clients.crt")
     }
 
     /// The file with one audit event a line.
-    pub(crate) fn audit_log(&self) -> PathBuf {
+    pub fn audit_log(&self) -> PathBuf {
         self.dir().join("audit.log")
     }
 
     /// The last lines that a program (`etcd`, `kube-apiserver`, `kube-controller-manager`) logged.
-    pub(crate) fn log_tail(&self, program: &str) -> String {
+    pub fn log_tail(&self, program: &str) -> String {
         log_tail(&log_file(self.dir(), program))
     }
 
     /// Ends etcd as a crash does (asked politely, it waits seconds for the API server to leave). The
     /// API server stays and fails.
-    pub(crate) fn stop_etcd(&self) {
+    pub fn stop_etcd(&self) {
         self.etcd.kill();
     }
 
     /// Lets etcd stand still: it keeps its connections and answers nothing.
-    pub(crate) fn freeze_etcd(&self) -> Result<(), String> {
+    pub fn freeze_etcd(&self) -> Result<(), String> {
         self.etcd.signal("STOP")
     }
 
     /// Lets etcd go on, and waits until it is healthy.
-    pub(crate) fn thaw_etcd(&self) -> Result<(), String> {
+    pub fn thaw_etcd(&self) -> Result<(), String> {
         self.etcd.signal("CONT")?;
         let address = loopback(self.ports.etcd);
         self.etcd.await_ready(|| etcd_is_healthy(address))
     }
 
     /// Starts etcd with the data it had, and waits until it is healthy.
-    pub(crate) fn start_etcd(&self) -> Result<(), String> {
+    pub fn start_etcd(&self) -> Result<(), String> {
         self.etcd.start(&self.spawner)?;
         let address = loopback(self.ports.etcd);
         self.etcd.await_ready(|| etcd_is_healthy(address))
     }
 
     /// Ends the API server.
-    pub(crate) fn stop_apiserver(&self) {
+    pub fn stop_apiserver(&self) {
         self.apiserver.stop();
     }
 
     /// Starts the API server at the address it had, and waits until it is ready. Informers of
     /// others (the controller manager's too) may need some seconds more to come back.
-    pub(crate) fn start_apiserver(&self) -> Result<(), String> {
+    pub fn start_apiserver(&self) -> Result<(), String> {
         self.apiserver.start(&self.spawner)?;
         let address = loopback(self.ports.apiserver);
         self.apiserver.await_ready(|| {
@@ -499,7 +494,7 @@ fn admission_configuration(dir: &Path) -> String {
 /// A certificate for the API server as a client of every webhook. The user's name is a pattern for the webhook's
 /// host, as the API server looks it up.
 fn webhook_kubeconfig(clients: &Authority) -> Result<String, String> {
-    let (certificate, key) = clients.issue_to_client("kube-apiserver")?;
+    let (certificate, key) = clients.issue_to_client("kube-apiserver", &[])?;
     let data = |text: String| BASE64_STANDARD.encode(text);
     let user = json!({"client-certificate-data": data(certificate), "client-key-data": data(key)});
     let config = json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": "*", "user": user}]});
@@ -529,53 +524,6 @@ fn random_token() -> Result<String, String> {
         write!(token, "{byte:02x}").map_err(|error| error.to_string())?;
     }
     Ok(token)
-}
-
-fn new_key() -> Result<KeyPair, String> {
-    KeyPair::generate().map_err(|error| format!("key: {error}"))
-}
-
-/// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    /// A new authority of this common name.
-    pub(crate) fn new(name: &str) -> Result<Self, String> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        CertifiedIssuer::self_signed(params, new_key()?).map(Self).map_err(|error| format!("authority {name}: {error}"))
-    }
-
-    /// Its certificate.
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A client's certificate with this common name, and its key, both PEM.
-    pub(crate) fn issue_to_client(&self, name: &str) -> Result<(String, String), String> {
-        let key = new_key()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.0).map_err(|error| format!("certificate: {error}"))?;
-        Ok((certificate.pem(), key.serialize_pem()))
-    }
-
-    /// A serving certificate for names and addresses, and its key, both PEM.
-    pub(crate) fn issue(&self, names: &[&str]) -> Result<(String, String), String> {
-        let key = new_key()?;
-        let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
-        CertificateParams::new(names)
-            .and_then(|mut params| {
-                params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-                params.signed_by(&key, &self.0)
-            })
-            .map(|certificate| (certificate.pem(), key.serialize_pem()))
-            .map_err(|error| format!("certificate: {error}"))
-    }
 }
 
 fn etcd_flags(dir: &Path, ports: &Ports) -> Vec<String> {

@@ -1,50 +1,47 @@
 //! podgraft's own manifests in a [`ControlPlane`], with the webhook a process of this machine.
 
-#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
-
-use std::{
-    fs, io,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Deserializer, Value, json};
 
-use super::control_plane::{Authority, ControlPlane, Output};
+use crate::certificates::{Authority, WEBHOOK_NAME};
+use crate::control_plane::{ControlPlane, Output};
+use crate::mounted_secret::mount;
 
-/// The name that the API server asks the webhook's certificate for, and loopback's.
-const NAMES: &[&str] = &["podgraft.podgraft.svc", "localhost"];
+/// The names in the webhook's certificate.
+const NAMES: &[&str] = &[WEBHOOK_NAME, "localhost"];
 
 /// podgraft as `deploy/kustomize` installs it, but for the way to the webhook: the Service
 /// `podgraft` is another name for `localhost`, and the registrations name the port there.
-pub(crate) struct Install<'a> {
+pub struct Install<'a> {
     /// Where to install.
-    pub(crate) cluster: &'a ControlPlane,
+    pub cluster: &'a ControlPlane,
     /// The folder of the kustomization.
-    pub(crate) base: &'a Path,
+    pub base: &'a Path,
     /// The port of 127.0.0.1 that the webhook listens on.
-    pub(crate) port: u16,
+    pub port: u16,
     /// The authorities of the webhook's certificate, PEM.
-    pub(crate) ca_pem: &'a str,
+    pub ca_pem: &'a str,
 }
 
 impl Install<'_> {
     /// Applies the manifests. The API server takes a registration up some milliseconds later: wait
     /// for the first effect.
-    pub(crate) fn apply(&self) -> Result<(), String> {
+    pub fn apply(&self) -> Result<(), String> {
         self.apply_objects(&self.objects()?)
     }
 
     /// Applies the registrations anew, with other authorities or another port.
-    pub(crate) fn update_webhooks(&self) -> Result<(), String> {
+    pub fn update_webhooks(&self) -> Result<(), String> {
         let mut objects = self.objects()?;
         objects.retain(|object| object["webhooks"].is_array());
         self.apply_objects(&objects)
     }
 
     /// Deletes the registrations, so that the API server calls nobody.
-    pub(crate) fn remove_webhooks(&self) -> Result<(), String> {
+    pub fn remove_webhooks(&self) -> Result<(), String> {
         let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
         let arguments = ["delete", kinds, "podgraft", "--ignore-not-found"];
         success(&arguments, self.cluster.kubectl(&arguments)).map(drop)
@@ -54,7 +51,7 @@ impl Install<'_> {
     ///
     /// Edited here and not by an overlay: kustomize cannot say "in every webhook" of a field that
     /// the base does not have.
-    pub(crate) fn objects(&self) -> Result<Vec<Value>, String> {
+    pub fn objects(&self) -> Result<Vec<Value>, String> {
         let mut objects = self.render()?;
         for object in &mut objects {
             if object["kind"] == "Service" {
@@ -105,14 +102,14 @@ fn success(arguments: &[&str], output: Output) -> Result<String, String> {
 
 /// A webhook's serving certificate in a folder as kubelet mounts a Secret: `tls.crt`, `tls.key` and
 /// `ca.crt` are links through the link `..data`, which is swapped when the Secret changes.
-pub(crate) struct ServingCertificate {
+pub struct ServingCertificate {
     dir: PathBuf,
     authority: Authority,
 }
 
 /// Makes an authority and a certificate of it for `podgraft.podgraft.svc` and `localhost`, and
 /// mounts it at `dir`, which is created.
-pub(crate) fn serving_certificate(dir: &Path) -> Result<ServingCertificate, String> {
+pub fn serving_certificate(dir: &Path) -> Result<ServingCertificate, String> {
     let certificate = ServingCertificate { dir: dir.into(), authority: new_authority()? };
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     certificate.rotate()?;
@@ -121,12 +118,12 @@ pub(crate) fn serving_certificate(dir: &Path) -> Result<ServingCertificate, Stri
 
 impl ServingCertificate {
     /// The authority's certificate.
-    pub(crate) fn ca_pem(&self) -> String {
+    pub fn ca_pem(&self) -> String {
         self.authority.pem()
     }
 
     /// Mounts a new certificate of the same authority.
-    pub(crate) fn rotate(&self) -> Result<(), String> {
+    pub fn rotate(&self) -> Result<(), String> {
         let (certificate, key) = self.authority.issue(NAMES)?;
         let files = [("tls.crt", certificate), ("tls.key", key), ("ca.crt", self.ca_pem())];
         mount(&self.dir, &files).map_err(|error| format!("{}: {error}", self.dir.display()))
@@ -134,34 +131,13 @@ impl ServingCertificate {
 
     /// Mounts a certificate of a new authority, which [`Self::ca_pem`] gives from now on. To rotate
     /// without a failed call, let the registration trust both before.
-    pub(crate) fn rotate_authority(&mut self, next: Authority) -> Result<(), String> {
+    pub fn rotate_authority(&mut self, next: Authority) -> Result<(), String> {
         self.authority = next;
         self.rotate()
     }
 }
 
 /// A new authority for [`ServingCertificate::rotate_authority`].
-pub(crate) fn new_authority() -> Result<Authority, String> {
+pub fn new_authority() -> Result<Authority, String> {
     Authority::new("podgraft test webhook")
-}
-
-/// Writes files as kubelet's `AtomicWriter` does: into a new folder, to which `..data` is then
-/// swapped by a rename; the old folder goes last.
-pub(crate) fn mount(dir: &Path, files: &[(&str, String)]) -> io::Result<()> {
-    let data = dir.join("..data");
-    let old = fs::read_link(&data).ok();
-    let new = tempfile::Builder::new().prefix("..").tempdir_in(dir)?.keep();
-    for (name, text) in files {
-        fs::write(new.join(name), text)?;
-    }
-    let next = dir.join("..data_tmp");
-    symlink(new.file_name().unwrap_or_default(), &next)?;
-    fs::rename(&next, &data)?;
-    for (name, _) in files {
-        let link = dir.join(name);
-        if !link.is_symlink() {
-            symlink(Path::new("..data").join(name), &link)?;
-        }
-    }
-    old.map_or(Ok(()), |old| fs::remove_dir_all(dir.join(old)))
 }

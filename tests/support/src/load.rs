@@ -1,44 +1,42 @@
 //! Reviews at a steady rate, each reply checked. The rate does not wait for replies: what comes late counts from when
 //! it was due. Connections are kept as the API server keeps them, and a POST is never repeated.
 
-#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
-
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::ClientConfig;
 use serde_json::Value;
+
+use crate::client::{Connection, Reply};
 
 /// Requests that can be under way at once; more than that and those to come are late.
 const CLIENTS: usize = 16;
 
 /// What stands for the uid in a [`Target`]'s review.
-pub(crate) const UID: &str = "THE-UID";
+pub const UID: &str = "THE-UID";
 
 type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 /// Whom to ask, and what.
-pub(crate) struct Target {
+pub struct Target {
     /// where
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// how
-    pub(crate) config: Arc<ClientConfig>,
+    pub config: Arc<ClientConfig>,
     /// a review, with [`UID`] for its uid
-    pub(crate) review: String,
+    pub review: String,
     /// looks at the text of the patch
-    pub(crate) check: Box<Check>,
+    pub check: Box<Check>,
     /// after so many requests a connection is left for a new one
-    pub(crate) per_connection: u64,
+    pub per_connection: u64,
 }
 
 /// A load under way.
-pub(crate) struct Load {
+pub struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
 }
@@ -54,21 +52,21 @@ struct Shared {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     /// from when it was due to its last byte
     latencies: Vec<Duration>,
     /// why not
-    pub(crate) failures: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 impl Report {
     /// How many were answered as they should be.
-    pub(crate) fn ok(&self) -> usize {
+    pub fn ok(&self) -> usize {
         self.latencies.len()
     }
 
     /// The latency that this share of the requests stayed below, in ms.
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
+    pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         #[allow(
@@ -82,7 +80,7 @@ impl Report {
     }
 
     /// One line of the table.
-    pub(crate) fn print(&self, what: &str) {
+    pub fn print(&self, what: &str) {
         let (ok, failed) = (self.ok(), self.failures.len());
         let (half, most) = (self.quantile(0.5), self.quantile(0.99));
         println!(
@@ -92,7 +90,7 @@ impl Report {
     }
 
     /// An error that names the first failures, if there is any, or if nothing was sent.
-    pub(crate) fn nothing_failed(&self) -> Result<(), String> {
+    pub fn nothing_failed(&self) -> Result<(), String> {
         if self.ok() == 0 {
             return Err(format!("nothing was answered: {:?}", self.failures.first()));
         }
@@ -103,7 +101,7 @@ impl Report {
 
 impl Load {
     /// Begins to send.
-    pub(crate) fn start(target: Target, rate: u32) -> Self {
+    pub fn start(target: Target, rate: u32) -> Self {
         let shared = Arc::new(Shared {
             target,
             rate,
@@ -117,12 +115,12 @@ impl Load {
     }
 
     /// How many were answered so far.
-    pub(crate) fn ok(&self) -> usize {
+    pub fn ok(&self) -> usize {
         lock(&self.shared.report).ok()
     }
 
     /// Sends no more, and waits for what is under way.
-    pub(crate) fn stop(self) -> Report {
+    pub fn stop(self) -> Report {
         self.shared.stopped.store(true, Ordering::SeqCst);
         for client in self.clients {
             client.join().expect("a client does not panic");
@@ -152,15 +150,9 @@ impl Shared {
     }
 }
 
-/// A connection and how many requests it had.
-pub(crate) struct Connection {
-    stream: StreamOwned<ClientConnection, TcpStream>,
-    requests: u64,
-}
-
 impl Target {
     /// One request, on the connection that there is or a new one.
-    pub(crate) fn ask(&self, connection: &mut Option<Connection>, uid: &str) -> Result<(), String> {
+    pub fn ask(&self, connection: &mut Option<Connection>, uid: &str) -> Result<(), String> {
         let reply = self.post(connection, uid)?;
         let reply: Value = serde_json::from_slice(&reply).map_err(|error| format!("{uid}: {error}"))?;
         let response = &reply["response"];
@@ -173,15 +165,15 @@ impl Target {
     }
 
     /// The reply's body.
-    pub(crate) fn post(&self, connection: &mut Option<Connection>, uid: &str) -> Result<Vec<u8>, String> {
-        connection.take_if(|connection| connection.requests >= self.per_connection || connection.was_closed());
+    pub fn post(&self, connection: &mut Option<Connection>, uid: &str) -> Result<Vec<u8>, String> {
+        connection.take_if(|connection| connection.requests() >= self.per_connection || connection.was_closed());
         let mut one = match connection.take() {
             Some(one) => one,
             None => Connection::open(self.address, &self.config).map_err(|error| format!("{uid}: connect: {error}"))?,
         };
-        let (status, closes, body) = one
-            .post(&self.review.replace(UID, uid))
-            .map_err(|error| format!("{uid}: request {} of its connection: {error}", one.requests))?;
+        let Reply { status, closes, body } = one
+            .post(self.review.replace(UID, uid).as_bytes())
+            .map_err(|error| format!("{uid}: request {} of its connection: {error}", one.requests()))?;
         if !closes {
             *connection = Some(one);
         }
@@ -189,54 +181,8 @@ impl Target {
     }
 }
 
-impl Connection {
-    fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let name = ServerName::try_from("podgraft.podgraft.svc").map_err(io::Error::other)?;
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        Ok(Self { stream: StreamOwned::new(connection, socket), requests: 0 })
-    }
-
-    /// Whether the server has said something since its last reply, which can only be goodbye.
-    fn was_closed(&self) -> bool {
-        let socket = &self.stream.sock;
-        let looked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
-        let _ = socket.set_nonblocking(false);
-        !looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    fn post(&mut self, review: &str) -> io::Result<(u16, bool, Vec<u8>)> {
-        self.requests += 1;
-        let length = review.len();
-        let head = format!(
-            "POST /mutate?timeout=10s HTTP/1.1\r\nHost: podgraft.podgraft.svc\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n"
-        );
-        self.stream.write_all(&[head.as_bytes(), review.as_bytes()].concat())?;
-        let mut reply = Vec::new();
-        loop {
-            let mut part = [0; 8192];
-            let read = self.stream.read(&mut part)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            reply.extend_from_slice(&part[..read]);
-            let Some(end) = reply.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-            let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
-            let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
-            if reply.len() - end - 4 >= length {
-                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-                return Ok((status, header("connection") == Some("close"), reply[end + 4..].to_vec()));
-            }
-        }
-    }
-}
-
 /// How long each load lasts: `LOAD_SECONDS`, or three seconds.
-pub(crate) fn span() -> Duration {
+pub fn span() -> Duration {
     let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     Duration::from_secs(seconds)
 }

@@ -1,65 +1,76 @@
-//! Certificates in a folder as the kubelet mounts a Secret.
-
-#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+//! A certificate in a folder as the kubelet mounts a Secret.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 
-use podgraft::server::tls::Files;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-/// A directory as the kubelet makes it: `tls.crt -> ..data/tls.crt`, `..data -> ..<version>`.
-pub(crate) struct Secret {
-    pub(crate) directory: TempDir,
-    pub(crate) version: AtomicUsize,
+use crate::certificates::{der, self_signed};
+
+/// A temporary folder with `tls.crt` and `tls.key`.
+pub struct MountedSecret {
+    /// The folder.
+    pub directory: TempDir,
 }
 
-impl Secret {
-    pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        for file in ["tls.crt", "tls.key"] {
-            symlink(Path::new("..data").join(file), directory.path().join(file)).unwrap();
-        }
-        Self { directory, version: AtomicUsize::new(0) }
+impl MountedSecret {
+    /// An empty folder.
+    pub fn empty() -> Self {
+        Self { directory: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    pub(crate) fn files(&self) -> Files {
-        Files { certificate: self.directory.path().join("tls.crt"), key: self.directory.path().join("tls.key") }
+    /// A folder with a self-signed certificate.
+    pub fn self_signed() -> Self {
+        let secret = Self::empty();
+        secret.rotate();
+        secret
     }
 
-    /// Swaps in a new pair and gives its certificate.
-    pub(crate) fn swap(&self) -> CertificateDer<'static> {
-        let (certificate, key) = pair();
+    /// The path of the certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("tls.crt")
+    }
+
+    /// The path of the key.
+    pub fn key(&self) -> PathBuf {
+        self.directory.path().join("tls.key")
+    }
+
+    /// Swaps in a new self-signed certificate with its key, and returns the certificate.
+    pub fn rotate(&self) -> CertificateDer<'static> {
+        let (certificate, key) = self_signed();
         self.put(Some(&certificate), Some(&key));
         der(&certificate)
     }
 
-    pub(crate) fn put(&self, certificate: Option<&str>, key: Option<&str>) {
-        let number = self.version.fetch_add(1, Ordering::SeqCst);
-        let (root, version) = (self.directory.path(), format!("..{number}"));
-        fs::create_dir(root.join(&version)).unwrap();
-        for (file, text) in [("tls.crt", certificate), ("tls.key", key)] {
-            if let Some(text) = text {
-                fs::write(root.join(&version).join(file), text).unwrap();
-            }
-        }
-        symlink(&version, root.join("..data_tmp")).unwrap();
-        fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-        if let Some(before) = number.checked_sub(1) {
-            fs::remove_dir_all(root.join(format!("..{before}"))).unwrap();
-        }
+    /// Swaps in these files; an absent one is gone then.
+    pub fn put(&self, certificate: Option<&str>, key: Option<&str>) {
+        let files = [("tls.crt", certificate), ("tls.key", key)];
+        let files = files.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
+        mount(self.directory.path(), &files.collect::<Vec<_>>()).expect("the Secret can be mounted");
     }
 }
 
-pub(crate) fn pair() -> (String, String) {
-    let pair = rcgen::generate_simple_self_signed(["podgraft.podgraft.svc".to_owned()]).unwrap();
-    (pair.cert.pem(), pair.signing_key.serialize_pem())
-}
-
-pub(crate) fn der(certificate: &str) -> CertificateDer<'static> {
-    use rustls::pki_types::pem::PemObject;
-    CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()
+/// Writes files as kubelet's `AtomicWriter` does: into a new folder, to which `..data` is then
+/// swapped by a rename; the old folder goes last.
+pub fn mount(dir: &Path, files: &[(&str, String)]) -> io::Result<()> {
+    let data = dir.join("..data");
+    let old = fs::read_link(&data).ok();
+    let new = tempfile::Builder::new().prefix("..").tempdir_in(dir)?.keep();
+    for (name, text) in files {
+        fs::write(new.join(name), text)?;
+    }
+    let next = dir.join("..data_tmp");
+    symlink(new.file_name().unwrap_or_default(), &next)?;
+    fs::rename(&next, &data)?;
+    for (name, _) in files {
+        let link = dir.join(name);
+        if !link.is_symlink() {
+            symlink(Path::new("..data").join(name), &link)?;
+        }
+    }
+    old.map_or(Ok(()), |old| fs::remove_dir_all(dir.join(old)))
 }

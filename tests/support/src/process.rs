@@ -13,13 +13,13 @@ use std::{
 
 /// How long a program may take to come up, or an object of the cluster to appear. Generous: it is
 /// reached only when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls `probe` until it gives a value, more and more seldom, for `bound` at most.
 ///
 /// `Ok(None)` is "not yet", and `Err` is "not yet" with the state that was seen, which the error
 /// names beside `what` when the time is over.
-pub(crate) fn wait_until<T>(
+pub fn wait_until<T>(
     what: &str,
     bound: Duration,
     mut probe: impl FnMut() -> Result<Option<T>, String>,
@@ -42,7 +42,7 @@ pub(crate) fn wait_until<T>(
 }
 
 /// One program of the control plane, which can be ended and started again.
-pub(crate) struct Server {
+pub struct Server {
     name: &'static str,
     program: PathBuf,
     flags: Vec<String>,
@@ -51,7 +51,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
+    /// A program of the folder `programs` that writes its log into `dir`; it is not started yet.
+    pub fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
         Self { name, program: programs.join(name), flags, log: log_file(dir, name), child: Mutex::new(None) }
     }
 
@@ -60,7 +61,8 @@ impl Server {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn start(&self, spawner: &Spawner) -> Result<(), String> {
+    /// Starts the program.
+    pub fn start(&self, spawner: &Spawner) -> Result<(), String> {
         // Through `setpriv` the error would be an exit status.
         fs::metadata(&self.program).map_err(|error| format!("{}: {error}", self.program.display()))?;
         let mut child = self.child();
@@ -82,11 +84,13 @@ impl Server {
         Ok(())
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    /// True from the start of the program until it is stopped.
+    pub fn is_running(&self) -> bool {
         self.child().is_some()
     }
 
-    pub(crate) fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    /// Waits until the probe succeeds; an error holds the end of the log.
+    pub fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
         wait_until(self.name, PATIENCE, || match self.ended() {
             Some(status) => Ok(Some(Err(format!("{} ended: {status}", self.name)))),
             None => probe().map(|()| Some(Ok(()))),
@@ -100,7 +104,7 @@ impl Server {
     }
 
     /// Asks the program to end, and insists when it does not.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         // One that ended by itself has left its process id to others.
         if self.ended().is_none()
             && let Some(child) = self.child().as_mut()
@@ -115,7 +119,7 @@ impl Server {
     }
 
     /// Sends a signal (`STOP`, `CONT`) to a program that runs.
-    pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
+    pub fn signal(&self, name: &str) -> Result<(), String> {
         let child = self.child();
         let child = child.as_ref().ok_or_else(|| format!("{} does not run", self.name))?;
         let kill = format!("kill -{name} {}", child.id());
@@ -124,7 +128,7 @@ impl Server {
     }
 
     /// Ends the program at once; one that ended already is only forgotten.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Some(mut child) = self.child().take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -132,11 +136,13 @@ impl Server {
     }
 }
 
-pub(crate) fn log_file(dir: &Path, program: &str) -> PathBuf {
+/// The file that a program logs to.
+pub fn log_file(dir: &Path, program: &str) -> PathBuf {
     dir.join(program).with_extension("log")
 }
 
-pub(crate) fn log_tail(log: &Path) -> String {
+/// The last 20 lines of a log.
+pub fn log_tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
@@ -148,13 +154,14 @@ pub(crate) fn log_tail(log: &Path) -> String {
 /// The kernel sends the signal that `setpriv --pdeathsig` asks for when the *thread* that spawned a
 /// program ends, so they are all spawned by one that lives as long as they may. Where there is no
 /// such `setpriv` (macOS) a killed test leaves its programs running.
-pub(crate) struct Spawner {
+pub struct Spawner {
     orders: mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>,
     death_signal: bool,
 }
 
 impl Spawner {
-    pub(crate) fn new() -> Self {
+    /// Starts the thread that spawns the programs.
+    pub fn new() -> Self {
         let (orders, received) = mpsc::channel::<(Command, mpsc::Sender<_>)>();
         thread::spawn(move || {
             for (mut command, reply) in received {
@@ -189,13 +196,15 @@ impl Spawner {
 ///
 /// A small shell removes it when the pipe to it closes, which the kernel does however this process
 /// ends: no destructor runs at Ctrl-C.
-pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
+pub struct Scratch {
+    /// The folder.
+    pub path: PathBuf,
     janitor: Child,
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Result<Self, String> {
+    /// Makes the folder.
+    pub fn new() -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("podgraft-cluster-")
             .tempdir()
