@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use podgraft_testkit::Outcome;
 use podgraft_testkit::expect::{expect, quiet, same};
 use podgraft_testkit::fixtures::clearml_manifest;
-use podgraft_testkit::installation::World;
+use podgraft_testkit::installation::Installation;
 use podgraft_testkit::pod::{applied, named, primary};
 
 /// The same text that the unit tests read.
@@ -17,26 +17,26 @@ fn sections(queue: &str) -> String {
     sections.replace("\n  all:\n", &format!("\n  {queue}:\n")).replace("[the-namespace]", "[NAMESPACE]")
 }
 
-pub(crate) fn every_flat_key_comes_back(world: &World) -> Outcome {
-    let place = world.place("keys", &sections("every-key"))?;
-    world.cluster.apply(
+pub(crate) fn every_flat_key_comes_back(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("keys", &sections("every-key"))?;
+    installation.cluster.apply(
         "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: training}, value: 1000}\n---\n\
          {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: nvidia}, handler: nvidia}\n---\n\
          {apiVersion: v1, kind: ServiceAccount, metadata: {name: tasks, namespace: keys}}\n",
     );
-    place.until_says("every-key", "queue/every-key")?;
+    ns.until_webhook_says("every-key", "queue/every-key")?;
     // kubectl cannot apply twice what a layer overrides, and null counts as set: these are left to the queue
-    let manifest = clearml_manifest("pod-small.yaml", place.name)?
+    let manifest = clearml_manifest("pod-small.yaml", ns.name)?
         .replace("gpu-queue-for-team-a", "every-key")
         .replace("  serviceAccountName: clearml-agent-sa\n", "")
         .replace("  priorityClassName: null\n", "")
         .replace("  runtimeClassName: null\n", "");
-    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest))?;
-    let pod = place.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60");
+    quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
+    let pod = ns.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60");
     same("the account", applied(&pod), "queue/every-key")?;
     has_every_key(&pod)?;
-    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest))?;
-    same("the pod, applied again,", &place.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60"), &pod)
+    quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
+    same("the pod, applied again,", &ns.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60"), &pod)
 }
 
 fn has_every_key(pod: &Value) -> Outcome {
@@ -79,16 +79,16 @@ fn has_every_key(pod: &Value) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn file_mounts_come_back(world: &World) -> Outcome {
-    let place = world.place(
+pub(crate) fn file_mounts_come_back(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace(
         "files",
         "queues:\n  files:\n    match: {namespaces: [NAMESPACE]}\n    templateOverrides:\n      fileMounts:\n      \
          - name: \"custom_code.py\"\n        folderPath: \"/root\"\n        fileContent: |-\n          import json\n          \
          print(json.dumps({}), '${pod.namespace} $${x}')\n      - {name: ca.crt, folderPath: '/etc/${queue.name}', \
          configMapRef: {name: 'ca-${queue.name}'}}\n",
     )?;
-    place.until_says("files", "queue/files")?;
-    let pod = place.create_in("files", "task")?;
+    ns.until_webhook_says("files", "queue/files")?;
+    let pod = ns.create_in("files", "task")?;
     let mounts = primary(&pod)["volumeMounts"].as_array().cloned().unwrap_or_default();
     let mount = |path: &str| mounts.iter().find(|mount| mount["mountPath"] == path).cloned().unwrap_or_default();
     let code = mount("/root/custom_code.py");
@@ -98,7 +98,7 @@ pub(crate) fn file_mounts_come_back(world: &World) -> Outcome {
     let field = volume["downwardAPI"]["items"][0]["fieldRef"]["fieldPath"].as_str().unwrap_or_default();
     let key = field.trim_start_matches("metadata.annotations['").trim_end_matches("']");
     expect(key.starts_with("file.podgraft.io/custom_code.py-"), || format!("fieldPath: {field}"))?;
-    let text = format!("import json\nprint(json.dumps({{}}), '{} ${{x}}')", place.name);
+    let text = format!("import json\nprint(json.dumps({{}}), '{} ${{x}}')", ns.name);
     same("the file's text", &pod["metadata"]["annotations"][key], &json!(text))?;
     let ca = mount("/etc/files/ca.crt");
     let volume = named(&pod["spec"]["volumes"], ca["name"].as_str().unwrap_or_default());

@@ -34,9 +34,9 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft_testkit::Outcome;
-use podgraft_testkit::installation::World;
+use podgraft_testkit::installation::Installation;
 
-type Run = fn(&World) -> Outcome;
+type Run = fn(&Installation) -> Outcome;
 type Test = (&'static str, Run);
 
 /// Tests with their paths as their names.
@@ -85,9 +85,9 @@ const ALONE: &[Test] = tests![
     outages::podgraft_serves_on_without_the_api_server,
 ];
 
-/// The world, and the lock that a trial holds alone or beside others.
+/// The installation, and the lock that a trial holds alone or beside others.
 struct Shared {
-    world: LazyLock<Outcome<World>>,
+    installation: LazyLock<Outcome<Installation>>,
     lock: RwLock<()>,
 }
 
@@ -95,11 +95,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a trial's time is spent waiting.
     arguments.test_threads.get_or_insert(4);
-    let shared = Arc::new(Shared { world: LazyLock::new(World::start), lock: RwLock::default() });
+    let shared = Arc::new(Shared { installation: LazyLock::new(Installation::start), lock: RwLock::default() });
     let beside = SIDE_BY_SIDE.iter().map(|test| trial(*test, &shared, beside_others));
     let alone = ALONE.iter().map(|test| trial(*test, &shared, alone));
     let conclusion = libtest_mimic::run(&arguments, beside.chain(alone).collect());
-    // Before the process ends, as the world cleans up behind itself when it is dropped.
+    // Before the process ends, as the installation cleans up behind itself when it is dropped.
     drop(shared);
     conclusion.exit_code()
 }
@@ -111,10 +111,10 @@ fn trial((name, test): Test, shared: &Arc<Shared>, how: fn(&Shared, Run) -> Outc
 
 fn beside_others(shared: &Shared, test: Run) -> Outcome {
     let _beside = shared.lock.read().unwrap_or_else(PoisonError::into_inner);
-    test(shared.world.as_ref()?)
+    test(shared.installation.as_ref()?)
 }
 
 fn alone(shared: &Shared, test: Run) -> Outcome {
     let _alone = shared.lock.write().unwrap_or_else(PoisonError::into_inner);
-    test(shared.world.as_ref()?)
+    test(shared.installation.as_ref()?)
 }

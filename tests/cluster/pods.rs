@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use podgraft_testkit::Outcome;
 use podgraft_testkit::expect::{as_json, expect, quiet, same, says};
 use podgraft_testkit::fixtures::clearml_manifest;
-use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::pod::{applied, env, named, primary, task_pod};
 use podgraft_testkit::process::{PATIENCE, wait_until};
 
@@ -37,45 +37,47 @@ environments:
 // The large pod's queue and environment add no toleration: kubectl could not apply its manifest, which sets some, twice.
 const TOLERATION: &str = "        tolerations: [{key: prod, operator: Exists, effect: NoSchedule}]\n";
 
-pub(crate) fn a_small_clearml_pod_comes_back_as_configured(world: &World) -> Outcome {
+pub(crate) fn a_small_clearml_pod_comes_back_as_configured(installation: &Installation) -> Outcome {
     let config = format!("{ENVIRONMENT}{TOLERATION}queues:\n  GPU Queue For Team.A:{QUEUE}");
-    let place = world.place("clearml-small", &config)?;
-    let pod = comes_back_as_configured(&place, "pod-small.yaml", "GPU Queue For Team.A")?;
+    let ns = installation.create_namespace("clearml-small", &config)?;
+    let pod = comes_back_as_configured(&ns, "pod-small.yaml", "GPU Queue For Team.A")?;
     is_tolerant(&pod)?;
     same("a task's own variable", env(&pod, "GREETING"), "hello, world")
 }
 
-pub(crate) fn a_clearml_pod_with_its_images_entrypoint_comes_back_as_configured(world: &World) -> Outcome {
+pub(crate) fn a_clearml_pod_with_its_images_entrypoint_comes_back_as_configured(
+    installation: &Installation,
+) -> Outcome {
     let config = format!("{ENVIRONMENT}{TOLERATION}queues:\n  GPUs_with_shared_memory:{QUEUE}");
-    let place = world.place("clearml-entrypoint", &config)?;
-    let pod = comes_back_as_configured(&place, "pod-entrypoint.yaml", "GPUs_with_shared_memory")?;
+    let ns = installation.create_namespace("clearml-entrypoint", &config)?;
+    let pod = comes_back_as_configured(&ns, "pod-entrypoint.yaml", "GPUs_with_shared_memory")?;
     is_tolerant(&pod)
 }
 
-pub(crate) fn a_large_clearml_pod_comes_back_as_configured(world: &World) -> Outcome {
-    let place = world.place("clearml-large", &format!("{ENVIRONMENT}queues:\n  1xGPU:{QUEUE}"))?;
-    classes(world);
-    let pod = comes_back_as_configured(&place, "pod-large.yaml", "1xGPU")?;
+pub(crate) fn a_large_clearml_pod_comes_back_as_configured(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("clearml-large", &format!("{ENVIRONMENT}queues:\n  1xGPU:{QUEUE}"))?;
+    classes(installation);
+    let pod = comes_back_as_configured(&ns, "pod-large.yaml", "1xGPU")?;
     same("the pod's own selector", &pod["spec"]["nodeSelector"]["accelerator"], &json!("nvidia-l4"))?;
     same("the pod's own limit", &primary(&pod)["resources"]["limits"]["nvidia.com/gpu"], &json!("1"))
 }
 
 /// Applies a manifest twice, as the agent, and looks at everything that base, environment and queue add.
-fn comes_back_as_configured(place: &Place<'_>, file: &str, queue: &str) -> Outcome<Value> {
-    let manifest = clearml_manifest(file, place.name)?;
-    place.until_says(queue, &format!("queue/{queue}"))?;
-    let created = place.kubectl(&["apply", "-f", "-"], &manifest);
+fn comes_back_as_configured(ns: &TestNamespace<'_>, file: &str, queue: &str) -> Outcome<Value> {
+    let manifest = clearml_manifest(file, ns.name)?;
+    ns.until_webhook_says(queue, &format!("queue/{queue}"))?;
+    let created = ns.kubectl(&["apply", "-f", "-"], &manifest);
     let given: Value = serde_saphyr::from_str(&manifest).map_err(|error| error.to_string())?;
     let name = given["metadata"]["name"].as_str().unwrap_or_default();
     same("kubectl's word", quiet(&created)?, &format!("pod/{name} created\n"))?;
 
-    let pod = place.stored(name);
-    same("the account", applied(&pod), &format!("base, environment/{}, queue/{queue}", place.name))?;
+    let pod = ns.stored(name);
+    same("the account", applied(&pod), &format!("base, environment/{}, queue/{queue}", ns.name))?;
     is_untouched(&pod, &given)?;
     has_what_is_configured(&pod)?;
 
-    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest))?;
-    same("the pod, applied again,", &place.stored(name), &pod)?;
+    quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
+    same("the pod, applied again,", &ns.stored(name), &pod)?;
     Ok(pod)
 }
 
@@ -127,34 +129,34 @@ fn is_tolerant(pod: &Value) -> Outcome {
 }
 
 /// The classes that the large pod names: the API server refuses a pod whose classes do not exist.
-fn classes(world: &World) {
-    world.cluster.apply(
+fn classes(installation: &Installation) {
+    installation.cluster.apply(
         "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: training}, value: 1000}\n---\n\
          {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: nvidia}, handler: nvidia}\n",
     );
 }
 
-pub(crate) fn a_changed_limit_takes_its_request_along(world: &World) -> Outcome {
+pub(crate) fn a_changed_limit_takes_its_request_along(installation: &Installation) -> Outcome {
     let limits = "{nvidia.com/gpu: 2, memory: 48Gi}";
     let config = format!("queues:\n  more-gpus: {{templateOverrides: {{resources: {{limits: {limits}}}}}}}");
-    let place = world.place("limits", &config)?;
-    place.until_says("more-gpus", "queue/more-gpus")?;
-    classes(world);
-    let manifest = clearml_manifest("pod-large.yaml", place.name)?.replace("name: 1xgpu", "name: more-gpus");
-    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest))?;
-    let pod = place.stored("clearml-id-c0a8e7d6b5f44e3392817a6b5c4d3e2f");
+    let ns = installation.create_namespace("limits", &config)?;
+    ns.until_webhook_says("more-gpus", "queue/more-gpus")?;
+    classes(installation);
+    let manifest = clearml_manifest("pod-large.yaml", ns.name)?.replace("name: 1xgpu", "name: more-gpus");
+    quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
+    let pod = ns.stored("clearml-id-c0a8e7d6b5f44e3392817a6b5c4d3e2f");
     let expected = json!({
         "limits": {"cpu": "8", "memory": "48Gi", "nvidia.com/gpu": "2"},
         "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"},
     });
     same("resources", &primary(&pod)["resources"], &expected)?;
     // What the manifest sets and a layer overrides, kubectl wants back: a pod cannot be changed, so it says no.
-    let again = place.kubectl(&["apply", "-f", "-"], &manifest);
+    let again = ns.kubectl(&["apply", "-f", "-"], &manifest);
     says(&again.stderr, "Forbidden: pod updates may not change fields")
 }
 
-pub(crate) fn a_jobs_pod_gets_the_layers_and_no_identity(world: &World) -> Outcome {
-    let place = world.place(
+pub(crate) fn a_jobs_pod_gets_the_layers_and_no_identity(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace(
         "clearml-job",
         &format!(
             "{ENVIRONMENT}queues:\n  jobs:{QUEUE}    modules: [clearml-job]\n\
@@ -163,17 +165,17 @@ pub(crate) fn a_jobs_pod_gets_the_layers_and_no_identity(world: &World) -> Outco
              config: {{nfs: {{server: {{ip: 10.0.0.7, path: /alice}}, mountPath: /mnt}}}}}}]\n"
         ),
     )?;
-    place.until_says("jobs", "queue/jobs")?;
-    let manifest = clearml_manifest("job.yaml", place.name)?.replace("gpus-with-shared-memory", "jobs").replace(
+    ns.until_webhook_says("jobs", "queue/jobs")?;
+    let manifest = clearml_manifest("job.yaml", ns.name)?.replace("gpus-with-shared-memory", "jobs").replace(
         "template:\n    metadata:\n",
         "template:\n    metadata:\n      annotations: {podgraft.io/user: alice}\n",
     );
     expect(manifest.contains("alice"), || "the manifest has changed".into())?;
-    quiet(&place.kubectl(&["apply", "-f", "-"], &manifest))?;
+    quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
     let job = "clearml-id-2a4c6e8f0b1d43579f8e7d6c5b4a3928";
     let mut pod = wait_until("the Job's pod", PATIENCE, || {
         let selector = format!("job-name={job}");
-        let pods = world.cluster.get_json(&["pods", "-n", place.name, "-l", &selector]);
+        let pods = installation.cluster.get_json(&["pods", "-n", ns.name, "-l", &selector]);
         Ok(pods["items"].get(0).cloned())
     })?;
     same("the account", applied(&pod), "base, environment/clearml-job, queue/jobs")?;
@@ -183,27 +185,27 @@ pub(crate) fn a_jobs_pod_gets_the_layers_and_no_identity(world: &World) -> Outco
     has_what_is_configured(&pod)
 }
 
-pub(crate) fn every_way_to_create_a_pod_gives_the_same(world: &World) -> Outcome {
-    let place = world.place("ways", &format!("{ENVIRONMENT}queues:\n  ways:{QUEUE}"))?;
-    place.until_says("ways", "queue/ways")?;
+pub(crate) fn every_way_to_create_a_pod_gives_the_same(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("ways", &format!("{ENVIRONMENT}queues:\n  ways:{QUEUE}"))?;
+    ns.until_webhook_says("ways", "queue/ways")?;
     let manifest = task_pod("one", "ways");
     let text = manifest.to_string();
 
-    let dry = as_json(&place.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &text))?;
-    says(&place.kubectl(&["get", "pod", "one"], "").stderr, "NotFound")?;
+    let dry = as_json(&ns.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &text))?;
+    says(&ns.kubectl(&["get", "pod", "one"], "").stderr, "NotFound")?;
     has_what_is_configured(&dry)?;
-    let pod = place.create(&manifest)?;
+    let pod = ns.create(&manifest)?;
     same("the pod, after its dry run,", spec(&pod), spec(&dry))?;
 
     let other = text.replace("\"one\"", "\"two\"");
-    quiet(&place.kubectl(&["apply", "--server-side", "-f", "-"], &other))?;
-    let applied_there = place.stored("two");
+    quiet(&ns.kubectl(&["apply", "--server-side", "-f", "-"], &other))?;
+    let applied_there = ns.stored("two");
     same("the pod, applied by the server,", spec(&applied_there), spec(&pod))?;
 
     let mut generated = manifest;
     generated["metadata"]["generateName"] = "one-".into();
     generated["metadata"].as_object_mut().and_then(|metadata| metadata.remove("name"));
-    let mut generated = place.create(&generated)?;
+    let mut generated = ns.create(&generated)?;
     generated["metadata"]["name"] = "one".into();
     same("the pod of a generated name", spec(&generated), spec(&pod))
 }
@@ -229,31 +231,32 @@ fn without_token(list: &mut Value) {
     }
 }
 
-pub(crate) fn pods_that_are_nobodys_task_are_never_sent(world: &World) -> Outcome {
-    let place = world.place("others", "queues: {others: {templateOverrides: {labels: {touched: 'yes'}}}}")?;
-    place.until_says("others", "queue/others")?;
-    let task = place.create_in("others", "a-task")?;
+pub(crate) fn pods_that_are_nobodys_task_are_never_sent(installation: &Installation) -> Outcome {
+    let ns =
+        installation.create_namespace("others", "queues: {others: {templateOverrides: {labels: {touched: 'yes'}}}}")?;
+    ns.until_webhook_says("others", "queue/others")?;
+    let task = ns.create_in("others", "a-task")?;
     same("a task pod's label", &task["metadata"]["labels"]["touched"], &json!("yes"))?;
-    let calls = calls(world, place.name, "a-task")?;
+    let calls = calls(installation, ns.name, "a-task")?;
     same("a task pod's calls", calls.len(), 1)?;
 
     let mut unlabelled = task_pod("unlabelled", "others");
     unlabelled["metadata"]["labels"] = json!({"app": "web"});
-    is_never_sent(world, place.name, &unlabelled)?;
+    is_never_sent(installation, ns.name, &unlabelled)?;
     unlabelled["metadata"] = json!({"name": "without-labels"});
-    is_never_sent(world, place.name, &unlabelled)?;
+    is_never_sent(installation, ns.name, &unlabelled)?;
     let mut mirror = task_pod("mirror", "others");
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "digest"});
     mirror["spec"]["nodeName"] = "somewhere".into();
-    is_never_sent(world, place.name, &mirror)?;
+    is_never_sent(installation, ns.name, &mirror)?;
     for namespace in ["kube-system", "podgraft"] {
-        is_never_sent(world, namespace, &task_pod(&format!("in-{namespace}"), "others"))?;
+        is_never_sent(installation, namespace, &task_pod(&format!("in-{namespace}"), "others"))?;
     }
     Ok(())
 }
 
 /// Creates a pod as the administrator, in the account `default`, and looks for calls of webhooks.
-fn is_never_sent(world: &World, namespace: &str, pod: &Value) -> Outcome {
+fn is_never_sent(installation: &Installation, namespace: &str, pod: &Value) -> Outcome {
     let mut pod = pod.clone();
     pod["metadata"]["namespace"] = namespace.into();
     // what Pod Security asks for in podgraft's namespace
@@ -266,14 +269,14 @@ fn is_never_sent(world: &World, namespace: &str, pod: &Value) -> Outcome {
         }],
     });
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-    let created = as_json(&world.cluster.kubectl_stdin(&["create", "-o", "json", "-f", "-"], &pod.to_string()))?;
+    let created = as_json(&installation.cluster.kubectl_stdin(&["create", "-o", "json", "-f", "-"], &pod.to_string()))?;
     same(name, applied(&created), "nothing")?;
-    same(name, calls(world, namespace, name)?, Vec::new())
+    same(name, calls(installation, namespace, name)?, Vec::new())
 }
 
 /// The webhooks' entries in the audit event of a pod's creation.
-fn calls(world: &World, namespace: &str, pod: &str) -> Outcome<Vec<String>> {
-    let event = world.audited(namespace, pod)?;
+fn calls(installation: &Installation, namespace: &str, pod: &str) -> Outcome<Vec<String>> {
+    let event = installation.audited(namespace, pod)?;
     let annotations = event["annotations"].as_object().into_iter().flatten();
     let keys = annotations.map(|(key, _)| key.clone());
     Ok(keys.filter(|key| key.starts_with("mutation.webhook.admission.k8s.io/")).collect())

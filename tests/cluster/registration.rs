@@ -8,46 +8,47 @@ use serde_json::{Value, json};
 use podgraft_testkit::client;
 use podgraft_testkit::expect::{expect, same, says};
 use podgraft_testkit::install;
-use podgraft_testkit::installation::{Place, World};
+use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::pod::{applied, env, task_pod};
 use podgraft_testkit::process::{PATIENCE, wait_until};
 use podgraft_testkit::{Outcome, root};
 
-pub(crate) fn a_denial_names_webhook_reason_and_cause(world: &World) -> Outcome {
-    let place = world.place("denials", "queues: {denials: {}}")?;
-    place.until_says("denials", "base")?;
+pub(crate) fn a_denial_names_webhook_reason_and_cause(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("denials", "queues: {denials: {}}")?;
+    ns.until_webhook_says("denials", "base")?;
     let mut pod = task_pod("denied", "denials");
     pod["metadata"]["labels"]["podgraft.io/environment"] = "nowhere".into();
     let denied = "admission webhook \"optional.podgraft.io\" denied the request: \
                   environment 'nowhere' does not exist or is not for this pod";
     let creating = format!("Error from server (UnknownEnvironment): error when creating \"STDIN\": {denied}");
-    same("kubectl create", place.refusal(&pod)?, creating.clone())?;
-    let apply = place.kubectl(&["apply", "-f", "-"], &pod.to_string());
+    same("kubectl create", ns.expect_denial(&pod)?, creating.clone())?;
+    let apply = ns.kubectl(&["apply", "-f", "-"], &pod.to_string());
     same("kubectl apply", apply.stderr.trim(), &creating)?;
-    let apply = place.kubectl(&["apply", "--server-side", "-f", "-"], &pod.to_string());
+    let apply = ns.kubectl(&["apply", "--server-side", "-f", "-"], &pod.to_string());
     same(
         "kubectl apply --server-side",
         apply.stderr.trim(),
         &format!("Error from server (UnknownEnvironment): {denied}"),
     )?;
 
-    let status = &world.audited(place.name, "denied")?["responseStatus"];
+    let status = &installation.audited(ns.name, "denied")?["responseStatus"];
     same("the status code", &status["code"], &json!(422))?;
     same("the status reason", &status["reason"], &json!("UnknownEnvironment"))?;
 
     let mut pod = task_pod("clearml-id-one", "denials");
     pod["spec"]["containers"][1]["env"] =
         json!([{"name": "CLEARML_WORKER_ID", "value": format!("w:{}", "a".repeat(32))}]);
-    let refusal = place.refusal(&pod)?;
-    says(&refusal, "(IdentityContradiction)")?;
-    says(&refusal, "CLEARML_WORKER_ID names another task than the pod's name does")
+    let denial = ns.expect_denial(&pod)?;
+    says(&denial, "(IdentityContradiction)")?;
+    says(&denial, "CLEARML_WORKER_ID names another task than the pod's name does")
 }
 
-pub(crate) fn the_audit_log_says_what_was_applied(world: &World) -> Outcome {
-    let place = world.place("audit", "queues: {audit: {templateOverrides: {labels: {audited: 'yes'}}}}")?;
-    place.until_says("audit", "queue/audit")?;
-    let pod = place.create_in("audit", "one")?;
-    let annotations = &world.audited(place.name, "one")?["annotations"];
+pub(crate) fn the_audit_log_says_what_was_applied(installation: &Installation) -> Outcome {
+    let ns =
+        installation.create_namespace("audit", "queues: {audit: {templateOverrides: {labels: {audited: 'yes'}}}}")?;
+    ns.until_webhook_says("audit", "queue/audit")?;
+    let pod = ns.create_in("audit", "one")?;
+    let annotations = &installation.audited(ns.name, "one")?["annotations"];
     same("applied", &annotations["optional.podgraft.io/applied"], &json!(applied(&pod)))?;
     let config = annotations["optional.podgraft.io/config"].as_str().unwrap_or_default();
     let is_digest = config.len() == 12 && config.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -67,11 +68,11 @@ pub(crate) fn the_audit_log_says_what_was_applied(world: &World) -> Outcome {
     let label = json!({"op": "add", "path": "/metadata/labels/audited", "value": "yes"});
     expect(patch["patch"].as_array().is_some_and(|operations| operations.contains(&label)), || patch.to_string())?;
 
-    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
+    installation.cluster.kubectl_ok(&["label", "namespace", ns.name, "podgraft.io/required="]);
     let annotations = wait_until("the other entry", PATIENCE, || {
-        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &task_pod("two", "audit").to_string());
+        let output = ns.dry_run(&task_pod("two", "audit"));
         expect(output.success(), || output.stderr.clone())?;
-        let annotations = world.audited(place.name, "two")?["annotations"].clone();
+        let annotations = installation.audited(ns.name, "two")?["annotations"].clone();
         Ok(annotations["required.podgraft.io/applied"].is_string().then_some(annotations))
     })?;
     let only = |key: &String| key.ends_with("round_0_index_1");
@@ -85,22 +86,24 @@ fn rounds(annotations: &Value) -> Vec<String> {
 }
 
 /// The README's way in, word for word; what would change the cluster under the other trials is a dry run of the server.
-pub(crate) fn the_readmes_install_commands_work(world: &World) -> Outcome {
+pub(crate) fn the_readmes_install_commands_work(installation: &Installation) -> Outcome {
     let readme = std::fs::read_to_string(root().join("README.md")).map_err(|error| error.to_string())?;
     let install = readme.split("## Install").nth(1).and_then(|rest| rest.split("```").nth(1)).unwrap_or("");
-    let folder = world.cluster.dir().join("readme-certs");
+    let folder = installation.cluster.dir().join("readme-certs");
     let folder = folder.to_string_lossy();
     let mut ran = 0_usize;
     for line in install.lines().skip(1) {
         let command = line.split('#').next().unwrap_or("").trim().replace("target/certs", &folder);
         if let Some(arguments) = command.strip_prefix("kubectl ") {
             let arguments: Vec<&str> = arguments.split_whitespace().chain(["--dry-run=server"]).collect();
-            let output = world.cluster.kubectl(&arguments);
+            let output = installation.cluster.kubectl(&arguments);
             expect(output.success(), || format!("{command}: {}", output.stderr))?;
         } else if let Some(arguments) = command.strip_prefix("podgraft ") {
             let dry = if arguments.starts_with("certs install") { " --dry-run" } else { "" };
             let mut command = Command::new(podgraft_testkit::program());
-            command.args(format!("{arguments}{dry}").split_whitespace()).env("KUBECONFIG", world.cluster.kubeconfig());
+            command
+                .args(format!("{arguments}{dry}").split_whitespace())
+                .env("KUBECONFIG", installation.cluster.kubeconfig());
             let output = command.current_dir(root()).output().map_err(|error| error.to_string())?;
             expect(output.status.success(), || format!("{arguments}: {}", String::from_utf8_lossy(&output.stderr)))?;
         }
@@ -109,7 +112,9 @@ pub(crate) fn the_readmes_install_commands_work(world: &World) -> Outcome {
     same("commands", ran, 3)
 }
 
-pub(crate) fn podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_else(world: &World) -> Outcome {
+pub(crate) fn podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_else(
+    installation: &Installation,
+) -> Outcome {
     for (verb, resource, namespace, expected) in [
         ("list", "configmaps", "podgraft", "yes"),
         ("watch", "configmaps", "podgraft", "yes"),
@@ -123,164 +128,155 @@ pub(crate) fn podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_el
         ("create", "pods", "default", "no"),
         ("patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "podgraft", "no"),
     ] {
-        let output = world.cluster.kubectl_as(world.kubeconfig(), &["auth", "can-i", verb, resource, "-n", namespace]);
+        let output = installation
+            .cluster
+            .kubectl_as(installation.kubeconfig(), &["auth", "can-i", verb, resource, "-n", namespace]);
         same(&format!("{verb} {resource} in {namespace}"), output.stdout.trim(), expected)?;
     }
     Ok(())
 }
 
-pub(crate) fn without_podgraft_a_pod_is_created_as_it_is_or_refused(world: &World) -> Outcome {
-    let optional = world.place("optional", "queues: {optional: {}}")?;
-    let required = world.place("required", "queues: {required: {}}")?;
-    world.cluster.kubectl_ok(&["label", "namespace", required.name, "podgraft.io/required="]);
-    until_required(&required)?;
+pub(crate) fn without_podgraft_a_pod_is_created_as_it_is_or_refused(installation: &Installation) -> Outcome {
+    let optional = installation.create_namespace("optional", "queues: {optional: {}}")?;
+    let required = installation.create_namespace("required", "queues: {required: {}}")?;
+    required.require_podgraft()?;
 
-    world.stop_podgraft()?;
+    installation.stop_podgraft()?;
     let meanwhile = without_podgraft(&optional, &required);
-    world.start_podgraft()?;
+    installation.start_podgraft()?;
     meanwhile?;
-    for place in [&optional, &required] {
-        let pod = place.create_in(place.name, "two")?;
+    for ns in [&optional, &required] {
+        let pod = ns.create_in(ns.name, "two")?;
         same("a pod after the restart", applied(&pod), "base")?;
     }
     Ok(())
 }
 
-fn without_podgraft(optional: &Place<'_>, required: &Place<'_>) -> Outcome {
+fn without_podgraft(optional: &TestNamespace<'_>, required: &TestNamespace<'_>) -> Outcome {
     let pod = optional.create_in("optional", "one")?;
     same("a pod of an optional namespace", applied(&pod), "nothing")?;
-    let annotations = &optional.world.audited(optional.name, "one")?["annotations"];
+    let annotations = &optional.installation.audited(optional.name, "one")?["annotations"];
     let failed_open = &annotations["failed-open.mutation.webhook.admission.k8s.io/round_0_index_0"];
     same("the audit's word", failed_open, &json!("optional.podgraft.io"))?;
-    let refusal = required.refusal(&task_pod("one", "required"))?;
-    says(&refusal, "failed calling webhook \"required.podgraft.io\"")?;
+    let denial = required.expect_denial(&task_pod("one", "required"))?;
+    says(&denial, "failed calling webhook \"required.podgraft.io\"")?;
     let mut other = task_pod("other", "required");
     other["metadata"]["labels"] = json!({"app": "web"});
     required.create(&other).map(drop)
 }
 
-pub(crate) fn the_registration_deleted_is_a_way_out_of_every_pods_way(world: &World) -> Outcome {
-    let place = world.place("way-out", "queues: {way-out: {}}")?;
-    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
-    until_required(&place)?;
+pub(crate) fn the_registration_deleted_is_a_way_out_of_every_pods_way(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("way-out", "queues: {way-out: {}}")?;
+    ns.require_podgraft()?;
 
-    world.stop_podgraft()?;
-    let meanwhile = out_of_the_way(&place);
-    let ca_pem = world.certificate().ca_pem();
+    installation.stop_podgraft()?;
+    let meanwhile = out_of_the_way(&ns);
+    let ca_pem = installation.certificate().ca_pem();
     // whatever has failed, the other trials need both
-    let (registered, started) = (world.trust(&ca_pem), world.start_podgraft());
+    let (registered, started) = (installation.trust(&ca_pem), installation.start_podgraft());
     meanwhile.and(registered).and(started)?;
-    until_required(&place)?;
-    same("a pod after the way back", applied(&place.create_in("way-out", "three")?), "base")
+    ns.until_required()?;
+    same("a pod after the way back", applied(&ns.create_in("way-out", "three")?), "base")
 }
 
-fn out_of_the_way(place: &Place<'_>) -> Outcome {
-    let refusal = place.refusal(&task_pod("one", "way-out"))?;
-    says(&refusal, "failed calling webhook \"required.podgraft.io\"")?;
-    let deleted = place.world.cluster.kubectl(&["delete", "mutatingwebhookconfiguration", "podgraft"]);
+fn out_of_the_way(ns: &TestNamespace<'_>) -> Outcome {
+    let denial = ns.expect_denial(&task_pod("one", "way-out"))?;
+    says(&denial, "failed calling webhook \"required.podgraft.io\"")?;
+    let deleted = ns.installation.cluster.kubectl(&["delete", "mutatingwebhookconfiguration", "podgraft"]);
     expect(deleted.success(), || deleted.stderr.clone())?;
-    let dry = task_pod("two", "way-out").to_string();
-    wait_until("the API server's forgetting", PATIENCE, || {
-        Ok(place.kubectl(&["create", "--dry-run=server", "-f", "-"], &dry).success().then_some(()))
-    })?;
-    let pod = place.create_in("way-out", "two")?;
+    let dry = task_pod("two", "way-out");
+    wait_until("the API server's forgetting", PATIENCE, || Ok(ns.dry_run(&dry).success().then_some(())))?;
+    let pod = ns.create_in("way-out", "two")?;
     same("a pod without the registration", (applied(&pod), env(&pod, "FROM_BASE")), ("nothing", "absent"))
 }
 
-/// Waits until the API server knows of the namespace's label.
-pub(crate) fn until_required(place: &Place<'_>) -> Outcome {
-    wait_until("the entry with Fail", PATIENCE, || {
-        let pod = task_pod("probe", place.name).to_string();
-        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod);
-        expect(output.success(), || output.stderr.clone())?;
-        let annotations = &place.world.audited(place.name, "probe")?["annotations"];
-        Ok(annotations["required.podgraft.io/config"].is_string().then_some(()))
-    })
-}
-
-pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(world: &World) -> Outcome {
-    let place = world.place("rotation", "queues: {rotation: {}}")?;
-    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
-    until_required(&place)?;
-    let first = served(world)?;
+pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(installation: &Installation) -> Outcome {
+    let ns = installation.create_namespace("rotation", "queues: {rotation: {}}")?;
+    ns.require_podgraft()?;
+    let first = served(installation)?;
 
     // another certificate of the same authority, by a swap of the Secret's link
-    world.certificate().rotate()?;
-    let second = served(world)?;
+    installation.certificate().rotate()?;
+    let second = served(installation)?;
     expect(second != first, || "the old certificate is served".into())?;
-    same("a pod", applied(&place.create_in("rotation", "one")?), "base")?;
+    same("a pod", applied(&ns.create_in("rotation", "one")?), "base")?;
 
     // another authority: first both are trusted, then the certificate changes, then the old one is not any more
-    let old = world.certificate().ca_pem();
+    let old = installation.certificate().ca_pem();
     let next = install::new_authority()?;
     let new = next.pem();
-    connect_anew(&place, &format!("{old}{new}"), "two")?;
-    world.certificate().rotate_authority(next)?;
-    let third = served(world)?;
+    create_on_a_new_connection(&ns, "two", || installation.trust(&format!("{old}{new}")))?;
+    installation.certificate().rotate_authority(next)?;
+    let third = served(installation)?;
     expect(third != second, || "the old authority's certificate is served".into())?;
-    same("a pod", applied(&place.create_in("rotation", "three")?), "base")?;
-    connect_anew(&place, &new, "four")?;
+    same("a pod", applied(&ns.create_in("rotation", "three")?), "base")?;
+    create_on_a_new_connection(&ns, "four", || installation.trust(&new))?;
 
     // and it matters: who trusts another one gets no answer (the old one still has its connection)
-    world.trust(&install::new_authority()?.pem())?;
+    installation.trust(&install::new_authority()?.pem())?;
     let refused = wait_until("a refusal", PATIENCE, || {
-        let pod = task_pod("five", "rotation").to_string();
-        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod);
+        let pod = task_pod("five", "rotation");
+        let output = ns.dry_run(&pod);
         Ok(output.stderr.contains("certificate signed by unknown authority").then_some(()))
     });
-    world.trust(&new)?;
+    installation.trust(&new)?;
     refused?;
-    until_required(&place)?;
-    same("a pod", applied(&place.create_in("rotation", "six")?), "base")
+    ns.until_required()?;
+    same("a pod", applied(&ns.create_in("rotation", "six")?), "base")
 }
 
 /// The certificate that a new connection is shown.
-fn served(world: &World) -> Outcome<CertificateDer<'static>> {
-    client::served_certificate(world.port, &world.certificate().ca_pem())
+fn served(installation: &Installation) -> Outcome<CertificateDer<'static>> {
+    client::served_certificate(installation.port, &installation.certificate().ca_pem())
 }
 
-/// Lets the API server trust these authorities, for which it makes a connection of its own, and creates a pod. Dry
-/// runs come before it until that connection is there; none may fail.
-fn connect_anew(place: &Place<'_>, ca_pem: &str, name: &str) -> Outcome {
-    let connections = || place.world.podgraft(|podgraft| podgraft.metric("podgraft_connections"));
+/// Changes what the API server trusts, for which it opens a new connection, and creates a pod. Dry runs come before it
+/// until that connection is there; none may fail.
+pub(crate) fn create_on_a_new_connection(
+    ns: &TestNamespace<'_>,
+    name: &str,
+    change: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let connections = || ns.installation.podgraft(|podgraft| podgraft.metric("podgraft_connections"));
     let before = connections()?;
-    place.world.trust(ca_pem)?;
-    let dry = task_pod(name, "rotation").to_string();
+    change()?;
+    let pod = task_pod(name, ns.name);
     wait_until("a new connection", PATIENCE, || {
-        let output = place.kubectl(&["create", "--dry-run=server", "-f", "-"], &dry);
+        let output = ns.dry_run(&pod);
         Ok(if output.success() { (connections()? > before).then_some(Ok(())) } else { Some(Err(output.stderr)) })
     })??;
-    same("a pod", applied(&place.create_in("rotation", name)?), "base")
+    same("a pod", applied(&ns.create(&pod)?), "base")
 }
 
-pub(crate) fn podgraft_answers_the_api_server_by_its_certificate_and_nobody_else(world: &World) -> Outcome {
-    let place = world.place("clients", "queues: {clients: {}}")?;
-    place.until_says("clients", "base")?;
-    world.cluster.kubectl_ok(&["label", "namespace", place.name, "podgraft.io/required="]);
-    until_required(&place)?;
-    let authority = world.cluster.webhook_clients_file();
+pub(crate) fn podgraft_answers_the_api_server_by_its_certificate_and_nobody_else(
+    installation: &Installation,
+) -> Outcome {
+    let ns = installation.create_namespace("clients", "queues: {clients: {}}")?;
+    ns.until_webhook_says("clients", "base")?;
+    ns.require_podgraft()?;
+    let authority = installation.cluster.webhook_clients_file();
     let authority = authority.to_str().ok_or("a path that is not UTF-8")?;
-    world.stop_podgraft()?;
-    let with_name = |name: &str| world.start_podgraft_with(&["--client-ca", authority, "--client-name", name]);
+    installation.stop_podgraft()?;
+    let with_name = |name: &str| installation.start_podgraft_with(&["--client-ca", authority, "--client-name", name]);
     with_name("kube-apiserver")?;
-    let meanwhile = only_the_api_server(world, &place);
-    world.stop_podgraft()?;
+    let meanwhile = only_the_api_server(installation, &ns);
+    installation.stop_podgraft()?;
     with_name("somebody-else")?;
-    let other_name = place.refusal(&task_pod("two", "clients"));
-    world.stop_podgraft()?;
-    world.start_podgraft()?;
+    let other_name = ns.expect_denial(&task_pod("two", "clients"));
+    installation.stop_podgraft()?;
+    installation.start_podgraft()?;
     meanwhile?;
     says(&other_name?, "failed calling webhook \"required.podgraft.io\"")
 }
 
-fn only_the_api_server(world: &World, place: &Place<'_>) -> Outcome {
-    same("a pod", applied(&place.create_in("clients", "one")?), "base")?;
-    let stranger = world.post(b"{}").err().ok_or("a client without a certificate was answered")?;
+fn only_the_api_server(installation: &Installation, ns: &TestNamespace<'_>) -> Outcome {
+    same("a pod", applied(&ns.create_in("clients", "one")?), "base")?;
+    let stranger = installation.post(b"{}").err().ok_or("a client without a certificate was answered")?;
     expect(stranger.contains("POST /mutate"), || stranger.clone())?;
     wait_until("the refusal in the metrics", PATIENCE, || {
         let name = "podgraft_handshakes_failed_total{reason=\"no_certificate\"}";
-        let refused = world.podgraft(|podgraft| podgraft.metric(name))?;
+        let refused = installation.podgraft(|podgraft| podgraft.metric(name))?;
         Ok((refused > 0.0).then_some(()))
     })?;
-    world.logged("TLS handshake failed")
+    installation.logged("TLS handshake failed")
 }

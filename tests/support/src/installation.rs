@@ -17,20 +17,21 @@ use crate::process::{PATIENCE, wait_until};
 use crate::server::{Podgraft, free_port};
 use crate::{Outcome, root};
 
-/// What every task pod of every trial gets.
+/// The layer of every task pod of every test.
 const BASE: &str = "basePodTemplate:\n  env: [{name: FROM_BASE, value: everywhere}]\n";
 
 /// The control plane and podgraft. Fields are dropped in this order: clients before servers.
-pub struct World {
+pub struct Installation {
     podgraft: Mutex<Option<Podgraft>>,
     certificate: Mutex<ServingCertificate>,
+    /// The control plane.
     pub cluster: ControlPlane,
-    /// podgraft's port, also of the one that takes its place after [`Self::stop_podgraft`]
+    /// The port that podgraft serves on, also after a restart.
     pub port: u16,
     kubeconfig: PathBuf,
 }
 
-impl World {
+impl Installation {
     /// Starts everything as `deploy/kustomize/base` describes it.
     pub fn start() -> Outcome<Self> {
         let cluster = ControlPlane::start(Options::default())?;
@@ -41,19 +42,19 @@ impl World {
         Install { cluster: &cluster, base: &base, port, ca_pem: &certificate.ca_pem() }.apply()?;
         let kubeconfig = cluster.service_account_kubeconfig("podgraft", "podgraft");
         let (podgraft, certificate) = (Mutex::default(), Mutex::new(certificate));
-        let world = Self { podgraft, certificate, cluster, port, kubeconfig };
-        world.configure("podgraft-config", BASE)?;
-        world.put("ConfigMap", "policies", &binary(&[("inject-nfs.wasm", committed("inject-nfs.wasm")?)]))?;
-        world.start_podgraft()?;
-        Ok(world)
+        let installation = Self { podgraft, certificate, cluster, port, kubeconfig };
+        installation.configure("podgraft-config", BASE)?;
+        installation.put("ConfigMap", "policies", &binary(&[("inject-nfs.wasm", committed("inject-nfs.wasm")?)]))?;
+        installation.start_podgraft()?;
+        Ok(installation)
     }
 
-    /// Starts podgraft where it is expected.
+    /// Starts podgraft on its port.
     pub fn start_podgraft(&self) -> Outcome {
         self.start_podgraft_with(&[])
     }
 
-    /// The same with further flags.
+    /// Starts podgraft on its port, with further flags.
     pub fn start_podgraft_with(&self, flags: &[&str]) -> Outcome {
         let arguments = [&["--namespace", "podgraft"], flags].concat();
         let podgraft = Podgraft::start_on(self.port, &self.tls(), &self.log(), Some(&self.kubeconfig), &arguments)?;
@@ -100,7 +101,7 @@ impl World {
         lock(&self.certificate)
     }
 
-    /// The registration with these authorities.
+    /// Lets the API server trust these authorities of the webhook's certificate.
     pub fn trust(&self, ca_pem: &str) -> Outcome {
         let base = root().join("deploy/kustomize/base");
         Install { cluster: &self.cluster, base: &base, port: self.port, ca_pem }.update_webhooks()
@@ -134,14 +135,14 @@ impl World {
         client::post(port, &authority, review)
     }
 
-    /// What podgraft says of a pod of this queue now: the layers and modules that it applies with the patch that they
-    /// make, or why it refuses.
-    pub fn says(&self, namespace: &str, queue: &str) -> Outcome<String> {
-        self.says_on(self.port, namespace, queue)
+    /// Posts the review of a pod of this queue: the layers and modules that are applied, with the patch that they make,
+    /// or the denial's message.
+    pub fn webhook_says(&self, namespace: &str, queue: &str) -> Outcome<String> {
+        self.webhook_says_on(self.port, namespace, queue)
     }
 
-    /// What the podgraft on this port says.
-    pub fn says_on(&self, port: u16, namespace: &str, queue: &str) -> Outcome<String> {
+    /// Posts the review of a pod of this queue to the podgraft on this port.
+    pub fn webhook_says_on(&self, port: u16, namespace: &str, queue: &str) -> Outcome<String> {
         let review = json!({
             "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
             "request": {
@@ -158,10 +159,10 @@ impl World {
         Ok(format!("{} {}", text.unwrap_or("nothing"), String::from_utf8_lossy(&patch)))
     }
 
-    /// Waits until podgraft says this of a queue's pods: the configuration is live.
-    pub fn until_says(&self, namespace: &str, queue: &str, text: &str) -> Outcome {
+    /// Waits until podgraft's answer for a pod of this queue holds this text: the configuration is live.
+    pub fn until_webhook_says(&self, namespace: &str, queue: &str, text: &str) -> Outcome {
         wait_until(&format!("{text:?} for {queue}"), PATIENCE, || {
-            let said = self.says(namespace, queue)?;
+            let said = self.webhook_says(namespace, queue)?;
             if said.contains(text) { Ok(Some(())) } else { Err(said) }
         })
     }
@@ -177,16 +178,16 @@ impl World {
         })
     }
 
-    /// A namespace with an agent in it, and a configuration of its own: these sections, in which `NAMESPACE` is its
-    /// name.
-    pub fn place(&self, name: &'static str, sections: &str) -> Outcome<Place<'_>> {
-        let place = self.unconfigured_place(name)?;
-        place.configure(sections)?;
-        Ok(place)
+    /// Creates a namespace with an agent in it and a configuration of its own: these sections, in which `NAMESPACE` is
+    /// its name.
+    pub fn create_namespace(&self, name: &'static str, sections: &str) -> Outcome<TestNamespace<'_>> {
+        let ns = self.create_unconfigured_namespace(name)?;
+        ns.configure(sections)?;
+        Ok(ns)
     }
 
-    /// A namespace with an agent in it.
-    pub fn unconfigured_place(&self, name: &'static str) -> Outcome<Place<'_>> {
+    /// Creates a namespace with an agent in it.
+    pub fn create_unconfigured_namespace(&self, name: &'static str) -> Outcome<TestNamespace<'_>> {
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"});
         let account = json!({"kind": "ServiceAccount", "name": AGENT, "namespace": name});
         let objects = json!([
@@ -201,40 +202,42 @@ impl World {
             let answer = self.cluster.kubectl_as(&agent, &["auth", "can-i", "create", "pods", "-n", name]);
             Ok(answer.success().then_some(()))
         })?;
-        Ok(Place { world: self, name, agent })
+        Ok(TestNamespace { installation: self, name, agent })
     }
 }
 
-/// Where a trial creates its pods.
-pub struct Place<'w> {
-    pub world: &'w World,
+/// A namespace in which one test creates its pods.
+pub struct TestNamespace<'w> {
+    /// Where it is.
+    pub installation: &'w Installation,
+    /// Its name.
     pub name: &'static str,
-    /// the agent's kubeconfig
+    /// The agent's kubeconfig.
     pub agent: PathBuf,
 }
 
-impl Place<'_> {
-    /// The place's own configuration: a ClearML installation whose agent is a submitter, and these sections.
+impl TestNamespace<'_> {
+    /// Writes the namespace's own configuration: a ClearML installation whose agent is a submitter, and these sections.
     pub fn configure(&self, sections: &str) -> Outcome {
         let account = format!("system:serviceaccount:NAMESPACE:{AGENT}");
         let system =
             format!("systems: {{NAMESPACE: {{type: ClearML, namespaces: [NAMESPACE], submitters: ['{account}']}}}}");
         let text = format!("{system}\n{sections}").replace("NAMESPACE", self.name);
-        self.world.configure(self.name, &text)
+        self.installation.configure(self.name, &text)
     }
 
-    /// Waits until this is applied to a queue's pods, or said of them.
-    pub fn until_says(&self, queue: &str, text: &str) -> Outcome {
-        self.world.until_says(self.name, queue, text)
+    /// Waits until podgraft's answer for a pod of this queue holds this text.
+    pub fn until_webhook_says(&self, queue: &str, text: &str) -> Outcome {
+        self.installation.until_webhook_says(self.name, queue, text)
     }
 
-    /// `kubectl` as the agent.
+    /// Runs `kubectl` as the agent.
     pub fn kubectl(&self, arguments: &[&str], stdin: &str) -> Output {
         let arguments = [&["-n", self.name], arguments].concat();
-        self.world.cluster.kubectl_stdin_as(&self.agent, &arguments, stdin)
+        self.installation.cluster.kubectl_stdin_as(&self.agent, &arguments, stdin)
     }
 
-    /// Creates a pod as the agent, and gives it as it was stored.
+    /// Creates a pod as the agent, and returns it as it was stored.
     pub fn create(&self, pod: &Value) -> Outcome<Value> {
         as_json(&self.kubectl(&["create", "-o", "json", "-f", "-"], &pod.to_string()))
     }
@@ -244,25 +247,46 @@ impl Place<'_> {
         self.create(&task_pod(pod, queue))
     }
 
-    /// Tries to create a pod, and gives what kubectl says of the refusal.
-    pub fn refusal(&self, pod: &Value) -> Outcome<String> {
+    /// Creates a pod as the agent, but stores nothing.
+    pub fn dry_run(&self, pod: &Value) -> Output {
+        self.kubectl(&["create", "--dry-run=server", "-f", "-"], &pod.to_string())
+    }
+
+    /// Labels the namespace so that pods are denied when podgraft does not answer, and waits until the API server knows.
+    pub fn require_podgraft(&self) -> Outcome {
+        self.installation.cluster.kubectl_ok(&["label", "namespace", self.name, "podgraft.io/required="]);
+        self.until_required()
+    }
+
+    /// Waits until the API server calls podgraft by the entry whose failure policy is `Fail`.
+    pub fn until_required(&self) -> Outcome {
+        wait_until("the entry with Fail", PATIENCE, || {
+            let output = self.dry_run(&task_pod("probe", self.name));
+            expect(output.success(), || output.stderr.clone())?;
+            let annotations = &self.installation.audited(self.name, "probe")?["annotations"];
+            Ok(annotations["required.podgraft.io/config"].is_string().then_some(()))
+        })
+    }
+
+    /// Tries to create a pod as the agent; returns what kubectl prints of the denial.
+    pub fn expect_denial(&self, pod: &Value) -> Outcome<String> {
         let output = self.kubectl(&["create", "-f", "-"], &pod.to_string());
         expect(!output.success(), || format!("it was created: {}", output.stdout))?;
         Ok(output.stderr.trim().to_owned())
     }
 
-    /// A pod as it is stored.
+    /// Returns a pod as it is stored.
     pub fn stored(&self, pod: &str) -> Value {
-        self.world.cluster.get_json(&["pod", pod, "-n", self.name])
+        self.installation.cluster.get_json(&["pod", pod, "-n", self.name])
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A trial that panicked leaves nothing half done in there.
+    // A test that panicked leaves nothing half done in there.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `binaryData` of a ConfigMap.
+/// The `binaryData` of a `ConfigMap`.
 pub fn binary(files: &[(&str, Vec<u8>)]) -> Value {
     let data: Map<String, Value> =
         files.iter().map(|(name, bytes)| ((*name).to_owned(), json!(BASE64_STANDARD.encode(bytes)))).collect();
