@@ -21,7 +21,7 @@ check:
 
 ## bench: speed and memory as ratios in one run; the table is written to target/bench/
 bench:
-	tests/bench/run.sh
+	tests/perf/bench/run.sh
 
 ## policies: rebuild the committed modules, to the same bytes
 policies:

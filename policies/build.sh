@@ -47,7 +47,7 @@ if [ "$out" != . ]; then
     cargo clippy --locked --quiet --workspace --all-targets --target-dir "$target" -- -D warnings
     cargo test --locked --quiet --workspace --target-dir "$target"
     # only `make bench` builds it, and nobody would see that the SDK has left it behind
-    (cd ../tests/bench/whole-template && cargo clippy --locked --quiet --target-dir "$target" -- -D warnings)
+    (cd ../tests/perf/bench/whole-template && cargo clippy --locked --quiet --target-dir "$target" -- -D warnings)
 fi
 cargo build --locked --quiet --release --target-dir "$target" -p componentize
 for example in $examples; do

@@ -1,7 +1,6 @@
 //! Every folder under `tests/cases/` is a test, as `podgraft test tests/cases --policies policies` runs it, each by
 //! its name: adding a folder adds a test. `UPDATE=1 cargo test --test cases` writes what comes out.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -9,7 +8,7 @@ use podgraft::cli::test::{Case, Suite, Verdict, find};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = podgraft_testkit::root();
     let cases = find(&root.join("tests/cases")).expect("tests/cases can be listed");
     let update = std::env::var_os("UPDATE").is_some();
     let suite = Arc::new(Suite { policies: Some(root.join("policies")), update, ..Suite::default() });

@@ -5,11 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+use podgraft_testkit::root;
 use serde_json::{Value, json};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// All Rust text of the folder.
 fn sources(folder: &Path) -> String {

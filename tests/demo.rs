@@ -6,29 +6,21 @@
 
 #![allow(clippy::panic, reason = "the harness panics where it cannot go on, and this shows why")]
 
-#[path = "cluster/control_plane.rs"]
-mod control_plane;
-#[path = "cluster/install.rs"]
-mod install;
-#[path = "cluster/podgraft.rs"]
-mod podgraft;
-#[path = "cluster/process.rs"]
-mod process;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use ::podgraft::cli::diff::{self, Side};
-use ::podgraft::json::Json;
-use ::podgraft::merge::layer::Source;
-use ::podgraft::mutate::provenance::Change;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
-use control_plane::{ControlPlane, Options};
-use install::Install;
-use podgraft::Podgraft;
-use process::wait_until;
+use podgraft::cli::diff::{self, Side};
+use podgraft::json::Json;
+use podgraft::mutate::provenance::Touch;
+use podgraft::merge::layer::Source;
+use podgraft_testkit::control_plane::{ControlPlane, Options};
+use podgraft_testkit::install::{self, Install};
+use podgraft_testkit::process::wait_until;
+use podgraft_testkit::root;
+use podgraft_testkit::server::Podgraft;
 use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, String>;
@@ -190,7 +182,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
     let (pod, config) = (folder.path().join("pod.json"), folder.path().join("podgraft.yaml"));
     std::fs::write(&pod, before.to_string()).map_err(|error| error.to_string())?;
     std::fs::write(&config, self::config()).map_err(|error| error.to_string())?;
-    let output = Command::new(podgraft::BINARY)
+    let output = Command::new(podgraft_testkit::program())
         .args(["render", "-o", "provenance", "-f"])
         .arg(&pod)
         .arg("--config")
@@ -200,15 +192,15 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
         .output()
         .map_err(|error| error.to_string())?;
     expect(output.status.success(), &String::from_utf8_lossy(&output.stderr))?;
-    let touches: Vec<Change> = String::from_utf8_lossy(&output.stdout).lines().filter_map(touch).collect();
+    let touches: Vec<Touch> = String::from_utf8_lossy(&output.stdout).lines().filter_map(touch).collect();
     let (before, after) = (without_bookkeeping(before), without_bookkeeping(after));
     let arena = Bump::new();
-    let side = |pod| Side::new(Json::borrowed(pod, &arena), &arena);
+    let side = |pod| Side::new(Json::lift(pod, &arena), &arena);
     Ok(diff::text(&side(&before), &side(&after), &touches, "# the API server"))
 }
 
 /// A line of `render -o provenance`: `spec.volumes[x] by queue/pvc-test`.
-fn touch(line: &str) -> Option<Change> {
+fn touch(line: &str) -> Option<Touch> {
     let (path, by) = line.split_once(" by ")?;
     let source = match by.split_once('/') {
         Some(("environment", name)) => Source::Environment(name.to_owned()),
@@ -217,7 +209,7 @@ fn touch(line: &str) -> Option<Change> {
         _ if by == "base" => Source::Base,
         _ => Source::Normalize,
     };
-    Some(Change { path: path.trim_end_matches(" removed").to_owned(), source, removed: path.ends_with(" removed") })
+    Some(Touch { path: path.trim_end_matches(" removed").to_owned(), source, removed: path.ends_with(" removed") })
 }
 
 /// What the API server writes into every stored pod, and the token volume's random name.
@@ -287,10 +279,6 @@ fn dry_run(cluster: &ControlPlane, agent: &Path, manifest: &str) -> Outcome<Valu
 }
 
 // === what goes in ===
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn config() -> String {
     include_str!("demo/podgraft.yaml").to_owned()

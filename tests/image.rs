@@ -6,17 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "cluster/control_plane.rs"]
-mod control_plane;
-#[path = "cluster/https.rs"]
-mod https;
-#[path = "cluster/install.rs"]
-mod install;
-#[path = "cluster/podgraft.rs"]
-mod podgraft;
-#[path = "cluster/process.rs"]
-mod process;
-
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,7 +13,8 @@ use std::sync::LazyLock;
 use std::{env, fs, thread};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use podgraft::{Podgraft, free_port};
+use podgraft_testkit::server::{Podgraft, free_port};
+use podgraft_testkit::{client, install, root};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,10 +25,6 @@ basePodTemplate: {env: [{name: FROM_BASE, value: everywhere}], modules: [nfs]}
 modules: {nfs: {wasm: inject-nfs.wasm, params: {mountPath: /mnt/nfs}}}
 taskConfig: [{config: {nfs: {server: {ip: 10.0.0.7, path: /export}}}}]
 ";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> =
@@ -103,7 +89,7 @@ fn the_static_program_serves_in_an_empty_read_only_root_and_ends_when_asked() {
 
     confined(podgraft.id());
     let review = fs::read(root().join("tests/fixtures/reviews/bare-apply-clearml.json")).unwrap();
-    let reply = https::post(port, &certificate.ca_pem(), &review).unwrap();
+    let reply = client::post(port, &certificate.ca_pem(), &review).unwrap();
     let reply: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(reply["response"]["allowed"], true, "{reply}");
     let patch = BASE64_STANDARD.decode(reply["response"]["patch"].as_str().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The same table drives merging, diffing and the check of what was touched, so that the three cannot
 //! disagree. `table.rs` is generated from the JSON schemas that k8s-openapi carries, by
-//! `tests/schema_table.rs`, which also fails when the file is out of date; what `OpenAPI` does not say
+//! `tests/oracles/schema/pod_schema.rs`, which also fails when the file is out of date; what `OpenAPI` does not say
 //! (Kubernetes' patch merge keys and podgraft's own choices) stands in that generator.
 
 #[rustfmt::skip] // as the generator writes it

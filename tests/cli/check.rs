@@ -8,7 +8,7 @@ const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 
 /// A module whose label is the length of the template that it was given: its own label changes that.
 pub(crate) fn never_at_rest() -> Vec<u8> {
-    let text = fs::read_to_string(super::root().join("policies/misbehaving/counter.wat")).unwrap();
+    let text = fs::read_to_string(podgraft_testkit::root().join("policies/misbehaving/counter.wat")).unwrap();
     let start = text.find("(global.set $calls").unwrap();
     let end = text[start..].find("(i32.const 0)))").unwrap() + start;
     let fragment = r#"{\"metadata\":{\"labels\":{\"n\":\"0\"}}}"#;
@@ -32,9 +32,9 @@ fn a_sound_configuration_is_summed_up() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let (first, tables) = ran.stdout.split_once('\n').unwrap();
     assert!(first.starts_with("configuration ") && first.len() == "configuration ".len() + 12, "{first}");
-    let digest = &fs::read_to_string(super::root().join("policies/SHA256SUMS")).unwrap();
+    let digest = &fs::read_to_string(podgraft_testkit::root().join("policies/SHA256SUMS")).unwrap();
     let digest = &digest.lines().find(|line| line.ends_with("inject-nfs.wasm")).unwrap()[..12];
-    let size = fs::metadata(super::root().join("policies/inject-nfs.wasm")).unwrap().len().div_ceil(1024);
+    let size = fs::metadata(podgraft_testkit::root().join("policies/inject-nfs.wasm")).unwrap().len().div_ceil(1024);
     assert_eq!(
         tables,
         format!(

@@ -1,4 +1,4 @@
-//! Output into a pipe that nobody reads any more, as with `| head`.
+//! Output into a pipe whose reader is gone, as with `| head`.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use super::{folder, root, words};
 /// The exit code and what stands on stderr, with a stdout that is closed at once.
 fn unread(line: &str, stderr_too: bool) -> (Option<i32>, String) {
     let closed = || Stdio::from(std::io::pipe().unwrap().1);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
+    let mut command = Command::new(podgraft_testkit::program());
     command.args(words(line)).current_dir(root()).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped());
     if stderr_too {
         command.stderr(closed());

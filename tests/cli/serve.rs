@@ -1,4 +1,4 @@
-//! `podgraft serve`, as far as it does not serve.
+//! `podgraft serve` with arguments that it does not accept.
 
 use super::podgraft;
 

@@ -238,7 +238,11 @@ FAILED  typo
 
 #[test]
 fn a_case_that_one_stands_in_has_its_folders_name() {
-    let ran = podgraft_in(&super::root().join("tests/cases/readme"), &["test", ".", "--policies", &policies()], "");
+    let ran = podgraft_in(
+        &podgraft_testkit::root().join("tests/cases/readme"),
+        &["test", ".", "--policies", &policies()],
+        "",
+    );
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      readme\n1 case: 1 passed\n"), "{}", ran.stderr);
 }
 

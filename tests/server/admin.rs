@@ -5,8 +5,8 @@ use std::sync::Arc;
 use podgraft::http::admission::Mutate;
 use tokio::sync::watch;
 
-use super::client::review;
 use super::fixture::{Fixture, run};
+use podgraft_testkit::fixtures::review;
 
 #[test]
 fn readiness_waits_for_the_first_configuration() {

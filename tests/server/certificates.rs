@@ -1,8 +1,11 @@
 //! The server's certificate, swapped, broken and mended.
 
-use super::client::{client_config, connect};
+use podgraft_testkit::certificates::{der, self_signed};
+use podgraft_testkit::client::accepting_any_with;
+use podgraft_testkit::mounted_secret::MountedSecret;
+
+use super::client::connect;
 use super::fixture::{Fixture, run, start_error};
-use super::secret::{Secret, der, pair};
 
 #[test]
 fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
@@ -10,9 +13,9 @@ fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
         let mut kept = server.connect().await;
         for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
             // one client, that would resume its session if it could
-            let client = client_config(&[version]);
+            let client = accepting_any_with(&[version], None);
             for _ in 0..5 {
-                let fresh = server.secret.swap();
+                let fresh = server.secret.rotate();
                 let mut connection = connect(server.app.address, &client).await;
                 assert_eq!(connection.certificate(), fresh);
                 assert_eq!(connection.post(b"{}").await.status, 200);
@@ -25,12 +28,12 @@ fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
 #[test]
 fn a_bad_pair_leaves_the_one_before_and_a_good_one_ends_that() {
     run(Fixture::new(), async |server| {
-        let good = server.secret.swap();
+        let good = server.secret.rotate();
         assert_eq!(server.connect().await.certificate(), good);
-        let (certificate, key) = pair();
+        let (certificate, key) = self_signed();
         let bad = [
             (Some("no PEM at all".to_owned()), Some(key.clone())),
-            (Some(certificate.clone()), Some(pair().1)),
+            (Some(certificate.clone()), Some(self_signed().1)),
             (Some(certificate.clone()), Some("-----BEGIN PRIVATE KEY-----\n???".to_owned())),
             (Some(certificate.clone()), None),
             (None, Some(key.clone())),
@@ -50,7 +53,7 @@ fn a_bad_pair_leaves_the_one_before_and_a_good_one_ends_that() {
 
 #[test]
 fn a_bad_pair_at_the_start_is_an_error_that_names_flag_and_file() {
-    let (certificate, key) = pair();
+    let (certificate, key) = self_signed();
     for (certificate, key, problem) in [
         (None, Some(key.as_str()), "--tls-cert DIR/tls.crt: cannot be read: No such file or directory (os error 2)"),
         (Some("text"), Some(key.as_str()), "--tls-cert DIR/tls.crt: holds no certificate"),
@@ -62,11 +65,11 @@ fn a_bad_pair_at_the_start_is_an_error_that_names_flag_and_file() {
         (Some(certificate.as_str()), Some("text"), "--tls-key DIR/tls.key: holds no private key"),
         (
             Some(certificate.as_str()),
-            Some(pair().1.as_str()),
+            Some(self_signed().1.as_str()),
             "--tls-key DIR/tls.key is not the key of --tls-cert DIR/tls.crt",
         ),
     ] {
-        let secret = Secret::new();
+        let secret = MountedSecret::empty();
         secret.put(certificate, key);
         let error = start_error(&secret);
         assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), problem);

@@ -1,15 +1,12 @@
-//! A client by hand, which sees every byte.
-
-#![allow(dead_code, reason = "several binaries include this file and each uses a part")]
+//! An asynchronous HTTPS client that sends and reads single bytes.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -129,111 +126,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let last = self.receive(1).await.unwrap_or_default();
         assert_eq!(last, b"");
     }
-}
-
-pub(crate) fn any_client() -> Arc<ClientConfig> {
-    client_config(rustls::ALL_VERSIONS)
-}
-
-pub(crate) fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
-    client_config_with(versions, None)
-}
-
-/// A client that shows a certificate, if it has one: PEM, with its key.
-pub(crate) fn client_config_with(
-    versions: &[&'static SupportedProtocolVersion],
-    shows: Option<(&str, &str)>,
-) -> Arc<ClientConfig> {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, aws_lc_rs};
-    use rustls::pki_types::UnixTime;
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    /// Tests look at the certificate themselves; whether it signs the handshake is checked.
-    #[derive(Debug)]
-    struct Any(CryptoProvider);
-
-    impl ServerCertVerifier for Any {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
-
-    let provider = aws_lc_rs::default_provider();
-    let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Any(provider)));
-    let mut config = match shows {
-        None => config.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            config.with_client_auth_cert(vec![super::secret::der(certificate)], key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
-}
-
-pub(crate) fn review(version: &str) -> String {
-    serde_json::json!({
-        "apiVersion": version,
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "a-\"uid\"",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "operation": "CREATE",
-            "namespace": "ns",
-            "name": "pod",
-            "userInfo": {"username": "u"},
-            "object": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": "pod", "labels": {"a": "CANARY"}},
-                "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "CANARY"}]}]},
-            },
-        },
-    })
-    .to_string()
-}
-
-/// A review of a task pod in this queue.
-pub(crate) fn task_review(queue: &str) -> String {
-    let mut review: serde_json::Value = serde_json::from_str(&review("admission.k8s.io/v1")).unwrap();
-    review["request"]["uid"] = "uid".into();
-    review["request"]["object"]["metadata"]["labels"] = serde_json::json!({"podgraft.io/queue": queue});
-    review.to_string()
 }

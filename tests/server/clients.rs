@@ -1,37 +1,21 @@
-//! Which clients are let in, and with which TLS.
+//! Client certificates and TLS versions that are accepted and refused.
 
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use podgraft::http::server::tls::MinTlsVersion;
-use podgraft::http::server::tls::client_verifier::ClientAuth;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
-};
+use podgraft::http::server::tls::Oldest;
+use podgraft::http::server::tls::client_verifier::Trust;
+use podgraft_testkit::certificates::Authority;
+use podgraft_testkit::client::{accepting_any, accepting_any_with};
 use tempfile::TempDir;
 
-use super::client::{admitted, any_client, client_config, client_config_with};
+use super::client::admitted;
 use super::fixture::{Fixture, run, start_error_of, until};
 
-/// An authority for clients, and the file that names it.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn issue(&self, common: &str, dns: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, common);
-        params.subject_alt_names = vec![SanType::DnsName(dns.try_into().unwrap())];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
+/// An authority for clients.
+fn authority() -> Authority {
+    Authority::new("clients").unwrap()
 }
 
 /// A fixture that lets only clients of these authorities in.
@@ -40,22 +24,22 @@ fn trusting(pem: &str, names: &[&str]) -> (Fixture, TempDir) {
     let authorities = folder.path().join("clients.crt");
     fs::write(&authorities, pem).unwrap();
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    (Fixture { trust: Some(ClientAuth { authorities, names }), ..Fixture::new() }, folder)
+    (Fixture { trust: Some(Trust { authorities, names }), ..Fixture::new() }, folder)
 }
 
 #[test]
 fn only_a_client_with_a_certificate_of_the_authority_is_let_in() {
-    let (ours, others) = (Authority::new(), Authority::new());
-    let (fixture, _folder) = trusting(&ours.0.pem(), &[]);
+    let (ours, others) = (authority(), authority());
+    let (fixture, _folder) = trusting(&ours.pem(), &[]);
     run(fixture, async |server| {
         for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
             let versions = &[version];
             let attempt = async |shows: Option<&(String, String)>| {
                 let shows = shows.map(|(certificate, key)| (certificate.as_str(), key.as_str()));
-                admitted(server.app.address, &client_config_with(versions, shows)).await
+                admitted(server.app.address, &accepting_any_with(versions, shows)).await
             };
-            assert_eq!(attempt(Some(&ours.issue("kube-apiserver", "a"))).await, Some(200));
-            assert_eq!(attempt(Some(&others.issue("kube-apiserver", "a"))).await, None);
+            assert_eq!(attempt(Some(&ours.issue_to_client("kube-apiserver", &["a"]).unwrap())).await, Some(200));
+            assert_eq!(attempt(Some(&others.issue_to_client("kube-apiserver", &["a"]).unwrap())).await, None);
             assert_eq!(attempt(None).await, None);
         }
         server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"untrusted\"} 2\n").await;
@@ -66,16 +50,16 @@ fn only_a_client_with_a_certificate_of_the_authority_is_let_in() {
 
 #[test]
 fn a_clients_name_is_its_common_name_or_one_of_its_dns_names() {
-    let authority = Authority::new();
-    let (fixture, _folder) = trusting(&authority.0.pem(), &["kube-apiserver", "api.example.com"]);
+    let authority = authority();
+    let (fixture, _folder) = trusting(&authority.pem(), &["kube-apiserver", "api.example.com"]);
     run(fixture, async |server| {
         for (common, dns, expected) in [
             ("kube-apiserver", "elsewhere", Some(200)),
             ("somebody", "api.example.com", Some(200)),
             ("somebody", "kube-apiserver.example.com", None),
         ] {
-            let (certificate, key) = authority.issue(common, dns);
-            let client = client_config_with(rustls::ALL_VERSIONS, Some((&certificate, &key)));
+            let (certificate, key) = authority.issue_to_client(common, &[dns]).unwrap();
+            let client = accepting_any_with(rustls::ALL_VERSIONS, Some((&certificate, &key)));
             assert_eq!(admitted(server.app.address, &client).await, expected, "{common} {dns}");
         }
         server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"other_name\"} 1\n").await;
@@ -84,12 +68,12 @@ fn a_clients_name_is_its_common_name_or_one_of_its_dns_names() {
 
 #[test]
 fn the_clients_authority_is_read_again_and_a_bad_one_leaves_the_one_before() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let (fixture, folder) = trusting(&old.0.pem(), &[]);
+    let (old, new) = (authority(), authority());
+    let (fixture, folder) = trusting(&old.pem(), &[]);
     run(fixture, async |server| {
         let client = |authority: &Authority| {
-            let (certificate, key) = authority.issue("kube-apiserver", "a");
-            client_config_with(rustls::ALL_VERSIONS, Some((&certificate, &key)))
+            let (certificate, key) = authority.issue_to_client("kube-apiserver", &["a"]).unwrap();
+            accepting_any_with(rustls::ALL_VERSIONS, Some((&certificate, &key)))
         };
         let (of_old, of_new) = (client(&old), client(&new));
         let let_in = async || {
@@ -101,12 +85,12 @@ fn the_clients_authority_is_read_again_and_a_bad_one_leaves_the_one_before() {
             fs::rename(folder.path().join("next"), folder.path().join("clients.crt")).unwrap();
         };
         assert_eq!(let_in().await, (true, false));
-        put(&(old.0.pem() + &new.0.pem()));
+        put(&(old.pem() + &new.pem()));
         assert_eq!(let_in().await, (true, true));
         put("no PEM at all");
         assert_eq!(let_in().await, (true, true));
         assert!(server.metrics().await.contains("podgraft_certificate_reload_failures_total 1\n"));
-        put(&new.0.pem());
+        put(&new.pem());
         assert_eq!(let_in().await, (false, true));
     });
 }
@@ -120,10 +104,10 @@ fn a_bad_client_authority_at_the_start_is_an_error_that_names_flag_and_file() {
 
 #[test]
 fn tls_1_2_is_spoken_unless_the_oldest_is_1_3() {
-    for (oldest, expected) in [(MinTlsVersion::Tls12, Some(200)), (MinTlsVersion::Tls13, None)] {
+    for (oldest, expected) in [(Oldest::Tls12, Some(200)), (Oldest::Tls13, None)] {
         let fixture = Fixture { oldest_tls: oldest, ..Fixture::new() };
         run(fixture, async |server| {
-            let with = async |version| admitted(server.app.address, &client_config(&[version])).await;
+            let with = async |version| admitted(server.app.address, &accepting_any_with(&[version], None)).await;
             assert_eq!(with(&rustls::version::TLS12).await, expected, "{oldest:?}");
             assert_eq!(with(&rustls::version::TLS13).await, Some(200), "{oldest:?}");
             if expected.is_none() {
@@ -155,6 +139,6 @@ fn a_client_that_wants_to_renegotiate_harms_nobody() {
         assert!(!output.status.success() && said.contains("error"), "{said}");
         drop(stdin);
         assert_eq!(beside.post(b"{}").await.status, 200);
-        assert_eq!(admitted(server.app.address, &any_client()).await, Some(200));
+        assert_eq!(admitted(server.app.address, &accepting_any()).await, Some(200));
     });
 }

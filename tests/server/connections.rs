@@ -4,9 +4,11 @@ use std::fs;
 use std::net::TcpStream as Plain;
 use std::sync::Arc;
 
-use super::client::{Client, any_client, connect};
+use podgraft_testkit::client::{self, accepting_any};
+use podgraft_testkit::server::LocalPodgraft;
+
+use super::client::{Client, connect};
 use super::fixture::{Fixture, Gate, gated, run, until};
-use super::process::{Process, ask};
 
 use tokio::net::TcpStream;
 
@@ -45,7 +47,7 @@ fn a_connection_with_a_request_under_way_is_never_closed_for_another() {
         two.send_post(b"slow").await;
         gate.wait_for(2).await;
         let address = server.app.address;
-        let late = tokio::spawn(async move { connect(address, &any_client()).await.post(b"{}").await.status });
+        let late = tokio::spawn(async move { connect(address, &accepting_any()).await.post(b"{}").await.status });
         gate.open();
         // both are answered, and one of them makes room when it is idle
         assert_eq!((one.reply().await.body, two.reply().await.body), ("slow".to_owned(), "slow".to_owned()));
@@ -61,12 +63,12 @@ fn ten_thousand_idle_connections_cost_little_and_keep_nobody_out() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     assert!(limit.maximum.is_none_or(|most| most > 10_500), "the hard limit of open files is too low for this test");
 
-    let mut process = Process::start(&[]);
-    let (address, admin) = process.addresses();
+    let process = LocalPodgraft::start(&[]);
+    let (address, admin) = (process.address(), process.admin_address());
     let of = |file: &str| format!("/proc/{}/{file}", process.id());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = any_client();
+        let config = accepting_any();
         let mut ours = connect(address, &config).await;
         assert_eq!(ours.post(b"{}").await.status, 400);
         // each tenth goes through the handshake, as an idle client of TLS costs the most
@@ -84,7 +86,7 @@ fn ten_thousand_idle_connections_cost_little_and_keep_nobody_out() {
         }
         assert_eq!(ours.post(b"{}").await.status, 400, "who was served keeps its place");
         assert_eq!(connect(address, &config).await.post(b"{}").await.status, 400, "and who comes now has one");
-        assert_eq!(ask(admin, "/readyz").unwrap().0, 200);
+        assert_eq!(client::get(admin, "/readyz").unwrap().0, 200);
         let open = fs::read_dir(of("fd")).unwrap().count();
         let status = fs::read_to_string(of("status")).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

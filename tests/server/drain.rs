@@ -1,4 +1,4 @@
-//! On the way out nobody is dropped.
+//! Requests and connections while the server shuts down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::client::{any_client, connect, get};
+use podgraft_testkit::client::accepting_any;
+
+use super::client::{connect, get};
 use super::fixture::{Fixture, Gate, gated, run, start, until};
 
 #[test]
@@ -17,7 +19,7 @@ fn a_drain_drops_nobody() {
     fixture.reviewer = gated(&gate);
     run(fixture, async |server| {
         assert_eq!(server.get("/readyz").await, (200, "ok\n".to_owned()));
-        let (address, admin_address, client_config) = (server.app.address, server.app.admin_address, any_client());
+        let (address, admin_address, client_config) = (server.app.address, server.app.admin_address, accepting_any());
         let mut slow = server.connect().await;
         slow.send_post(b"slow").await;
         gate.wait_for(1).await;
@@ -61,7 +63,7 @@ fn a_rolling_restart_under_load_loses_no_request() {
             .map(|_| (endpoint.subscribe(), Arc::clone(&answered)))
             .map(|(endpoint, answered)| {
                 tokio::spawn(async move {
-                    let config = any_client();
+                    let config = accepting_any();
                     let mut connection = connect(old, &config).await;
                     let mut on_new = 0;
                     while on_new < 20 {

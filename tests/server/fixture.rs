@@ -9,21 +9,22 @@ use arc_swap::ArcSwap;
 use bumpalo::Bump;
 use podgraft::http::admission::Reviewer;
 use podgraft::http::admission::pool::Limits;
-use podgraft::http::app::{App, Settings, SharedConfig, Source};
+use podgraft::http::app::{App, Settings, Source, World};
 use podgraft::http::metrics::Metrics;
-use podgraft::http::server::tls::MinTlsVersion;
-use podgraft::http::server::tls::client_verifier::ClientAuth;
-use podgraft::http::server::{CONNECTIONS, Timeouts};
+use podgraft::mutate::{Answer, Outcome, Verdict};
 use podgraft::model::denial::Denial;
 use podgraft::model::hook::Execution;
+use podgraft::http::server::tls::client_verifier::Trust;
+use podgraft::http::server::tls::{Files, Oldest};
+use podgraft::http::server::{CONNECTIONS, Timeouts};
 use podgraft::model::snapshot::Snapshot;
-use podgraft::mutate::{Answer, Outcome, Verdict};
+use podgraft_testkit::client::accepting_any;
+use podgraft_testkit::mounted_secret::MountedSecret;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 
-use super::client::{Client, any_client, connect, get};
-use super::secret::Secret;
+use super::client::{Client, connect, get};
 
 pub(crate) type Judge = dyn Fn(&[u8], Execution<'_>) -> Verdict + Send + Sync;
 
@@ -40,7 +41,7 @@ impl Reviewer for Fake {
         (self.0)(body, pace)
     }
 
-    fn deny(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
+    fn refuse(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
         let answer = answer(format!("{} {} {message}", reason.code(), reason.name()));
         Answer { outcome: Outcome::Denied, reason: Some(reason.name()), ..answer }
     }
@@ -53,9 +54,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
         (b"{}", _) => done("fast"),
         (name, Execution::Inline) => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         // no time for any module: this one may not fail
-        (name, Execution::Pooled(left)) if left().is_zero() => {
-            Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned())
-        }
+        (name, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         (name, Execution::Pooled(_)) => {
             gate.pass();
             done(String::from_utf8_lossy(name))
@@ -71,7 +70,7 @@ pub(crate) fn answer(body: impl Into<String>) -> Answer {
     let run = podgraft::mutate::ModuleRun {
         name: "nfs".to_owned(),
         elapsed: Duration::from_millis(1),
-        error: Some("trapped".to_owned()),
+        fault: Some("trapped".to_owned()),
         logs: Vec::new(),
     };
     Answer {
@@ -123,8 +122,8 @@ pub(crate) struct Fixture {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) loaded: watch::Receiver<bool>,
-    pub(crate) trust: Option<ClientAuth>,
-    pub(crate) oldest_tls: MinTlsVersion,
+    pub(crate) trust: Option<Trust>,
+    pub(crate) oldest_tls: Oldest,
     pub(crate) connections: usize,
     pub(crate) snapshot: Snapshot,
 }
@@ -137,7 +136,7 @@ impl Fixture {
             limits: Limits::for_cores(2),
             loaded: watch::channel(true).1,
             trust: None,
-            oldest_tls: MinTlsVersion::default(),
+            oldest_tls: Oldest::default(),
             connections: CONNECTIONS,
             snapshot: Snapshot::default(),
         }
@@ -146,15 +145,14 @@ impl Fixture {
 
 pub(crate) struct Running {
     pub(crate) app: App,
-    pub(crate) secret: Secret,
+    pub(crate) secret: MountedSecret,
 }
 
 /// Runs a test against a server; half a minute is the watchdog's patience.
 pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Running) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let secret = Secret::new();
-        secret.swap();
+        let secret = MountedSecret::self_signed();
         let app = start(fixture, &secret).await.unwrap();
         let test = test(Running { app, secret });
         tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test waits in vain");
@@ -162,11 +160,11 @@ pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Ru
     runtime.shutdown_background();
 }
 
-pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<App> {
+pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::Result<App> {
     let settings = Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
-        files: secret.files(),
+        files: Files { certificate: secret.certificate(), key: secret.key() },
         trust: fixture.trust,
         oldest_tls: fixture.oldest_tls,
         connections: fixture.connections,
@@ -177,29 +175,28 @@ pub(crate) async fn start(fixture: Fixture, secret: &Secret) -> anyhow::Result<A
         timeouts: fixture.timeouts,
         limits: fixture.limits,
     };
-    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
+    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
     App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 
-pub(crate) fn start_error(secret: &Secret) -> String {
+pub(crate) fn start_error(secret: &MountedSecret) -> String {
     start_error_with(Fixture::new(), secret)
 }
 
 /// Why it does not start with a sound certificate.
 pub(crate) fn start_error_of(fixture: Fixture) -> String {
-    let secret = Secret::new();
-    secret.swap();
+    let secret = MountedSecret::self_signed();
     start_error_with(fixture, &secret)
 }
 
-fn start_error_with(fixture: Fixture, secret: &Secret) -> String {
+fn start_error_with(fixture: Fixture, secret: &MountedSecret) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     format!("{:#}", runtime.block_on(start(fixture, secret)).unwrap_err())
 }
 
 impl Running {
     pub(crate) async fn connect(&self) -> Client<TlsStream<TcpStream>> {
-        connect(self.app.address, &any_client()).await
+        connect(self.app.address, &accepting_any()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {

@@ -8,7 +8,9 @@ use podgraft::http::admission::pool::Limits;
 use podgraft::model::hook::Execution;
 use podgraft::mutate::Verdict;
 
-use super::client::{MIB, task_review};
+use podgraft_testkit::fixtures::task_review;
+
+use super::client::MIB;
 use super::fixture::{Fake, Fixture, Gate, done, run};
 
 #[test]

@@ -10,7 +10,8 @@ use podgraft::model::hook::{Execution, Hook, HookError, HookRequest, HookRespons
 use podgraft::mutate::Verdict;
 use podgraft::wasm::thread_priority;
 
-use super::client::task_review;
+use podgraft_testkit::fixtures::task_review;
+
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 
 #[test]

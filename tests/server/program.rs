@@ -3,55 +3,55 @@
 use std::fs;
 use std::process::Command;
 
-use podgraft::http::server::tls::CertificatePaths;
+use podgraft_testkit::client::{self, accepting_any};
+use podgraft_testkit::fixtures::review;
+use podgraft_testkit::mounted_secret::MountedSecret;
+use podgraft_testkit::server::LocalPodgraft;
 
-use super::client::{any_client, connect, review};
-use super::process::{Process, ask};
-use super::secret::Secret;
+use super::client::connect;
 
 #[test]
 fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
-    let mut process = Process::start(&["--drain-grace=10ms", "--log-level=trace"]);
+    let mut process = LocalPodgraft::start(&["--drain-grace=10ms", "--log-level=trace"]);
     let address = process.address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(async {
-        let mut client = connect(address, &any_client()).await;
+        let mut client = connect(address, &accepting_any()).await;
         client.post(b"CANARY").await;
         client.post(review("admission.k8s.io/v1").as_bytes()).await
     });
     assert_eq!(reply.status, 200);
-    process.signal("TERM");
-    let (code, log) = process.end();
-    assert_eq!(code, Some(0), "{log}");
+    process.signal("TERM").unwrap();
+    let (status, log) = process.end().unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains(r#""uid":"a-\"uid\"","namespace":"ns","name":"pod""#), "{log}");
     assert!(!log.contains("CANARY"), "{log}");
 }
 
 #[test]
 fn bodies_that_are_no_reviews_do_not_flood_the_log() {
-    let mut process = Process::start(&["--drain-grace=10ms"]);
+    let mut process = LocalPodgraft::start(&["--drain-grace=10ms"]);
     let address = process.address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut client = connect(address, &any_client()).await;
+        let mut client = connect(address, &accepting_any()).await;
         for _ in 0..200 {
             assert_eq!(client.post(b"{}").await.status, 400);
         }
     });
-    process.signal("TERM");
-    let (_, log) = process.end();
+    process.signal("TERM").unwrap();
+    let (_, log) = process.end().unwrap();
     let lines = log.lines().filter(|line| line.contains("malformed: ")).count();
     assert!((1..100).contains(&lines), "{lines} lines");
 }
 
 #[test]
 fn a_second_signal_ends_at_once_with_1() {
-    let mut process = Process::start(&["--drain-grace=1h"]);
-    process.address();
-    process.signal("INT");
-    process.line("draining");
-    process.signal("TERM");
-    assert_eq!(process.end().0, Some(1));
+    let mut process = LocalPodgraft::start(&["--drain-grace=1h"]);
+    process.signal("INT").unwrap();
+    process.next_line("the drain", |line| line.contains("\"message\":\"draining")).unwrap();
+    process.signal("TERM").unwrap();
+    assert_eq!(process.end().unwrap().0.code(), Some(1));
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
     let policies = tempfile::tempdir().unwrap();
     let folder = policies.path().join("policies");
     fs::create_dir(&folder).unwrap();
-    let mut process = Process::start(&["--config-poll=10ms", "--policies", folder.to_str().unwrap()]);
-    let (_, admin) = process.addresses();
+    let process = LocalPodgraft::start(&["--config-poll=10ms", "--policies", folder.to_str().unwrap()]);
+    let admin = process.admin_address();
     let until = |config: u8, policies: u8| {
         let lines = [("config", config), ("policies", policies)]
             .map(|(source, up)| format!("podgraft_config_source_up{{source=\"{source}\"}} {up}\n"));
         // whoever hangs here sees that none of them comes
-        while !lines.iter().all(|line| ask(admin, "/metrics").unwrap().1.contains(line)) {}
+        while !lines.iter().all(|line| client::get(admin, "/metrics").unwrap().1.contains(line)) {}
     };
     until(1, 1);
     for (path, config, of_policies) in [(process.config(), 0, 1), (folder.clone(), 1, 0)] {
@@ -79,9 +79,8 @@ fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
 
 #[test]
 fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
-    let secret = Secret::new();
-    secret.swap();
-    let CertificatePaths { certificate, key } = secret.files();
+    let secret = MountedSecret::self_signed();
+    let (certificate, key) = (secret.certificate(), secret.key());
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -98,13 +97,13 @@ fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
         ),
     ] {
         let flags = ["serve", "--config=.", "--tls-cert", certificate, "--tls-key", key, "--listen", listen];
-        let output = Command::new(env!("CARGO_BIN_EXE_podgraft"))
+        let output = Command::new(podgraft_testkit::program())
             .args(flags)
             .args(["--admin-listen=127.0.0.1:0", "--log-level=off"])
             .output()
             .unwrap();
         assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(2), sentence));
     }
-    let usage = Command::new(env!("CARGO_BIN_EXE_podgraft")).args(["serve", "--tls-cert=a", "--tls-key=b"]).output();
+    let usage = Command::new(podgraft_testkit::program()).args(["serve", "--tls-cert=a", "--tls-key=b"]).output();
     assert_eq!(usage.unwrap().status.code(), Some(2), "neither --config nor --namespace");
 }

@@ -1,0 +1,120 @@
+//! podgraft in a real control plane: etcd, kube-apiserver, kube-controller-manager and kubectl, and pods as task
+//! systems create them.
+//!
+//! * [`certs`] installs and rotates certificates with `podgraft certs`.
+//! * [`configuration`] edits the configuration while podgraft runs, also to invalid ones.
+//! * [`dependents`] changes fields that others depend on, and expects no warning of the API server.
+//! * [`identity`] creates tasks as different users, and checks whose vault they get.
+//! * [`keys`] applies a layer with every key of the flat form.
+//! * [`modules`] adds, replaces and breaks template modules in ConfigMaps.
+//! * [`outages`] stops the API server and etcd.
+//! * [`pod_security`] sets Pod Security labels on namespaces.
+//! * [`pods`] creates pods in every way, and checks what is stored.
+//! * [`registration`] checks how the API server calls podgraft: rights, denials, audit log, rotation, the way out.
+//! * [`storage`] mounts claims that exist and those that Kubernetes makes with the pod.
+//!
+//! The control plane and the podgraft in it are started once, by the first trial that runs. Each trial has a
+//! namespace, a ConfigMap and queues of its own, so most run side by side. Those that stop or rotate something which
+//! the others use run alone.
+
+mod certs;
+mod configuration;
+mod dependents;
+mod identity;
+mod keys;
+mod modules;
+mod outages;
+mod pod_security;
+mod pods;
+mod registration;
+mod storage;
+
+use std::process::ExitCode;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use podgraft_testkit::Outcome;
+use podgraft_testkit::installation::Installation;
+
+type Run = fn(&Installation) -> Outcome;
+type Test = (&'static str, Run);
+
+/// Tests with their paths as their names.
+macro_rules! tests {
+    ($($test:path),* $(,)?) => { &[$((stringify!($test), $test)),*] };
+}
+
+const SIDE_BY_SIDE: &[Test] = tests![
+    modules::a_hostile_module_refuses_its_own_pods_by_name,
+    pods::a_small_clearml_pod_comes_back_as_configured,
+    pods::a_large_clearml_pod_comes_back_as_configured,
+    pods::a_clearml_pod_with_its_images_entrypoint_comes_back_as_configured,
+    pods::a_changed_limit_takes_its_request_along,
+    dependents::another_account_and_other_classes_bring_their_own_and_nothing_of_the_old,
+    dependents::a_stack_of_layers_earns_no_warning,
+    dependents::a_layer_that_would_earn_a_warning_is_refused_by_name,
+    pod_security::what_a_namespace_warns_of_is_refused_by_name_and_followed,
+    dependents::a_queue_label_that_no_label_can_be_is_repaired,
+    dependents::other_sources_and_alternatives_are_stored_as_laid,
+    dependents::a_sidecar_named_as_a_container_is_refused_by_name,
+    pods::a_jobs_pod_gets_the_layers_and_no_identity,
+    pods::every_way_to_create_a_pod_gives_the_same,
+    pods::pods_that_are_nobodys_task_are_never_sent,
+    keys::every_flat_key_comes_back,
+    keys::file_mounts_come_back,
+    identity::a_users_vault_is_for_what_the_agent_creates_for_that_user,
+    storage::an_ephemeral_claim_lives_as_long_as_its_pod,
+    modules::a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs,
+    configuration::an_edit_shows_and_a_bad_one_takes_nothing_down,
+    configuration::podgraft_starts_ready_where_there_is_nothing_to_read,
+    registration::a_denial_names_webhook_reason_and_cause,
+    registration::the_audit_log_says_what_was_applied,
+    registration::podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_else,
+    registration::the_readmes_install_commands_work,
+    certs::what_is_wrong_in_the_cluster_is_said,
+];
+
+const ALONE: &[Test] = tests![
+    registration::without_podgraft_a_pod_is_created_as_it_is_or_refused,
+    registration::the_registration_deleted_is_a_way_out_of_every_pods_way,
+    registration::certificate_and_authority_are_rotated_without_a_failed_call,
+    certs::an_installed_certificate_and_its_successors_serve_without_a_failed_call,
+    registration::podgraft_answers_the_api_server_by_its_certificate_and_nobody_else,
+    outages::podgraft_serves_a_load_while_etcd_stands_still,
+    outages::podgraft_serves_on_without_etcd,
+    outages::podgraft_serves_on_without_the_api_server,
+];
+
+/// The installation, and the lock that a trial holds alone or beside others.
+struct Shared {
+    installation: LazyLock<Outcome<Installation>>,
+    lock: RwLock<()>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Most of a trial's time is spent waiting.
+    arguments.test_threads.get_or_insert(4);
+    let shared = Arc::new(Shared { installation: LazyLock::new(Installation::start), lock: RwLock::default() });
+    let beside = SIDE_BY_SIDE.iter().map(|test| trial(*test, &shared, beside_others));
+    let alone = ALONE.iter().map(|test| trial(*test, &shared, alone));
+    let conclusion = libtest_mimic::run(&arguments, beside.chain(alone).collect());
+    // Before the process ends, as the installation cleans up behind itself when it is dropped.
+    drop(shared);
+    conclusion.exit_code()
+}
+
+fn trial((name, test): Test, shared: &Arc<Shared>, how: fn(&Shared, Run) -> Outcome) -> Trial {
+    let shared = Arc::clone(shared);
+    Trial::test(name, move || how(&shared, test).map_err(Failed::from))
+}
+
+fn beside_others(shared: &Shared, test: Run) -> Outcome {
+    let _beside = shared.lock.read().unwrap_or_else(PoisonError::into_inner);
+    test(shared.installation.as_ref()?)
+}
+
+fn alone(shared: &Shared, test: Run) -> Outcome {
+    let _alone = shared.lock.write().unwrap_or_else(PoisonError::into_inner);
+    test(shared.installation.as_ref()?)
+}
