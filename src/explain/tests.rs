@@ -87,14 +87,14 @@ fn said(pod: &Value, namespace: &str, snapshot: &Snapshot) -> Vec<String> {
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let left = || Duration::from_secs(1);
-    let account = explain(&review, snapshot, Execution::Pooled(&left), &arena);
-    let passed = explain.passed.iter().map(|passed| format!("{} {}", passed.source, passed.why));
-    let lost = explain.lost.iter().map(|lost| {
+    let explanation = explain(&review, snapshot, Execution::Pooled(&left), &arena);
+    let passed = explanation.not_applied.iter().map(|passed| format!("{} {}", passed.source, passed.why));
+    let lost = explanation.overridden.iter().map(|lost| {
         let at = lost.at.as_ref().map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
         let to = lost.to.as_ref().map_or("the pod's own".to_owned(), Source::to_string);
         format!("{}{at}: {} stays {to}", lost.source, lost.path)
     });
-    explain.alone.into_iter().chain(passed).chain(lost).collect()
+    explanation.skipped.into_iter().chain(passed).chain(lost).collect()
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub fn canonical_queue_name(name: &str) -> String {
 
 /// `_safe_k8s_label_value` of clearml-agent, bit by bit. Lossy, and the result need not be a valid label: letters
 /// beyond ASCII survive inside, and the cut may leave a `-` at the end.
-fn agent_label(name: &str) -> String {
+pub(super) fn agent_label(name: &str) -> String {
     let lower = name.to_lowercase();
     let ends = lower.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let mut canonical = String::with_capacity(ends.len());

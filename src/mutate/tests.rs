@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::merge::layer::Conflict;
+use crate::merge::layer::Layer;
+use crate::merge::layer::Source;
 use crate::model::hook::Budget;
 use crate::model::hook::{Hook, HookError, HookOutput as Returned, HookRequest, HookResponse, LogLevel, LogLine};
 use crate::model::snapshot::{Match, Module, OnError, Queue, Queues, Unit, UnitSpec, UnknownQueue, Vault};

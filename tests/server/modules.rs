@@ -201,17 +201,17 @@ fn long_calls_have_lowered_threads_and_others_never() {
         (Some((module, _)), Execution::Inline) => Verdict::NeedsPool(module.to_owned()),
         (Some((_, "short")), _) => done(policy()),
         (Some((_, "cut")), _) => {
-            way::mark_timed_out();
+            thread_priority::mark_timed_out();
             done(policy())
         }
         (Some((_, "waits")), _) => {
-            std::thread::sleep(2 * way::CPU_BEFORE_DEMOTION);
+            std::thread::sleep(2 * thread_priority::CPU_BEFORE_DEMOTION);
             done(policy())
         }
         _ => {
-            let (before, begun) = (policy(), way::cpu_time());
-            way::demote();
-            while way::cpu_time().saturating_sub(begun) < way::CPU_BEFORE_DEMOTION {}
+            let (before, begun) = (policy(), thread_priority::cpu_time());
+            thread_priority::demote();
+            while thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {}
             done(format!("{before} {}", policy()))
         }
     }));

@@ -86,7 +86,7 @@ mod tests {
     /// `tests/fixtures/reviews/job.json` is what a real API server sent for the first pod of a real Job.
     #[test]
     fn it_is_the_pod_that_a_real_job_controller_made() {
-        let sent: Value = serde_json::from_str(include_str!("../../tests/fixtures/reviews/job.json")).unwrap();
+        let sent: Value = serde_json::from_str(include_str!("../../../tests/fixtures/reviews/job.json")).unwrap();
         let mut sent = sent["request"]["object"].clone();
         let owner = &sent["metadata"]["ownerReferences"][0];
         let labels = json!({"clearml-agent-queue-name": "1xgpu"});

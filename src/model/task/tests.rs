@@ -1,5 +1,7 @@
 //! Pods of the real agent and of liars.
 
+use crate::model::queue_name::agent_label;
+use crate::model::queue_name::canonical_queue_name;
 use serde_json::{Value, json};
 
 use super::*;
@@ -59,7 +61,7 @@ fn read(pod: &Value, user: &Value) -> String {
     let arena = bumpalo::Bump::new();
     let snapshot = snapshot();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match Task::from_pod(&review, &snapshot) {
+    match Task::from_pod(&Pod::of(&review), &review, &snapshot) {
         Ok(None) => "no task".to_owned(),
         Err(rejection) => rejection.message,
         Ok(Some(task)) => format!(
@@ -84,9 +86,9 @@ fn fixture(text: &str) -> Value {
 
 #[test]
 fn pods_of_the_real_agent_are_read() {
-    let small = fixture(include_str!("../../tests/fixtures/clearml/pod-small.yaml"));
-    let large = fixture(include_str!("../../tests/fixtures/clearml/pod-large.yaml"));
-    let entrypoint = fixture(include_str!("../../tests/fixtures/clearml/pod-entrypoint.yaml"));
+    let small = fixture(include_str!("../../../tests/fixtures/clearml/pod-small.yaml"));
+    let large = fixture(include_str!("../../../tests/fixtures/clearml/pod-large.yaml"));
+    let entrypoint = fixture(include_str!("../../../tests/fixtures/clearml/pod-entrypoint.yaml"));
     let line = |queue: &str, id: &str| format!("clearml {queue} {id} - clearml-id-{id}");
     assert_eq!(
         read(&small, &by_agent()),
@@ -105,7 +107,7 @@ fn pods_of_the_real_agent_are_read() {
 /// As the Job controller makes it of the real agent's Job: no name yet, and the controller as its creator.
 #[test]
 fn a_jobs_pod_is_a_task_that_nobody_vouches_for() {
-    let job = fixture(include_str!("../../tests/fixtures/clearml/job.yaml"));
+    let job = fixture(include_str!("../../../tests/fixtures/clearml/job.yaml"));
     let mut pod = job["spec"]["template"].clone();
     let name = job["metadata"]["name"].clone();
     pod["metadata"]["generateName"] = json!(format!("{}-", name.as_str().unwrap()));

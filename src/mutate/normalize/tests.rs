@@ -8,7 +8,7 @@ use crate::model::hook::Execution;
 use crate::model::review::Review;
 use crate::model::snapshot::{Snapshot, Unit, UnitSpec};
 use crate::model::system::{System, SystemKind};
-use crate::mutate::{MutateError, mutate};
+use crate::mutate::{LayerMode, MutateError, mutate};
 
 /// A pod with one container `main`, an init container `init` and what the plugins add. The submitter wrote the
 /// containers and what `written` names in `spec`.
@@ -73,7 +73,9 @@ fn through(pod: &Value, fragment: &Value) -> Result<Value, String> {
     let snapshot = snapshot(fragment.clone());
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
     let mut result = pod.clone();
-    match mutate(&review, &snapshot, Execution::Inline, &mut Vec::new(), &arena) {
+    match mutate(&review, &snapshot, Execution::Inline, LayerMode::PerLayer, &mut Vec::new(), &arena)
+        .map_err(|failure| failure.error)
+    {
         Ok(mutation) => {
             let patch = serde_json::to_value(mutation.unwrap().operations).unwrap();
             json_patch::patch(&mut result, &serde_json::from_value::<json_patch::Patch>(patch).unwrap()).unwrap();

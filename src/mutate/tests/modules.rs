@@ -1,6 +1,7 @@
 //! What modules are given, what is taken of what they return, and what they are refused.
 
 use super::*;
+use crate::k8s::labels::APPLIED;
 
 #[test]
 fn a_fragment_of_a_module_is_laid_like_a_layer() {

@@ -1,6 +1,8 @@
 //! Which pods are podgraft's, and what the request as a whole gives.
 
 use super::*;
+use crate::k8s::labels::APPLIED;
+use crate::merge::layer::Source;
 
 #[test]
 fn base_queue_and_annotation_arrive_and_a_second_time_changes_nothing() {
