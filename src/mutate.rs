@@ -22,7 +22,7 @@ use std::cell::OnceCell;
 use bumpalo::Bump;
 
 pub use self::answer::{Answer, Outcome, Verdict, answer, deny, malformed};
-use self::applied::{Applied, Interrupted};
+use self::applied::Interrupted;
 use self::context::Context;
 pub use self::modules::ModuleRun;
 use crate::json::Json;

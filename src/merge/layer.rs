@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::k8s::labels::PRIMARY;
-
 /// One pod-template fragment.
 #[derive(Debug, Clone)]
 pub struct Layer {

@@ -1,9 +1,7 @@
 //! All configuration at one moment: immutable, behind one `Arc`, and a request's whole world.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -130,6 +128,13 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// Returns the queues in the order of their names. One that has a name and an id is in both maps, and here once.
+    pub fn iter(&self) -> impl Iterator<Item = &Unit<Queue>> {
+        let all = self.by_id.values().chain(self.by_name.values());
+        let each: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
+        each.into_values()
+    }
+
     /// The queue with this id, else the one whose name makes this label.
     pub fn find(&self, id: Option<&str>, name: Option<&str>) -> Option<&Unit<Queue>> {
         let by_name = || self.by_name.get(&canonical_queue_name(name?));

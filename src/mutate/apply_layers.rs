@@ -125,7 +125,7 @@ fn denial_of(layer: &Layer, trouble: &MergeError) -> Denial {
 
 /// The fragment with those entries of `containers` that the pod has no container for, and that bring an image, among
 /// its init containers. The pod is the one that was submitted: what an earlier pass added is no container of it.
-pub fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
+pub(super) fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
     let entries = fragment.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let own = pod.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let is_added = |entry: &Json<'a>| {

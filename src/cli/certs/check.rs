@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use super::install::{Cluster, bundles};
-use super::judge::{Bundle, CertificateError, Expected, day, verify};
-use super::set::{CA, CERTIFICATE, CertificateSet, KEY, certificates, parsed};
+use super::cluster::{Cluster, bundles, of_secret};
+use super::set::{CertificateSet, certificates, parsed};
+use super::verify::{Bundle, CertificateError, Expected, day, verify};
 use super::{Service, now};
 use crate::cli::Output;
 
@@ -93,14 +92,6 @@ fn look(args: &Args) -> anyhow::Result<(CertificateSet, Vec<Bundle>)> {
         _ => Vec::new(),
     };
     Ok((set, bundles))
-}
-
-pub(super) fn of_secret(secret: &Secret) -> CertificateSet {
-    let text = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-        bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
-    };
-    CertificateSet { authorities: text(CA), chain: text(CERTIFICATE), key: text(KEY), key_is_open: false }
 }
 
 /// What ends most findings, as it is typed here: to make a set, and to install it.

@@ -14,8 +14,8 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::judge::{Expected, day, verify};
 use super::set::{CA, CA_KEY, CERTIFICATE, CertificateSet, KEY, bundle, certificates, parsed, read, write};
+use super::verify::{Expected, day, verify};
 use super::{DAY, Service, now};
 
 /// Ten years: replacing it means to replace the caBundle, with an overlap.

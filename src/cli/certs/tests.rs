@@ -8,8 +8,8 @@ use rcgen::{
 };
 
 use super::DAY;
-use super::judge::{Bundle, CertificateError, Expected, Reason, verify};
 use super::set::CertificateSet;
+use super::verify::{Bundle, CertificateError, Expected, Reason, verify};
 
 const NOW: i64 = 1_800_000_000; // 15 January 2027
 const HOST: &str = "podgraft.podgraft.svc";

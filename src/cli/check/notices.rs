@@ -36,7 +36,7 @@ const NAMED: usize = 3;
 pub(super) fn layer_notices(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let base = snapshot.base.iter().filter_map(|unit| unit.last_valid.as_deref());
     let environments = snapshot.environments.iter().filter_map(|unit| unit.last_valid.as_deref());
-    let queues = super::report::queues(snapshot).filter_map(|unit| unit.last_valid.as_deref());
+    let queues = snapshot.queues.iter().filter_map(|unit| unit.last_valid.as_deref());
     let grafts: Vec<&UnitSpec> =
         base.chain(environments.map(|one| &one.graft)).chain(queues.map(|one| &one.graft)).collect();
     grafts.iter().flat_map(|graft| &graft.layers).flat_map(notices_of_layer).collect()

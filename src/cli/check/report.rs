@@ -1,6 +1,5 @@
 //! What `podgraft check` found, and how it is told.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -12,8 +11,7 @@ use crate::cli::load::counted;
 use crate::cli::table;
 use crate::config::{Built, Diagnostic, Position};
 use crate::explain::simulate::{self, Simulation};
-use crate::merge::layer::Source;
-use crate::model::snapshot::{Match, Queue, Snapshot, Unit, UnitSpec};
+use crate::model::snapshot::{Match, Snapshot, Unit, UnitSpec};
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -64,13 +62,6 @@ struct PodRow {
 
 /// A unit without any sound version.
 const INVALID: &str = "broken";
-
-/// The queues, each once.
-pub(super) fn queues(snapshot: &Snapshot) -> impl Iterator<Item = &Unit<Queue>> {
-    let all = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
-    let each: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
-    each.into_values()
-}
 
 // === impl Report ===
 
@@ -187,7 +178,7 @@ fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
         });
         row(unit, who, good.map(|one| &one.graft), tried)
     });
-    let queues = queues(snapshot).map(|unit| {
+    let queues = snapshot.queues.iter().map(|unit| {
         let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
             let id = one.id.as_ref().map(|id| format!("id {id}"));

@@ -29,7 +29,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
                 samples.push(of_environment(&unit.source, environment, system));
             }
         }
-        let queues: BTreeMap<_, _> = super::report::queues(snapshot).map(|unit| (&unit.source, unit)).collect();
+        let queues: BTreeMap<_, _> = snapshot.queues.iter().map(|unit| (&unit.source, unit)).collect();
         for (source, queue) in
             queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?)))
         {

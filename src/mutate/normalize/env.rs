@@ -1,7 +1,7 @@
 //! Env names that stand twice.
 
 use super::Normalizer;
-use crate::json::{Json, fast_eq};
+use crate::json::Json;
 use crate::k8s::defaults::hidden;
 use crate::k8s::defaults::hides;
 

@@ -11,8 +11,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
 use super::DAY;
+use super::chain::{Chain, verify_chain};
 use super::set::{CA, CERTIFICATE, CertificateSet, KEY, certificates, parsed};
-use super::trust::{Chain, verify_chain};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
