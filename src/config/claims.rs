@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::cursor::Cursor;
 use super::keys;
+use super::rules::Context;
 use super::scalars::{dns_label, object_name};
-use super::typed::{Context, typed_at};
+use super::typed::typed_at;
 
 /// One entry: the volume's name, and the source that it gets.
 pub(crate) struct Claim<'a> {

@@ -4,12 +4,10 @@
 use serde_json::Value;
 
 use super::diagnostics::Diagnostics;
-use super::grammar;
+use super::grammar::{self, NO_PATCH, PATCH};
 use super::keys::{self, KeyStatus, Keys, Kind};
 use super::node::{Key, Node, Tree};
-use super::scalars::dns_label;
 use super::spell;
-use super::typed::{NO_PATCH, PATCH};
 use crate::model::placeholder;
 
 /// One value of a file.
@@ -121,11 +119,6 @@ impl<'a> Cursor<'a> {
     /// A list of strings.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.list().iter().filter_map(Cursor::name).map(str::to_owned).collect()
-    }
-
-    /// The names of namespaces.
-    pub(crate) fn namespaces(&self) -> Vec<String> {
-        self.list().iter().filter_map(dns_label).map(str::to_owned).collect()
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {

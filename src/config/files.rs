@@ -18,8 +18,8 @@ use super::cursor::{Cursor, Fields};
 use super::grammar::{NO_FOLDER, is_folder};
 use super::keys;
 use super::modules::hex;
+use super::piece::{Level, Piece};
 use super::scalars::object_name;
-use super::template::{Level, Piece};
 use crate::model::placeholder;
 
 /// Bytes of a file's text.

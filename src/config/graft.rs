@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::claims::{self, Claim};
 use super::cursor::{Cursor, Fields};
+use super::grammar::PATCH;
 use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use super::modules::Modules;
+use super::mounts::MountRef;
 use super::node::{Position, Tree};
-use super::parts::MountRef;
-use super::template::{self, Given, Level, Piece, Template};
-use super::typed::PATCH;
+use super::piece::{Level, Piece};
+use super::template::{self, Given, Template};
 use crate::merge::layer::{Conflict, Layer, Source};
 use crate::model::placeholder;
 use crate::model::snapshot::UnitSpec;

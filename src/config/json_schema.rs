@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::grammar::Rule;
+use super::grammar::{DIRECTIVES, PATCH};
 use super::keys::{FILE, Key, KeyStatus, Keys, Kind};
-use super::rules::{self, Rule};
-use super::typed::{DIRECTIVES, PATCH, field_at};
+use super::rules;
+use super::typed::field_at;
 use crate::k8s::schema::{Object, Type};
 
 /// Schema, draft 2020-12. A key may always be null: it is absent then.

@@ -1,11 +1,11 @@
 //! `resources`: which names a container can ask for, and how much.
 
 use super::cursor::Cursor;
+use super::grammar::PATCH;
+use super::grammar::WARNS;
+use super::grammar::is_qualified_name;
 use super::node::Tree;
-use super::rules::WARNS;
-use super::scalars::is_qualified_name;
 use super::spell;
-use super::typed::PATCH;
 use crate::k8s::quantity::{self, has_fraction};
 
 /// What every node has.

@@ -1,61 +1,15 @@
 //! What the Pod schema does not say: which words, names and numbers the API server takes where, and which fields
 //! contradict each other. The first table is also what the JSON schema for editors says.
 
+use std::collections::BTreeSet;
+
 use super::cursor::Cursor;
-use super::grammar::text_error;
+use super::grammar::{Rule, WARNS, text_error};
+use super::metadata::{self, MapKind};
 use super::node::Tree;
-use super::parts::{self, MapKind};
 use super::resources;
 use super::scalars;
-use super::typed::Context;
 use crate::k8s::warnings;
-
-/// The grammar of a field, or of each element of its list.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Rule {
-    /// one of these
-    Words(&'static [&'static str]),
-    /// the name of a volume or a container
-    Label,
-    /// the name of an API object
-    Name,
-    /// the same, or nothing: Helm's way to leave a field out, and of a storage class the word for none
-    NameOrNothing,
-    /// the name of a port
-    PortName,
-    /// a port's number, or its name
-    Port,
-    /// an environment variable's name
-    EnvName,
-    /// `name` or `prefix/name`
-    Key,
-    /// the same of a node's label
-    NodeKey,
-    /// a path below something
-    Relative,
-    /// a path from the root
-    Absolute,
-    /// a path in a container
-    MountPath,
-    /// the same of a file of `fileMounts`
-    FilePath,
-    /// a whole number in this range
-    Whole(i64, i64),
-    /// a file mode
-    Mode,
-    /// an IP address
-    Ip,
-    /// labels
-    Labels,
-    /// labels of a node
-    NodeLabels,
-    /// annotations
-    Annotations,
-    /// quantities by resource
-    Resources,
-    /// text that is not empty
-    Filled,
-}
 
 const PORT: Rule = Rule::Whole(1, 65_535);
 const ID: Rule = Rule::Whole(0, 2_147_483_647);
@@ -197,8 +151,16 @@ pub(crate) const NOT_A_LAYERS: &[(&str, &str)] = &[
     ("serviceAccount", "it is the old name of serviceAccountName"),
 ];
 
-/// Said of what earns a warning of the API server.
-pub(crate) const WARNS: &str = "the API server warns of it, and the ClearML agent fails a task at any warning";
+/// What must be known of the rest to judge a value.
+#[derive(Default)]
+pub(crate) struct Context<'c> {
+    /// volumes whose source a claim gives
+    pub(crate) claimed: BTreeSet<&'c str>,
+    /// whether fields that the schema does not have may stand there
+    pub(crate) unknown: bool,
+    /// whether it lies over a pod, so that directives can take something away
+    pub(crate) directives: bool,
+}
 
 /// The rule of a field.
 pub(crate) fn rule_of(object: &str, field: &str) -> Option<Rule> {
@@ -216,9 +178,9 @@ pub(crate) fn check_field(cursor: &Cursor<'_>, object: &str, field: &str) {
 
 fn check_value(cursor: &Cursor<'_>, rule: Rule) {
     match (&cursor.node.tree, rule) {
-        (Tree::Map(_), Rule::Labels) => parts::check_map(cursor, MapKind::Labels),
-        (Tree::Map(_), Rule::NodeLabels) => parts::check_map(cursor, MapKind::NodeLabels),
-        (Tree::Map(_), Rule::Annotations) => parts::check_map(cursor, MapKind::Annotations),
+        (Tree::Map(_), Rule::Labels) => metadata::check_map(cursor, MapKind::Labels),
+        (Tree::Map(_), Rule::NodeLabels) => metadata::check_map(cursor, MapKind::NodeLabels),
+        (Tree::Map(_), Rule::Annotations) => metadata::check_map(cursor, MapKind::Annotations),
         (Tree::Map(_), Rule::Resources) => resources::check_names(cursor),
         // a fraction is of the wrong type
         (Tree::Number(number), Rule::Whole(least, most))

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::cursor::Cursor;
-use super::grammar::{NO_QUANTITY, quantity_error};
+use super::grammar::{NO_DNS_LABEL, NO_OBJECT_NAME, NO_QUANTITY, quantity_error};
 use super::node::Tree;
 use crate::k8s::quantity;
 use crate::k8s::schema::is_quantity;
-pub(crate) use crate::k8s::validation::is_label_text;
-use crate::k8s::validation::{is_dns_label, is_object_name};
+pub(crate) use crate::k8s::validation::{is_dns_label, is_object_name};
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
@@ -109,12 +108,6 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
 }
 
-pub(crate) const NO_DNS_LABEL: &str = "is not a DNS label (lower-case letters, digits and -, at most 63)";
-pub(crate) const NO_OBJECT_NAME: &str = "is not the name of an object (lower-case letters, digits, - and .)";
-pub(crate) const NO_LABEL_VALUE: &str = "is not a label value (at most 63 letters, digits, -, _ and .)";
-pub(crate) const NO_PORT_NAME: &str =
-    "is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)";
-
 /// A name that Kubernetes takes for a volume or a container.
 pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
@@ -125,6 +118,11 @@ pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let hint = if is_dns_label(&fixed) { format!("; for example `{fixed}`") } else { String::new() };
     cursor.error(format!("`{text}` {NO_DNS_LABEL}{hint}"));
     None
+}
+
+/// The names of a list of namespaces.
+pub(crate) fn namespaces(cursor: &Cursor<'_>) -> Vec<String> {
+    cursor.list().iter().filter_map(dns_label).map(str::to_owned).collect()
 }
 
 /// `initVol_1` as `init-vol-1`.
@@ -151,20 +149,6 @@ pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     }
     cursor.error(NO_OBJECT_NAME);
     None
-}
-
-/// What names a port.
-pub(crate) fn is_port_name(text: &str) -> bool {
-    let fine = is_dns_label(text) && text.len() <= 15 && !text.contains("--");
-    fine && text.bytes().any(|c| c.is_ascii_alphabetic())
-}
-
-/// The key of a label, an annotation or a node label: `name` or `prefix/name`.
-pub(crate) fn is_qualified_name(text: &str) -> bool {
-    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    is_label_text(name)
-        && !name.is_empty()
-        && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::keys::{self, Keys};
+use super::scalars;
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{UnknownQueue, Vault};
 use crate::model::system::{System, SystemKind};
@@ -25,7 +26,7 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     let kind = fields.take("type").and_then(|cursor| cursor.one_of(&kinds, &later));
     let mut system = System { name: name.to_owned(), ..stock(kind.unwrap_or(SystemKind::Generic)) };
     if let Some(namespaces) = fields.take("namespaces") {
-        system.namespaces = namespaces.namespaces();
+        system.namespaces = scalars::namespaces(&namespaces);
     }
     if let Some(prefix) = fields.take("podNamePrefix") {
         if kind == Some(SystemKind::Generic) {
@@ -84,7 +85,7 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
     let (mut namespaces, mut queue, mut user) = (Vec::new(), None, None);
     if let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(&keys::VAULT_MATCH)) {
         if let Some(cursor) = fields.take("namespaces") {
-            namespaces = cursor.namespaces();
+            namespaces = scalars::namespaces(&cursor);
             check_not_empty(&cursor);
         }
         // an id is its own canonical name

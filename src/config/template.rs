@@ -6,11 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::cursor::{Cursor, Fields};
 use super::files;
+use super::grammar::PATCH;
 use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, OWNED, SIDECARS};
+use super::mounts::{self, MountRef};
 use super::node::Tree;
-use super::parts::{self, MountRef};
+use super::piece::{Level, Piece};
+use super::rules::Context;
 use super::spell;
-use super::typed::{Context, PATCH, typed_at};
+use super::typed::typed_at;
 use crate::k8s::labels::PRIMARY;
 use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
 pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
@@ -23,23 +26,6 @@ const NOT_IN_INIT: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", 
 
 /// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
 const READ_ANNOTATIONS: [&str; 2] = [DEFAULT_CONTAINER, MIRROR_POD];
-
-/// The part of a fragment that a flat key belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    Metadata,
-    Spec,
-    Primary,
-}
-
-/// What one key of the flat form gives: a field of the fragment. Several keys may give parts of one field.
-#[derive(Debug, Clone)]
-pub(crate) struct Piece {
-    pub(crate) key: &'static str,
-    pub(crate) place: Level,
-    pub(crate) field: &'static str,
-    pub(crate) value: Value,
-}
 
 /// A decoded template.
 pub(crate) struct Template<'a> {
@@ -102,7 +88,7 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
         ("volumeMounts", EXTRA_MOUNTS, "mountPath"),
         ("initContainers", SIDECARS, "name"),
     ] {
-        parts::check_apart(&[(one, found.get(one).cloned()), (other, found.get(other).cloned())], key);
+        mounts::check_apart(&[(one, found.get(one).cloned()), (other, found.get(other).cloned())], key);
     }
     let fragment = assemble(&pieces);
     check_size(&fields.cursor, &fragment);
@@ -128,8 +114,8 @@ fn mount_paths(list: Option<&Cursor<'_>>) -> BTreeSet<String> {
 fn flat_mounts<'a>(found: &BTreeMap<&str, Cursor<'a>>) -> Vec<MountRef<'a>> {
     let lists = ["volumeMounts", EXTRA_MOUNTS].into_iter().filter_map(|key| found.get(key));
     let containers = ["initContainers", SIDECARS].into_iter().filter_map(|key| found.get(key));
-    let of_containers = containers.flat_map(Cursor::items).flat_map(|item| parts::mounts_of(&item));
-    lists.flat_map(parts::mounts_in).chain(of_containers).collect()
+    let of_containers = containers.flat_map(Cursor::items).flat_map(|item| mounts::mounts_of(&item));
+    lists.flat_map(mounts::mounts_in).chain(of_containers).collect()
 }
 
 /// Pieces to a fragment: lists of one field follow each other, maps are one.
@@ -215,7 +201,7 @@ pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
         name_primary(&mut value, wanted.unwrap_or(PRIMARY));
         spec.get("initContainers").iter().for_each(check_init);
         let containers = ["containers", "initContainers"].into_iter().filter_map(|list| spec.get(list));
-        template.mounts = containers.flat_map(|list| list.items()).flat_map(|item| parts::mounts_of(&item)).collect();
+        template.mounts = containers.flat_map(|list| list.items()).flat_map(|item| mounts::mounts_of(&item)).collect();
     }
     if let Some(cursor) = primary
         && let Some(name) = cursor.name()

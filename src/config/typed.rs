@@ -9,31 +9,12 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::cursor::Cursor;
+use super::grammar::{DIRECTIVES, NO_PATCH, PATCH, Rule};
 use super::node::{Position, Tree};
-use super::rules::{self, Rule};
+use super::rules::{self, Context};
 use super::scalars::quantity;
 use super::spell;
 use crate::k8s::schema::{Field, ListType, Object, POD, Type};
-
-/// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
-pub(crate) const PATCH: &str = "$patch";
-
-/// What is said of [`PATCH`] where a layer has nothing of the pod's under it.
-pub(crate) const NO_PATCH: &str = "`$patch` takes something of a pod away, and here is nothing of a pod";
-
-/// What [`PATCH`] may say.
-pub(crate) const DIRECTIVES: &[&str] = &["delete", "replace"];
-
-/// What must be known of the rest to judge a value.
-#[derive(Default)]
-pub(crate) struct Context<'c> {
-    /// volumes whose source a claim gives
-    pub(crate) claimed: BTreeSet<&'c str>,
-    /// whether fields that the schema does not have may stand there
-    pub(crate) unknown: bool,
-    /// whether it lies over a pod, so that directives can take something away
-    pub(crate) directives: bool,
-}
 
 /// A field of the Pod by its path through lists and maps, and the object type that it belongs to.
 pub(crate) fn field_at(path: &[&str]) -> Option<(&'static Object, &'static Field)> {

@@ -9,13 +9,16 @@ use super::cursor::{Cursor, Fields};
 use super::diagnostics::Diagnostics;
 use super::graft::{self, DecodedLayers, UnitContext};
 use super::keys;
+use super::metadata;
 use super::modules::Modules;
+use super::mounts;
 use super::overlap;
-use super::parts;
+use super::piece::Piece;
+use super::scalars::namespaces;
 use super::sections::Part;
 use super::spell;
 use super::systems::{NO_LABEL, check_not_empty};
-use super::template::{self, Piece};
+use super::template;
 use crate::merge::layer::{Layer, Source};
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{Environment, Match, Queue, Unit, UnitSpec};
@@ -80,7 +83,7 @@ pub(crate) fn base(cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<(Un
     let mut fields = cursor.fields(&keys::BASE)?;
     let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
     fields.finish();
-    parts::check_mounts(&laid.mounts, &own_volumes(&laid));
+    mounts::check_mounts(&laid.mounts, &own_volumes(&laid));
     Some((laid.graft, laid.pieces))
 }
 
@@ -99,7 +102,7 @@ pub(crate) fn environment(
     let mut volumes = own_volumes(&laid);
     volumes.extend(world.base_layer().into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
     if !world.base_is_unknown() {
-        parts::check_mounts(&laid.mounts, &volumes);
+        mounts::check_mounts(&laid.mounts, &volumes);
     }
     require_match_for_powerful(cursor, &matches, &laid, "environment");
     let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
@@ -186,7 +189,7 @@ fn check_queue_mounts(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Optio
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
-    parts::check_mounts(&laid.mounts, &volumes);
+    mounts::check_mounts(&laid.mounts, &volumes);
     // `volumes` replaced, the base's mounts not: ClearML's chart makes such pods, and nobody can run them
     let mounted = base.into_iter().flat_map(|layer| graft::mounted_names(&layer.fragment));
     for volume in mounted.filter(|volume| !volumes.contains(volume)).collect::<BTreeSet<_>>() {
@@ -206,11 +209,11 @@ fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {
     let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(keys)) else { return found };
     if let Some(cursor) = fields.take("namespaces") {
         check_not_empty(&cursor);
-        found.namespaces = cursor.namespaces();
+        found.namespaces = namespaces(&cursor);
     }
     if let Some(cursor) = fields.take("podLabels") {
         check_not_empty(&cursor);
-        parts::check_map(&cursor, parts::MapKind::Labels);
+        metadata::check_map(&cursor, metadata::MapKind::Labels);
         let labels = cursor.entries().into_iter();
         found.pod_labels =
             labels.filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned()))).collect();

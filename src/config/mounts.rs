@@ -1,52 +1,14 @@
-//! Labels, annotations and node selectors; mounts and the volumes that they need.
+//! Mounts, and the volumes that they need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cursor::Cursor;
-use super::rules::WARNS;
-use super::scalars::{NO_LABEL_VALUE, is_label_text, is_qualified_name};
 use super::spell;
-use super::typed::PATCH;
-use crate::k8s::warnings;
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {
     pub(crate) volume: &'a str,
     pub(crate) cursor: Cursor<'a>,
-}
-
-/// Which text the keys and values of a map may be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MapKind {
-    Labels,
-    /// nodeSelector
-    NodeLabels,
-    /// any text as values
-    Annotations,
-}
-
-/// Checks keys and values; that a value is no string is said elsewhere.
-pub(crate) fn check_map(cursor: &Cursor<'_>, kind: MapKind) {
-    for (key, value) in cursor.entries() {
-        if key.text == PATCH {
-            continue;
-        }
-        if !is_qualified_name(&key.text) {
-            value.report.add(key.at, &value.path, "is not a key that Kubernetes takes (`name` or `prefix/name`)");
-        }
-        let said = match kind {
-            MapKind::NodeLabels => warnings::deprecated_label(&key.text),
-            MapKind::Annotations => warnings::deprecated_annotation(&key.text),
-            MapKind::Labels => None,
-        };
-        if let Some(said) = said {
-            value.report.add(key.at, &value.path, format!("is {said}: {WARNS}"));
-        }
-        let Some(text) = value.as_text().filter(|_| !value.has_placeholder()) else { continue };
-        if kind != MapKind::Annotations && !is_label_text(text) {
-            value.error(NO_LABEL_VALUE);
-        }
-    }
 }
 
 /// The volumes that a container's mounts and devices name.
