@@ -8,45 +8,25 @@
 //! reads, this judges.
 
 mod build;
-mod claims;
-mod cursor;
+pub(crate) mod decode;
 mod diagnostics;
-mod files;
-mod graft;
-mod grammar;
+mod input;
 mod json_schema;
-mod keys;
-mod metadata;
-mod modules;
-mod mounts;
-mod node;
-mod overlap;
-mod piece;
-mod queues;
-mod read;
-mod resources;
-mod rules;
-mod scalars;
-mod sections;
-pub(crate) mod spell;
-mod systems;
-mod template;
-mod typed;
-mod units;
-mod yaml;
+pub(crate) mod keys;
+pub(crate) mod pod;
+pub(crate) mod units;
 
 pub use build::{Builder, Built};
+pub use decode::ast::Position;
+pub(crate) use decode::grammar::{Rule, quantity_error, text_error};
+pub(crate) use decode::yaml::parse_all;
 pub use diagnostics::Diagnostic;
-pub(crate) use files::{is_file_annotation, is_file_volume};
-pub(crate) use grammar::Rule;
-pub(crate) use grammar::{quantity_error, text_error};
+pub use input::{File, Input};
+pub(crate) use input::{is_wasm, is_yaml};
 pub use json_schema::json_schema;
-pub use modules::{Compile, Wasm};
-pub use node::Position;
-pub use read::{File, Input};
-pub(crate) use read::{is_wasm, is_yaml};
-pub(crate) use rules::rule_of;
-pub(crate) use yaml::parse_all;
+pub(crate) use pod::field_rules::rule_of;
+pub(crate) use pod::file_mounts::{is_file_annotation, is_file_volume};
+pub use units::modules::{Compile, Wasm};
 
 #[cfg(test)]
 mod tests;

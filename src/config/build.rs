@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::cursor::Cursor;
-use super::diagnostics::{Diagnostic, Diagnostics};
-use super::modules::{self, Compile, Modules, Store, hex};
-use super::piece::Piece;
-use super::queues::Names;
-use super::read::{self, Docs, Input};
-use super::sections::{Part, Sections};
-use super::systems;
-use super::units::{self, DecodeContext};
+use crate::config::decode::cursor::Cursor;
+use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use crate::config::input::{self, Docs, Input};
+use crate::config::pod::piece::Piece;
+use crate::config::units::modules::{self, Compile, Modules, Store, hex};
+use crate::config::units::queues::Names;
+use crate::config::units::sections::{Part, Sections};
+use crate::config::units::systems;
+use crate::config::units::{self, DecodeContext};
 use crate::k8s::pod_security::Levels;
 use crate::merge::layer::Source;
 use crate::merge::plan_cache::PlanCache;
@@ -68,7 +68,7 @@ impl Builder {
     pub fn build(&mut self, input: &Input, compile: &Compile<'_>) -> Built {
         let known: BTreeSet<&str> =
             self.origins.values().chain(self.whole.values().flatten()).map(|file| &**file).collect();
-        let docs = read::read(input, &|name| known.contains(name));
+        let docs = input::read(input, &|name| known.contains(name));
         let store = Store::new(input.wasm.iter().chain(&docs.wasm));
         let digest = digest(&docs, &store, &input.namespace);
         let changed = digest != self.previous.digest;

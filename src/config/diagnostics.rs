@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::node::Position;
+use crate::config::decode::ast::Position;
 
 /// One error or notice about a configuration. Its text names keys and places, never the values of env or vaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

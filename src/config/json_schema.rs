@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::grammar::Rule;
-use super::grammar::{DIRECTIVES, PATCH};
-use super::keys::{FILE, Key, KeyStatus, Keys, Kind};
-use super::rules;
-use super::typed::field_at;
+use crate::config::decode::grammar::Rule;
+use crate::config::decode::grammar::{DIRECTIVES, PATCH};
+use crate::config::keys::{FILE, Key, KeyStatus, Keys, Kind};
+use crate::config::pod::field_rules;
+use crate::config::pod::pod_values::field_at;
 use crate::k8s::schema::{Object, Type};
 
 /// Schema, draft 2020-12. A key may always be null: it is absent then.
@@ -104,7 +104,7 @@ impl Writer {
     /// A field of a Pod's object, with the grammar that `rules.rs` has for it.
     fn field(&mut self, object: &Object, name: &str, kind: Type) -> Value {
         let mut schema = self.typed(kind);
-        let Some(rule) = rules::rule_of(object.name, name) else { return schema };
+        let Some(rule) = field_rules::rule_of(object.name, name) else { return schema };
         let narrow = |schema: &mut Value| match rule {
             Rule::Words(words) => schema["enum"] = words.iter().map(|word| json!(word)).chain([Value::Null]).collect(),
             Rule::Whole(least, most) => {
@@ -162,7 +162,7 @@ impl Writer {
         let in_spec = object.name == "PodSpec";
         let mut properties = Map::new();
         for field in object.fields {
-            let refused = in_spec && rules::NOT_A_LAYERS.iter().any(|(name, _)| *name == field.name);
+            let refused = in_spec && field_rules::NOT_A_LAYERS.iter().any(|(name, _)| *name == field.name);
             if !refused {
                 properties.insert(field.name.to_owned(), self.field(object, field.name, field.kind));
             }
@@ -206,7 +206,7 @@ fn quantity() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::typed::object_in;
+    use crate::config::pod::pod_values::object_in;
 
     /// A key of the tables that points nowhere would be a key without a check.
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         }
         let mut seen = BTreeMap::new();
         objects(Type::Object(&crate::k8s::schema::POD), &mut seen);
-        for (object, field, _) in rules::RULES {
+        for (object, field, _) in field_rules::RULES {
             let found = seen.get(object).and_then(|object| object.field(field));
             assert!(found.is_some(), "{object}.{field}");
         }

@@ -64,7 +64,7 @@ fn sound(text: &str) -> Built {
 fn marked(text: &str) -> Vec<String> {
     static SCHEMA: LazyLock<jsonschema::Validator> =
         LazyLock::new(|| jsonschema::validator_for(&json_schema()).unwrap());
-    let file = super::yaml::parse(&format!("{HEAD}{text}")).ok().unwrap().to_json();
+    let file = super::decode::yaml::parse(&format!("{HEAD}{text}")).ok().unwrap().to_json();
     SCHEMA.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 

@@ -1,24 +1,30 @@
 //! The base, an environment and a queue, each decoded and checked against what it is laid over.
 
+pub(crate) mod environment_conflicts;
+pub(crate) mod modules;
+pub(crate) mod queues;
+pub(crate) mod sections;
+pub(crate) mod systems;
+pub(crate) mod unit_layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::cursor::{Cursor, Fields};
-use super::diagnostics::Diagnostics;
-use super::graft::{self, DecodedLayers, UnitContext};
-use super::keys;
-use super::metadata;
-use super::modules::Modules;
-use super::mounts;
-use super::overlap;
-use super::piece::Piece;
-use super::scalars::namespaces;
-use super::sections::Part;
-use super::spell;
-use super::systems::{NO_LABEL, check_not_empty};
-use super::template;
+use self::unit_layers::{DecodedLayers, UnitContext};
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::decode::scalars::namespaces;
+use crate::config::diagnostics::Diagnostics;
+use crate::config::keys;
+use crate::config::pod::metadata;
+use crate::config::pod::mounts;
+use crate::config::pod::piece::Piece;
+use crate::config::pod::pod_template;
+use crate::config::units::modules::Modules;
+use crate::config::units::sections::Part;
+use crate::config::units::systems::{NO_LABEL, check_not_empty};
+use crate::k8s::schema::did_you_mean;
 use crate::merge::layer::{Layer, Source};
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{Environment, Match, Queue, Unit, UnitSpec};
@@ -74,14 +80,14 @@ impl DecodeContext<'_> {
     fn environment_volumes(&self) -> impl Iterator<Item = &str> {
         let layers =
             self.environments.iter().filter_map(|unit| unit.last_valid.as_ref()).flat_map(|good| &good.graft.layers);
-        layers.flat_map(|layer| graft::volume_names(&layer.fragment))
+        layers.flat_map(|layer| unit_layers::volume_names(&layer.fragment))
     }
 }
 
 /// `basePodTemplate`.
 pub(crate) fn base(cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<(UnitSpec, Vec<Piece>)> {
     let mut fields = cursor.fields(&keys::BASE)?;
-    let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
+    let laid = unit_layers::base(&mut fields, &world.owner(Source::Base, cursor));
     fields.finish();
     mounts::check_mounts(&laid.mounts, &own_volumes(&laid));
     Some((laid.graft, laid.pieces))
@@ -97,17 +103,17 @@ pub(crate) fn environment(
     let mut fields = cursor.fields(&keys::ENVIRONMENT)?;
     let matches = take_match(&mut fields, &keys::ENVIRONMENT_MATCH);
     let priority = fields.take("priority").and_then(|cursor| cursor.integer()).unwrap_or_default();
-    let laid = graft::environment(&mut fields, &world.owner(Source::Environment(name.to_owned()), cursor));
+    let laid = unit_layers::environment(&mut fields, &world.owner(Source::Environment(name.to_owned()), cursor));
     fields.finish();
     let mut volumes = own_volumes(&laid);
-    volumes.extend(world.base_layer().into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
+    volumes.extend(world.base_layer().into_iter().flat_map(|layer| unit_layers::volume_names(&layer.fragment)));
     if !world.base_is_unknown() {
         mounts::check_mounts(&laid.mounts, &volumes);
     }
     require_match_for_powerful(cursor, &matches, &laid, "environment");
     let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
     for other in others {
-        if let Some(path) = overlap::conflicting_path(&environment, other) {
+        if let Some(path) = environment_conflicts::conflicting_path(&environment, other) {
             let name = &other.name;
             cursor.error(format!("sets {path} otherwise than environments.{name} does, for the same pods and with the same priority {priority}: give one of them another"));
         }
@@ -127,7 +133,7 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &DecodeContext<'_>) 
         let system = cursor.name()?;
         if !world.systems.iter().any(|known| known.name == system) {
             let names = world.systems.iter().map(|system| system.name.as_str());
-            cursor.error(format!("there is no system `{system}`{}", spell::did_you_mean(system, names)));
+            cursor.error(format!("there is no system `{system}`{}", did_you_mean(system, names)));
         }
         Some(system.to_owned())
     });
@@ -135,10 +141,10 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &DecodeContext<'_>) 
     if let Some(mode) = fields.take("mode") {
         mode.one_of(&[("Enforce", ())], &["Observe"]);
     }
-    let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
+    let laid = unit_layers::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
     fields.finish();
     require_match_for_powerful(cursor, &matches, &laid, "queue");
-    let base = world.base_layer().and_then(|layer| graft::without(layer, world.pieces, &laid.replaced));
+    let base = world.base_layer().and_then(|layer| unit_layers::without(layer, world.pieces, &laid.replaced));
     check_size(cursor, &laid, base.as_ref());
     if !world.base_is_unknown() && !world.an_environment_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
@@ -172,11 +178,11 @@ fn powerful(fragment: &Value) -> Option<&'static str> {
 
 /// What base and queue together write into annotations.
 fn check_size(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>) {
-    let own: usize = laid.graft.layers.iter().map(|layer| template::annotation_bytes(&layer.fragment)).sum();
-    let all = own + base.map_or(0, |base| template::annotation_bytes(&base.fragment));
+    let own: usize = laid.graft.layers.iter().map(|layer| pod_template::annotation_bytes(&layer.fragment)).sum();
+    let all = own + base.map_or(0, |base| pod_template::annotation_bytes(&base.fragment));
     // alone it has been said already
-    if all > template::MAX_ANNOTATION_BYTES && own <= template::MAX_ANNOTATION_BYTES {
-        cursor.error(format!("together with basePodTemplate {}", template::too_many_bytes(all)));
+    if all > pod_template::MAX_ANNOTATION_BYTES && own <= pod_template::MAX_ANNOTATION_BYTES {
+        cursor.error(format!("together with basePodTemplate {}", pod_template::too_many_bytes(all)));
     }
 }
 
@@ -188,10 +194,10 @@ fn is_clearml_id(name: &str) -> bool {
 fn check_queue_mounts(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>, world: &DecodeContext<'_>) {
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
-    volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
+    volumes.extend(base.into_iter().flat_map(|layer| unit_layers::volume_names(&layer.fragment)));
     mounts::check_mounts(&laid.mounts, &volumes);
     // `volumes` replaced, the base's mounts not: ClearML's chart makes such pods, and nobody can run them
-    let mounted = base.into_iter().flat_map(|layer| graft::mounted_names(&layer.fragment));
+    let mounted = base.into_iter().flat_map(|layer| unit_layers::mounted_names(&layer.fragment));
     for volume in mounted.filter(|volume| !volumes.contains(volume)).collect::<BTreeSet<_>>() {
         cursor.error(format!(
             "its volumes replace those of basePodTemplate, which still mounts `{volume}`: \
@@ -201,7 +207,7 @@ fn check_queue_mounts(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Optio
 }
 
 fn own_volumes<'l>(laid: &'l DecodedLayers<'_>) -> BTreeSet<&'l str> {
-    laid.graft.layers.iter().flat_map(|layer| graft::volume_names(&layer.fragment)).collect()
+    laid.graft.layers.iter().flat_map(|layer| unit_layers::volume_names(&layer.fragment)).collect()
 }
 
 fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {

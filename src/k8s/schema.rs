@@ -134,6 +134,11 @@ pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// Returns `; did you mean x?` with the nearest candidate, or an empty text.
+pub fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    nearest(name, candidates).map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
+}
+
 /// Levenshtein's distance, in characters.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

@@ -3,7 +3,7 @@
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
 use super::VARIABLES;
-use crate::config::spell;
+use crate::k8s::schema::did_you_mean;
 
 /// What a condition may call, beside operators and macros.
 const FUNCTIONS: [&str; 22] = [
@@ -112,7 +112,7 @@ impl<'e> Check<'e> {
     fn function(&mut self, name: &str) {
         let operator = name.contains(['_', '@', '!', '-']);
         if !operator && !FUNCTIONS.contains(&name) {
-            self.fail(|| format!("there is no function `{name}`{}", spell::did_you_mean(name, FUNCTIONS)));
+            self.fail(|| format!("there is no function `{name}`{}", did_you_mean(name, FUNCTIONS)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Labels, annotations and node selectors: the text that their keys and values may be.
 
-use super::cursor::Cursor;
-use super::grammar::{NO_LABEL_VALUE, PATCH, WARNS, is_qualified_name};
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::grammar::{NO_LABEL_VALUE, PATCH, WARNS, is_qualified_name};
 use crate::k8s::validation::is_label_text;
 use crate::k8s::warnings;
 

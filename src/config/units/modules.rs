@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::cursor::{Cursor, Fields};
-use super::keys;
-use super::scalars;
-use super::spell;
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::decode::scalars;
+use crate::config::keys;
+use crate::k8s::schema::did_you_mean;
 use crate::model::condition::When;
 use crate::model::hook::Budget;
 use crate::model::hook::Hook;
@@ -59,7 +59,7 @@ impl<'w> Store<'w> {
                 None
             }
             None => {
-                let hint = spell::did_you_mean(name, self.files.keys().copied());
+                let hint = did_you_mean(name, self.files.keys().copied());
                 cursor.error(format!("there is no file `{name}`{hint}"));
                 None
             }
@@ -91,7 +91,7 @@ impl Modules {
                 }
                 None => {
                     let names = self.sound.keys().chain(&self.broken).map(String::as_str);
-                    item.error(format!("module `{name}` is not defined{}", spell::did_you_mean(name, names)));
+                    item.error(format!("module `{name}` is not defined{}", did_you_mean(name, names)));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sections::Sections;
+use crate::config::units::sections::Sections;
 use crate::merge::layer::Source;
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{Queue, Queues, Unit};

@@ -1,12 +1,12 @@
 //! `resources`: which names a container can ask for, and how much.
 
-use super::cursor::Cursor;
-use super::grammar::PATCH;
-use super::grammar::WARNS;
-use super::grammar::is_qualified_name;
-use super::node::Tree;
-use super::spell;
+use crate::config::decode::ast::Tree;
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::grammar::PATCH;
+use crate::config::decode::grammar::WARNS;
+use crate::config::decode::grammar::is_qualified_name;
 use crate::k8s::quantity::{self, has_fraction};
+use crate::k8s::schema::did_you_mean;
 
 /// What every node has.
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -18,7 +18,7 @@ pub(crate) fn check_names(cursor: &Cursor<'_>) {
         let device = name.contains('/') && is_qualified_name(name);
         if !device && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
             // who writes gpu does not mean cpu
-            let hint = if name.contains("gpu") { String::new() } else { spell::did_you_mean(name, STANDARD) };
+            let hint = if name.contains("gpu") { String::new() } else { did_you_mean(name, STANDARD) };
             amount.error(format!(
                 "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like \
                  nvidia.com/gpu{hint}"

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::cursor::Cursor;
-use super::grammar::{DIRECTIVES, NO_PATCH, PATCH, Rule};
-use super::node::{Position, Tree};
-use super::rules::{self, Context};
-use super::scalars::quantity;
-use super::spell;
+use crate::config::decode::ast::{Position, Tree};
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::grammar::{DIRECTIVES, NO_PATCH, PATCH, Rule};
+use crate::config::decode::scalars::quantity;
+use crate::config::pod::field_rules::{self, Context};
+use crate::k8s::schema::did_you_mean;
 use crate::k8s::schema::{Field, ListType, Object, POD, Type};
 
 /// A field of the Pod by its path through lists and maps, and the object type that it belongs to.
@@ -44,10 +44,10 @@ fn typed_field(
     field: &'static Field,
     context: &Context<'_>,
 ) -> Option<Value> {
-    rules::check_field(cursor, object.name, field.name);
+    field_rules::check_field(cursor, object.name, field.name);
     check_keys(cursor, field);
     // a range of its own is narrower
-    let ranged = matches!(rules::rule_of(object.name, field.name), Some(Rule::Whole(..) | Rule::Mode));
+    let ranged = matches!(field_rules::rule_of(object.name, field.name), Some(Rule::Whole(..) | Rule::Mode));
     let kind = if ranged && matches!(field.kind, Type::Int32) { Type::Int } else { field.kind };
     typed(cursor, kind, context)
 }
@@ -103,7 +103,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             None if key.text == PATCH => directive(&entry, key.at, context),
             None if context.unknown => Some(without_nulls(entry.plain())),
             None => {
-                let hint = spell::did_you_mean(&key.text, object.fields.iter().map(|field| field.name));
+                let hint = did_you_mean(&key.text, object.fields.iter().map(|field| field.name));
                 cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
                 None
             }
@@ -116,7 +116,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
         for name in object.required.iter().filter(|name| object.name != "PodSpec" && cursor.get(name).is_none()) {
             cursor.error(format!("key `{name}` is missing"));
         }
-        rules::check_object(cursor, object.name, context);
+        field_rules::check_object(cursor, object.name, context);
     }
     Some(map)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cursor::Cursor;
-use super::spell;
+use crate::config::decode::cursor::Cursor;
+use crate::k8s::schema::did_you_mean;
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {
@@ -27,7 +27,7 @@ pub(crate) fn mounts_in<'a>(list: &Cursor<'a>) -> Vec<MountRef<'a>> {
 /// Refuses mounts whose volume no layer brings that this unit is laid over or with.
 pub(crate) fn check_mounts(mounts: &[MountRef<'_>], volumes: &BTreeSet<&str>) {
     for mount in mounts.iter().filter(|mount| !volumes.contains(mount.volume)) {
-        let hint = spell::did_you_mean(mount.volume, volumes.iter().copied());
+        let hint = did_you_mean(mount.volume, volumes.iter().copied());
         let message = format!("volume `{}` is defined neither here nor in what this lies over{hint}", mount.volume);
         Cursor::error(&mount.cursor, message);
     }

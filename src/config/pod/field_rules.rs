@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::cursor::Cursor;
-use super::grammar::{Rule, WARNS, text_error};
-use super::metadata::{self, MapKind};
-use super::node::Tree;
-use super::resources;
-use super::scalars;
+use crate::config::decode::ast::Tree;
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::grammar::{Rule, WARNS, text_error};
+use crate::config::decode::scalars;
+use crate::config::pod::metadata::{self, MapKind};
+use crate::config::pod::resources;
 use crate::k8s::warnings;
 
 const PORT: Rule = Rule::Whole(1, 65_535);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Fields};
-use super::diagnostics::{Diagnostic, Diagnostics};
-use super::keys;
-use super::node::{Node, Position, Tree};
-use super::read::Doc;
+use crate::config::decode::ast::{Node, Position, Tree};
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use crate::config::input::Doc;
+use crate::config::keys;
 
 /// Where something is written.
 pub(crate) struct Part<'a> {

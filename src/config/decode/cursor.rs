@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use super::diagnostics::Diagnostics;
-use super::grammar::{self, NO_PATCH, PATCH};
-use super::keys::{self, KeyStatus, Keys, Kind};
-use super::node::{Key, Node, Tree};
-use super::spell;
+use crate::config::decode::ast::{Key, Node, Tree};
+use crate::config::decode::grammar::{self, NO_PATCH, PATCH};
+use crate::config::diagnostics::Diagnostics;
+use crate::config::keys::{self, KeyStatus, Keys, Kind};
+use crate::k8s::schema::did_you_mean;
 use crate::model::placeholder;
 
 /// One value of a file.
@@ -160,7 +160,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn check_one_of(&self, words: &[&str]) {
         let Some(text) = self.as_text().filter(|text| !words.contains(text)) else { return };
         let named = words.iter().copied().filter(|word| !word.is_empty());
-        self.error(format!("{}{}", grammar::one_of_text(words), spell::did_you_mean(text, named)));
+        self.error(format!("{}{}", grammar::one_of_text(words), did_you_mean(text, named)));
     }
 
     /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
@@ -273,7 +273,7 @@ impl<'a> Fields<'a> {
                 }
                 Some(_) => report.add(key.at, &path, "has no meaning beside the other keys here"),
                 None => {
-                    let hint = || spell::did_you_mean(text, self.keys.all().map(|key| key.name));
+                    let hint = || did_you_mean(text, self.keys.all().map(|key| key.name));
                     let said = keys::misplaced(self.keys, text);
                     report.add(key.at, &path, said.unwrap_or_else(|| format!("unknown key{}", hint())));
                 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::cursor::Cursor;
-use super::keys;
-use super::rules::Context;
-use super::scalars::{dns_label, object_name};
-use super::typed::typed_at;
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::scalars::{dns_label, object_name};
+use crate::config::keys;
+use crate::config::pod::field_rules::Context;
+use crate::config::pod::pod_values::typed_at;
 
 /// One entry: the volume's name, and the source that it gets.
 pub(crate) struct Claim<'a> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::cursor::Cursor;
-use super::keys::{self, Keys};
-use super::scalars;
+use crate::config::decode::cursor::Cursor;
+use crate::config::decode::scalars;
+use crate::config::keys::{self, Keys};
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{UnknownQueue, Vault};
 use crate::model::system::{System, SystemKind};

@@ -14,12 +14,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::cursor::{Cursor, Fields};
-use super::grammar::{NO_FOLDER, is_folder};
-use super::keys;
-use super::modules::hex;
-use super::piece::{Level, Piece};
-use super::scalars::object_name;
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::decode::grammar::{NO_FOLDER, is_folder};
+use crate::config::decode::scalars::object_name;
+use crate::config::keys;
+use crate::config::pod::piece::{Level, Piece};
+use crate::config::units::modules::hex;
 use crate::model::placeholder;
 
 /// Bytes of a file's text.

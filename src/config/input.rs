@@ -6,10 +6,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::diagnostics::{Diagnostic, Diagnostics};
-use super::modules::Wasm;
-use super::node::{Node, Position, Tree};
-use super::yaml;
+use crate::config::decode::ast::{Node, Position, Tree};
+use crate::config::decode::yaml;
+use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use crate::config::units::modules::Wasm;
 use crate::k8s::schema::nearest;
 
 /// What every file begins with.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::claims::{self, Claim};
-use super::cursor::{Cursor, Fields};
-use super::grammar::PATCH;
-use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
-use super::modules::Modules;
-use super::mounts::MountRef;
-use super::node::{Position, Tree};
-use super::piece::{Level, Piece};
-use super::template::{self, Given, Template};
+use crate::config::decode::ast::{Position, Tree};
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::decode::grammar::PATCH;
+use crate::config::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
+use crate::config::pod::claims::{self, Claim};
+use crate::config::pod::mounts::MountRef;
+use crate::config::pod::piece::{Level, Piece};
+use crate::config::pod::pod_template::{self, Given, Template};
+use crate::config::units::modules::Modules;
 use crate::merge::layer::{Conflict, Layer, Source};
 use crate::model::placeholder;
 use crate::model::snapshot::UnitSpec;
@@ -82,11 +82,11 @@ struct Entry<'a> {
 pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
     let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
-    let mut template = template::flat(fields, &given(&claims, owner));
+    let mut template = pod_template::flat(fields, &given(&claims, owner));
     for claim in &claims {
         claim_piece(claim, &mut template.pieces);
     }
-    template.fragment = template::assemble(&template.pieces);
+    template.fragment = pod_template::assemble(&template.pieces);
     let pieces = std::mem::take(&mut template.pieces);
     let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
     DecodedLayers { pieces, ..decode_layers(fields, owner, &rule, vec![entry], &[], Conflict::Keep) }
@@ -108,7 +108,7 @@ pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> Dec
     if let Some(cursor) = fields.take("templateOverrides")
         && let Some(mut keys) = cursor.fields(&keys::OVERRIDES)
     {
-        let template = template::flat(&mut keys, &given(&claims, owner));
+        let template = pod_template::flat(&mut keys, &given(&claims, owner));
         keys.finish();
         let at = cursor.node.at;
         entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
@@ -127,7 +127,7 @@ fn given<'c>(claims: &'c [Claim<'_>], owner: &UnitContext<'c>) -> Given<'c> {
 
 fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &UnitContext<'_>) -> Option<Entry<'a>> {
     let cursor = fields.take("podTemplate")?;
-    let template = template::full(&cursor, &given(claims, owner));
+    let template = pod_template::full(&cursor, &given(claims, owner));
     let at = cursor.node.at;
     Some(Entry { template, at, conflict: Conflict::Keep, merge: Merge::Strategic })
 }
@@ -236,12 +236,12 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     let set = |place, field: &str| match place {
         Level::Metadata => fragment.get("metadata").is_some_and(|part| part.get(field).is_some()),
         Level::Spec => fragment.get("spec").is_some_and(|part| part.get(field).is_some()),
-        Level::Primary => primary.and_then(|part| part.get(field)).is_some_and(|value| !template::is_empty(value)),
+        Level::Primary => primary.and_then(|part| part.get(field)).is_some_and(|value| !pod_template::is_empty(value)),
     };
     let keys = FLAT.iter().filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS, SIDECARS].contains(&key.name));
     let is_set = |kind: Kind| match kind {
         Kind::Pod(path) => {
-            let (place, field) = template::place(path);
+            let (place, field) = pod_template::place(path);
             set(place, field)
         }
         _ => false,
@@ -257,7 +257,7 @@ fn primary_of(fragment: &Value) -> Option<&Value> {
 
 /// The base without the keys that a queue replaces; none when nothing is left of it.
 pub(crate) fn without(base: &Layer, pieces: &[Piece], replaced: &BTreeSet<&'static str>) -> Option<Layer> {
-    let fragment = template::assemble(pieces.iter().filter(|piece| !replaced.contains(piece.key)));
+    let fragment = pod_template::assemble(pieces.iter().filter(|piece| !replaced.contains(piece.key)));
     let something = fragment.as_object().is_some_and(|fragment| !fragment.is_empty());
     something.then(|| Layer { fragment, ..base.clone() })
 }

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
-use super::node::{Key, Node, Position, Tree};
+use crate::config::decode::ast::{Key, Node, Position, Tree};
 
 /// Why a text is no YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -147,3 +147,14 @@ pub(crate) fn is_qualified_name(text: &str) -> bool {
         && !name.is_empty()
         && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qualified_names_have_at_most_one_prefix() {
+        assert!(is_qualified_name("gke-gcsfuse/volumes") && is_qualified_name("a.b/C_d.e"));
+        assert!(!is_qualified_name("a/b/c") && !is_qualified_name("") && !is_qualified_name("-a"));
+    }
+}

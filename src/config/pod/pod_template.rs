@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::cursor::{Cursor, Fields};
-use super::files;
-use super::grammar::PATCH;
-use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, OWNED, SIDECARS};
-use super::mounts::{self, MountRef};
-use super::node::Tree;
-use super::piece::{Level, Piece};
-use super::rules::Context;
-use super::spell;
-use super::typed::typed_at;
+use crate::config::decode::ast::Tree;
+use crate::config::decode::cursor::{Cursor, Fields};
+use crate::config::decode::grammar::PATCH;
+use crate::config::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FILE_MOUNTS, FLAT, Kind, OWNED, SIDECARS};
+use crate::config::pod::field_rules::Context;
+use crate::config::pod::file_mounts;
+use crate::config::pod::mounts::{self, MountRef};
+use crate::config::pod::piece::{Level, Piece};
+use crate::config::pod::pod_values::typed_at;
 use crate::k8s::labels::PRIMARY;
 use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
+use crate::k8s::schema::did_you_mean;
 pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.
@@ -81,7 +81,7 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
     taken.extend(mount_paths(found.get(EXTRA_MOUNTS)));
     let file_mounts = fields.take_filled(FILE_MOUNTS);
     if let Some(cursor) = &file_mounts {
-        pieces.extend(files::decode(cursor, &taken));
+        pieces.extend(file_mounts::decode(cursor, &taken));
     }
     for (one, other, key) in [
         ("volumes", EXTRA_VOLUMES, "name"),
@@ -221,8 +221,8 @@ fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Ma
     for (key, node) in cursor.members().unwrap_or_default() {
         let entry = cursor.child(&key.text, node);
         let Some(name) = KEYS.iter().find(|name| **name == key.text) else {
-            let known = super::typed::field_at(&["metadata", &key.text]).is_some();
-            let hint = spell::did_you_mean(&key.text, KEYS);
+            let known = super::pod_values::field_at(&["metadata", &key.text]).is_some();
+            let hint = did_you_mean(&key.text, KEYS);
             let message = if known {
                 "no layer may give it: it is the pod's own".to_owned()
             } else {

@@ -1,0 +1,7 @@
+//! Decodes YAML text: a tree that knows its lines, a cursor that collects errors, and the grammar of scalars.
+
+pub(crate) mod ast;
+pub(crate) mod cursor;
+pub(crate) mod grammar;
+pub(crate) mod scalars;
+pub(crate) mod yaml;
