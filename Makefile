@@ -14,10 +14,11 @@ test: check target/cluster.bin
 	PODGRAFT_CLUSTER_BIN="$$(cat target/cluster.bin)" $(CARGO) test --locked
 	policies/build.sh --check
 
-## check: formatting and lints
+## check: formatting, lints, and the core by itself: it does no I/O, and a browser could run it
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) check --locked --lib --no-default-features --target wasm32-unknown-unknown
 
 ## bench: speed and memory as ratios in one run; the table is written to target/bench/
 bench:

@@ -143,12 +143,12 @@ fn is_meant_for_us(version: Option<&str>, kind: Option<&str>) -> bool {
 }
 
 /// Whether a file or ConfigMap key of this name may hold configuration.
-pub(crate) fn is_yaml(name: &str) -> bool {
+pub fn is_yaml(name: &str) -> bool {
     matches!(ending(name), Some("yaml" | "yml"))
 }
 
 /// Whether a file or ConfigMap key of this name is a module.
-pub(crate) fn is_wasm(name: &str) -> bool {
+pub fn is_wasm(name: &str) -> bool {
     ending(name) == Some("wasm")
 }
 
