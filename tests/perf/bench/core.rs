@@ -20,7 +20,7 @@ use podgraft::review::Review;
 use podgraft::snapshot::{Budget, Module, Snapshot};
 use serde_json::{Value, json};
 
-/// As in the program.
+/// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -135,7 +135,7 @@ fn answers(bencher: &mut criterion::Bencher<'_>, body: &[u8], snapshot: &Snapsho
     });
 }
 
-/// What a module is given for this review.
+/// A module's input for this review.
 fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let module = Module {
