@@ -6,7 +6,7 @@
 //! A `serde_json::Value` tree of the same pod costs about four times as much to build, and a typed `Pod` loses the
 //! fields that it does not know.
 
-mod frozen;
+mod owned;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -14,9 +14,9 @@ mod write;
 
 use bumpalo::Bump;
 
-pub use frozen::Frozen;
+pub use owned::OwnedJson;
 pub use read::{Error, plain_end};
-pub use write::{separate, write_count, write_inner, write_text};
+pub use write::{push_comma, write_count, write_inner, write_text};
 
 /// One member of an object.
 pub type Member<'a> = (&'a str, Json<'a>);
@@ -69,7 +69,7 @@ impl<'a> Json<'a> {
     }
 
     /// Borrows a snapshot's value; the arena holds only the slices, the strings stay where they are.
-    pub fn lift(value: &'a serde_json::Value, arena: &'a Bump) -> Self {
+    pub fn borrowed(value: &'a serde_json::Value, arena: &'a Bump) -> Self {
         use serde_json::Value;
         match value {
             Value::Null => Json::Null,
@@ -77,12 +77,11 @@ impl<'a> Json<'a> {
             Value::Number(number) => Self::number(number),
             Value::String(text) => Json::Str(text),
             Value::Array(items) => {
-                Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| Self::lift(item, arena))))
+                Json::Array(arena.alloc_slice_fill_iter(items.iter().map(|item| Self::borrowed(item, arena))))
             }
-            Value::Object(members) => Json::Object(
-                arena
-                    .alloc_slice_fill_iter(members.iter().map(|(key, value)| (key.as_str(), Self::lift(value, arena)))),
-            ),
+            Value::Object(members) => Json::Object(arena.alloc_slice_fill_iter(
+                members.iter().map(|(key, value)| (key.as_str(), Self::borrowed(value, arena))),
+            )),
         }
     }
 
@@ -122,7 +121,7 @@ impl<'a> Json<'a> {
     }
 
     /// Follows `keys` through nested objects.
-    pub fn at(&self, keys: &[&str]) -> Option<Json<'a>> {
+    pub fn get_path(&self, keys: &[&str]) -> Option<Json<'a>> {
         keys.iter().try_fold(*self, |value, key| value.get(key))
     }
 
@@ -174,7 +173,7 @@ impl<'a> Json<'a> {
 
     /// Whether both are the very same value: the same address for what is stored, equal otherwise.
     /// False does not mean different.
-    pub fn same(&self, other: &Json<'_>) -> bool {
+    pub fn ptr_eq(&self, other: &Json<'_>) -> bool {
         match (self, other) {
             (Json::Array(a), Json::Array(b)) => {
                 std::ptr::eq(a.as_ptr().cast::<u8>(), b.as_ptr().cast()) && a.len() == b.len()
@@ -267,7 +266,7 @@ impl PartialEq for Json<'_> {
 }
 
 /// Whether two texts are equal, where most are not: names of one list begin alike and end differently.
-pub fn same_text(a: &str, b: &str) -> bool {
+pub fn fast_eq(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.as_bytes().last() == b.as_bytes().last() && a == b
 }
 

@@ -11,39 +11,40 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::json::{Json, Member};
-use crate::owners::Owners;
-use crate::patch::{Step, readable};
-use crate::schema::{Field, List, POD, Type};
-use crate::snapshot::Conflict;
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::patch::{PathElement, display_path};
+use crate::k8s::schema::{Field, ListType, POD, Type};
+use crate::merge::layer::Conflict;
 
-pub mod beforehand;
+mod defaulted;
 mod directive;
-mod keyed;
+pub mod layer;
+mod list_map;
+mod list_set;
 mod place;
-mod unkeyed;
-mod unset;
+pub mod plan_cache;
 
 pub use self::directive::is_directed;
-pub use self::unkeyed::demands;
+pub use self::list_set::implies;
 
 /// Merges fragments into one pod.
 pub struct Merger<'a, 'o> {
     arena: &'a Bump,
     original: Json<'a>,
-    owners: &'o Owners<'a>,
+    managed_fields: &'o ManagedFields<'a>,
     primary: Option<&'a str>,
-    path: Vec<Step<'a>>,
+    path: Vec<PathElement<'a>>,
     removed: Vec<String>,
     /// what `Deny` layers gave where the pod said nothing: a second of them may not say otherwise
-    demanded: Vec<Vec<Step<'a>>>,
+    deny_paths: Vec<Vec<PathElement<'a>>>,
     /// env that layers gave which say `Override` in so many words: one that keeps the task's env keeps that too
-    forced: Vec<Vec<Step<'a>>>,
-    met: Met,
+    override_env_paths: Vec<Vec<PathElement<'a>>>,
+    stats: MergeStats,
 }
 
 /// What became of values that met others.
 #[derive(Debug, Clone, Copy, Default)]
-struct Met {
+struct MergeStats {
     /// of the last fragment: one stayed, as it said the same
     agreed: bool,
     /// of any: one gave way, or stayed although it is written otherwise
@@ -52,7 +53,7 @@ struct Met {
 
 /// How one fragment is laid.
 #[derive(Debug, Clone, Copy)]
-pub struct Rule {
+pub struct MergeRule {
     /// what happens where the submitted pod has a value of its own
     pub conflict: Conflict,
     /// under `Override`, env that is already on the pod stays
@@ -65,7 +66,7 @@ pub struct Rule {
 
 /// Why a fragment cannot be laid.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum MergeError {
     /// it has something for the primary container, and nobody can say which that is
     NoPrimary,
     /// it takes away what stands there
@@ -76,17 +77,17 @@ pub enum Trouble {
     Directive(String),
 }
 
-type Outcome<'a> = Result<Json<'a>, Trouble>;
+type Outcome<'a> = Result<Json<'a>, MergeError>;
 
 const NOTHING: Json<'static> = Json::Object(&[]);
 
 /// What a fragment's value is laid over.
 #[derive(Clone, Copy)]
-struct Under<'a> {
+struct Target<'a> {
     /// what stands there now: the pod's own, or what other fragments made of it
-    now: Option<Json<'a>>,
+    current: Option<Json<'a>>,
     /// what stood there when the pod was submitted
-    was: Option<Json<'a>>,
+    original: Option<Json<'a>>,
 }
 
 /// What the schema knows of a place.
@@ -98,7 +99,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn of(kind: Type, key: &str) -> Self {
+    fn for_key(kind: Type, key: &str) -> Self {
         match kind {
             Type::Object(object) => {
                 let field = object.field(key);
@@ -123,17 +124,17 @@ impl Slot {
 
 impl<'a, 'o> Merger<'a, 'o> {
     /// A merger for the submitted pod `original`, whose primary container is called `primary`.
-    pub fn new(original: Json<'a>, owners: &'o Owners<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
+    pub fn new(original: Json<'a>, owners: &'o ManagedFields<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
         Self {
             arena,
             original,
-            owners,
+            managed_fields: owners,
             primary,
             path: Vec::new(),
             removed: Vec::new(),
-            demanded: Vec::new(),
-            forced: Vec::new(),
-            met: Met::default(),
+            deny_paths: Vec::new(),
+            override_env_paths: Vec::new(),
+            stats: MergeStats::default(),
         }
     }
 
@@ -142,10 +143,10 @@ impl<'a, 'o> Merger<'a, 'o> {
     ///
     /// # Errors
     /// The fragment is not one for this pod; see [`Trouble`].
-    pub fn lay(&mut self, current: Json<'a>, fragment: Json<'a>, rule: Rule) -> Outcome<'a> {
+    pub fn apply(&mut self, current: Json<'a>, fragment: Json<'a>, rule: MergeRule) -> Outcome<'a> {
         self.path.clear();
-        self.met.agreed = false;
-        let under = Under { now: Some(current), was: Some(self.original) };
+        self.stats.agreed = false;
+        let under = Target { current: Some(current), original: Some(self.original) };
         self.object(under, fragment.members(), Type::Object(&POD), rule)
     }
 
@@ -156,21 +157,21 @@ impl<'a, 'o> Merger<'a, 'o> {
 
     /// Whether the last fragment has met a value that says the same, so that it stayed.
     pub fn has_agreed(&self) -> bool {
-        self.met.agreed
+        self.stats.agreed
     }
 
-    fn object(&mut self, under: Under<'a>, fragment: &'a [Member<'a>], kind: Type, rule: Rule) -> Outcome<'a> {
-        let mut result = under.now.filter(|now| matches!(now, Json::Object(_))).unwrap_or(NOTHING);
+    fn object(&mut self, under: Target<'a>, fragment: &'a [Member<'a>], kind: Type, rule: MergeRule) -> Outcome<'a> {
+        let mut result = under.current.filter(|now| matches!(now, Json::Object(_))).unwrap_or(NOTHING);
         for (key, value) in fragment {
             if key.starts_with('$') {
                 return Err(self.unknown_directive(key));
             }
-            self.path.push(Step::Member(key));
-            let below = Under { now: result.get(key), was: under.was.and_then(|was| was.get(key)) };
-            let after = self.member(below, *value, Slot::of(kind, key), rule)?;
+            self.path.push(PathElement::Member(key));
+            let below = Target { current: result.get(key), original: under.original.and_then(|was| was.get(key)) };
+            let after = self.member(below, *value, Slot::for_key(kind, key), rule)?;
             self.path.pop();
-            result = match (below.now, after) {
-                (Some(before), Some(after)) if before.same(&after) => result,
+            result = match (below.current, after) {
+                (Some(before), Some(after)) if before.ptr_eq(&after) => result,
                 (_, Some(after)) => result.with(key, after, self.arena),
                 (Some(_), None) => result.without(key, self.arena),
                 (None, None) => result,
@@ -181,21 +182,21 @@ impl<'a, 'o> Merger<'a, 'o> {
 
     fn member(
         &mut self,
-        under: Under<'a>,
+        under: Target<'a>,
         value: Json<'a>,
         slot: Slot,
-        rule: Rule,
-    ) -> Result<Option<Json<'a>>, Trouble> {
+        rule: MergeRule,
+    ) -> Result<Option<Json<'a>>, MergeError> {
         let by_key = match slot.kind {
             Type::Object(_) | Type::Map(_) => true,
             // No schema says what it is. Replacing it would take the pod's keys away, and nobody asked for that.
-            Type::Any => matches!(under.now, Some(Json::Object(_))) || is_directed(&value),
+            Type::Any => matches!(under.current, Some(Json::Object(_))) || is_directed(&value),
             _ => false,
         };
         let merged = match (slot.kind, value) {
             (_, Json::Null) => {
-                let goes = under.now.is_some() && self.goes(under, slot, rule)?;
-                return Ok(under.now.filter(|_| !goes));
+                let goes = under.current.is_some() && self.may_delete(under, slot, rule)?;
+                return Ok(under.current.filter(|_| !goes));
             }
             (_, Json::Object(members)) if by_key => match self.directive_of(value)? {
                 Some(directive) => return self.directed(directive, under, members, slot, rule),
@@ -204,78 +205,81 @@ impl<'a, 'o> Merger<'a, 'o> {
             (Type::List(_), Json::Array(items)) => self.list(under, value, items, slot, rule)?,
             _ => return self.leaf(under, value, slot, rule).map(Some),
         };
-        Ok((under.now.is_some() || !merged.is_empty() || slot.may_be_empty()).then_some(merged))
+        Ok((under.current.is_some() || !merged.is_empty() || slot.may_be_empty()).then_some(merged))
     }
 
     fn list(
         &mut self,
-        under: Under<'a>,
+        under: Target<'a>,
         value: Json<'a>,
         items: &'a [Json<'a>],
         slot: Slot,
-        rule: Rule,
+        rule: MergeRule,
     ) -> Outcome<'a> {
         match slot.field {
-            Some(field) if !field.list.keys().is_empty() => self.keyed(under, items, slot, field, rule),
-            Some(Field { list: list @ (List::Set | List::Concat), .. }) => self.unkeyed(under, items, *list, rule),
-            Some(Field { list: List::AndTerms, .. }) => self.and_terms(under, items, rule),
+            Some(field) if !field.list.keys().is_empty() => self.list_map(under, items, slot, field, rule),
+            Some(Field { list: list @ (ListType::Set | ListType::Prepend), .. }) => {
+                self.list_set(under, items, *list, rule)
+            }
+            Some(Field { list: ListType::NodeSelectorTerms, .. }) => self.and_terms(under, items, rule),
             _ => self.leaf(under, value, slot, rule),
         }
     }
 
     /// One value against another: the place where the conflict rule decides.
-    fn leaf(&mut self, under: Under<'a>, value: Json<'a>, slot: Slot, rule: Rule) -> Outcome<'a> {
+    fn leaf(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot, rule: MergeRule) -> Outcome<'a> {
         let value = self.plain(value)?;
         if rule.conflict == Conflict::Deny {
-            self.demand(under, value, slot)?;
+            self.check_deny(under, value, slot)?;
         }
-        let Some(now) = under.now else { return Ok(value) };
+        let Some(now) = under.current else { return Ok(value) };
         // What the API server would make of it is the same: no operation.
-        if unset::agree(now, value, slot.kind) {
-            self.met = Met { agreed: true, replaced: self.met.replaced || now != value };
+        if defaulted::semantically_equal(now, value, slot.kind) {
+            self.stats = MergeStats { agreed: true, replaced: self.stats.replaced || now != value };
             return Ok(now);
         }
-        self.met.replaced = true;
-        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
+        self.stats.replaced = true;
+        let keeps = rule.conflict == Conflict::Keep && under.original.is_some_and(|was| self.is_explicit(was, slot));
         Ok(if keeps { now } else { value })
     }
 
     /// What `Deny` refuses: another value than the pod's own, and, where the pod has none, another than a layer of
     /// the same rule gave. (Or the pod, created again from what came out, would be refused by the first of the two.)
-    fn demand(&mut self, under: Under<'a>, value: Json<'a>, slot: Slot) -> Result<(), Trouble> {
-        let agrees = |other: Option<Json<'a>>| other.is_some_and(|other| unset::agree(other, value, slot.kind));
-        if under.was.is_some_and(|was| self.is_set(was, slot)) {
-            return if agrees(under.was) { Ok(()) } else { Err(self.conflict()) };
+    fn check_deny(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot) -> Result<(), MergeError> {
+        let agrees =
+            |other: Option<Json<'a>>| other.is_some_and(|other| defaulted::semantically_equal(other, value, slot.kind));
+        if under.original.is_some_and(|was| self.is_explicit(was, slot)) {
+            return if agrees(under.original) { Ok(()) } else { Err(self.conflict()) };
         }
-        if under.now.is_some() && !agrees(under.now) && self.is_demanded() {
+        if under.current.is_some() && !agrees(under.current) && self.is_under_deny_path() {
             return Err(self.conflict());
         }
-        self.demanded.push(self.path.clone());
+        self.deny_paths.push(self.path.clone());
         Ok(())
     }
 
-    fn is_demanded(&self) -> bool {
-        self.demanded.iter().any(|other| self.path.starts_with(other) || other.starts_with(&self.path))
+    fn is_under_deny_path(&self) -> bool {
+        self.deny_paths.iter().any(|other| self.path.starts_with(other) || other.starts_with(&self.path))
     }
 
-    fn conflict(&self) -> Trouble {
-        Trouble::Conflict(readable(&self.path))
+    fn conflict(&self) -> MergeError {
+        MergeError::Conflict(display_path(&self.path))
     }
 
     /// Whether what stands at the current path goes, as a fragment wants it to.
-    fn goes(&mut self, under: Under<'a>, slot: Slot, rule: Rule) -> Result<bool, Trouble> {
+    fn may_delete(&mut self, under: Target<'a>, slot: Slot, rule: MergeRule) -> Result<bool, MergeError> {
         self.may_direct(rule)?;
-        let keeps = rule.conflict == Conflict::Keep && under.was.is_some_and(|was| self.is_set(was, slot));
+        let keeps = rule.conflict == Conflict::Keep && under.original.is_some_and(|was| self.is_explicit(was, slot));
         if !keeps {
             self.remove(rule)?;
         }
         Ok(!keeps)
     }
 
-    fn remove(&mut self, rule: Rule) -> Result<(), Trouble> {
-        let path = readable(&self.path);
+    fn remove(&mut self, rule: MergeRule) -> Result<(), MergeError> {
+        let path = display_path(&self.path);
         if !rule.may_remove {
-            return Err(Trouble::Removal(path));
+            return Err(MergeError::Removal(path));
         }
         self.removed.push(path);
         Ok(())

@@ -1,381 +1,205 @@
-//! One review through all of it: task, layers, modules, dependent fields, difference, guards, reply.
+//! Changes one task pod: layers, modules, dependent fields, the difference, and the checks before a patch leaves.
+//!
+//! [`mutate`] is a function of a review and a snapshot. Its steps hand on one value, [`Applied`]: `apply_layers` makes
+//! it, `modules` runs the hooks on it, `finish` turns it into a patch.
 
 mod answer;
-mod filled;
-mod layers;
+mod applied;
+mod apply_layers;
+mod context;
+mod finish;
+pub mod guards;
+pub mod hook_view;
 mod modules;
-mod placeholders;
-mod rejection;
+pub mod normalize;
+mod placeholder_check;
+pub mod plan;
+pub mod provenance;
+pub mod redact;
 
 use std::cell::OnceCell;
 
 use bumpalo::Bump;
 
-pub use self::answer::{Answer, Outcome, Verdict, answer, malformed, refuse};
+pub use self::answer::{Answer, Outcome, Verdict, answer, deny, malformed};
+use self::applied::Interrupted;
+use self::context::Context;
 pub use self::modules::ModuleRun;
-use self::placeholders::Known;
-pub use self::rejection::{Reason, Rejection};
-use crate::guards;
 use crate::json::Json;
-use crate::layers::Plan;
-use crate::merge::Merger;
-use crate::merge::beforehand::Merged;
-use crate::normalize::normalize;
-use crate::owners::Owners;
-use crate::patch::{self, Operation, diff};
-use crate::pod_security::{self, Violation};
-use crate::provenance::Steps;
-use crate::render::Pace;
-use crate::review::{Review, cut};
-use crate::snapshot::{Layer, Module, Snapshot, Source};
-use crate::sound;
-use crate::task::{Pod, Task};
-use crate::warnings::{self, Warning};
+use crate::k8s::labels::MIRROR_POD;
+use crate::k8s::managed_fields::ManagedFields;
+use crate::k8s::patch::Operation;
+use crate::k8s::validation;
+use crate::model::denial::{Denial, Reason};
+use crate::model::hook::Execution;
+use crate::model::pod::Pod;
+use crate::model::review::Review;
+use crate::model::snapshot::{Module, Snapshot};
+use crate::model::task::Task;
+use crate::mutate::plan::Plan;
+use crate::mutate::provenance::{FragmentSource, Steps};
 
-/// A label's value, where the API server has looked at it.
-const LONGEST_LABEL: usize = 63;
+/// Elements that a list, or members that a map, of a pod may have. Merge and diff look elements up by walking lists,
+/// which is fastest for what pods have (tens) and would take a worker seconds for 100,000.
+const MAX_ELEMENTS: usize = 4096;
 
-/// Elements that a list, or members that a map, of a pod may have. Merging and comparing look elements up by walking
-/// lists, which is the fastest for what pods have (tens) and would take a worker's time by the second for 100,000.
-const LARGEST: usize = 4096;
+/// The denial of a fragment for a primary container that the pod does not tell.
+const NO_PRIMARY: &str = "sets fields of the primary container, which cannot be determined: set the annotation podgraft.io/primary-container";
 
-/// Operations of one patch: every one copies the list that it changes, when the patch is tried.
-const MOST_OPERATIONS: usize = 1024;
-
-/// The annotation that tells people what was applied.
-pub const APPLIED: &str = "podgraft.io/applied";
-
-/// A pod that went through.
+/// A pod that was changed, or that needed no change.
 #[derive(Debug)]
 pub struct Mutation<'a> {
     /// the patch
     pub operations: &'a [Operation<'a>],
     /// the pod before, after each layer and module, and at the end
     pub steps: Steps<'a>,
-    /// what the annotation says; empty when nothing applied
+    /// the text of the annotation `podgraft.io/applied`; empty when nothing applied
     pub applied: String,
     /// the configured queue
     pub queue: Option<String>,
-    /// that the pod names a queue which nobody configured, for whoever looks for what it did not get
-    pub note: Option<String>,
-    /// what was laid, in order: who gave it and the fragment, placeholders filled
-    pub laid: Vec<(By<'a>, Json<'a>)>,
-    /// the modules that did not run: their condition did not hold, or (the text) could not be evaluated
-    pub idle: Vec<(&'a Module, Option<String>)>,
+    /// the sentence about a queue that the pod names and the configuration lacks
+    pub notice: Option<String>,
+    /// the fragments that were applied, in order, placeholders filled
+    pub fragments: Vec<(FragmentSource<'a>, Json<'a>)>,
+    /// the modules that did not run, each with the error of its condition, if the condition had one
+    pub skipped_modules: Vec<(&'a Module, Option<String>)>,
     /// the primary container's name
     pub primary: Option<&'a str>,
 }
 
 impl<'a> Mutation<'a> {
-    /// That of a pod which is left alone.
-    pub fn untouched(pod: Json<'a>) -> Self {
+    /// Returns the mutation of a skipped pod: no operation, no step.
+    pub fn none(pod: Json<'a>) -> Self {
         Self {
             operations: &[],
-            steps: Steps { submitted: pod, steps: Vec::new() },
+            steps: Steps::new(pod),
             applied: String::new(),
             queue: None,
-            note: None,
-            laid: Vec::new(),
-            idle: Vec::new(),
+            notice: None,
+            fragments: Vec::new(),
+            skipped_modules: Vec::new(),
             primary: None,
         }
     }
 }
 
-/// Who gave a fragment.
-#[derive(Debug, Clone, Copy)]
-pub enum By<'a> {
-    /// a layer of the configuration
-    Layer(&'a Layer),
-    /// a module's call
-    Module(&'a Module),
-}
-
-/// Why there is no mutation.
+/// The reason for which there is no mutation.
 #[derive(Debug)]
-pub enum Stop {
-    /// refused
-    Rejected(Rejection),
-    /// to be run again at the patient pace, because of this module
-    Slow(String),
+pub enum MutateError {
+    /// the pod is denied
+    Denied(Denial),
+    /// the request must run again on a module thread, because this module is too slow to run inline
+    NeedsPool(String),
 }
 
-impl From<Rejection> for Stop {
-    fn from(rejection: Rejection) -> Self {
-        Stop::Rejected(rejection)
+impl From<Denial> for MutateError {
+    fn from(denial: Denial) -> Self {
+        MutateError::Denied(denial)
     }
 }
 
-/// Why there is no mutation, and how far it got.
+/// A [`MutateError`] with the mutation as far as it got.
 #[derive(Debug)]
-pub struct Halted<'a> {
-    /// why
-    pub stop: Stop,
-    /// as a pod that goes through has it, up to the refusal; none where that came before anything could be laid
-    pub reached: Option<Box<Mutation<'a>>>,
+pub struct MutateFailure<'a> {
+    /// the error
+    pub error: MutateError,
+    /// the mutation up to the denial; none where the denial came before the first layer
+    pub partial: Option<Box<Mutation<'a>>>,
 }
 
-impl<S: Into<Stop>> From<S> for Halted<'_> {
-    fn from(stop: S) -> Self {
-        Self { stop: stop.into(), reached: None }
+impl<E: Into<MutateError>> From<E> for MutateFailure<'_> {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), partial: None }
     }
 }
 
-/// How a plan's layers are laid. The pod is the same.
+/// The way in which a plan's layers are applied. The resulting pod is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Laying {
-    /// one by one: `steps` and `laid` tell them apart
-    OneByOne,
-    /// merged beforehand: what `steps` and `laid` say of the first of a few may be another's
-    AtOnce,
+pub enum LayerMode {
+    /// one by one: `steps` and `fragments` tell the layers apart
+    PerLayer,
+    /// merged beforehand: a step or fragment may stand for several layers and names the first
+    Premerged,
 }
 
-/// Takes a review's pod through layers and modules. `None` is a pod that is left alone.
+/// Takes a review's pod through layers and modules. `None` is a pod that podgraft skips.
+///
+/// # Errors
+/// The pod is denied, or a module is too slow to run inline. The failure holds the mutation up to there.
 pub fn mutate<'a>(
     review: &Review<'a>,
     snapshot: &'a Snapshot,
-    pace: Pace<'_>,
+    execution: Execution<'_>,
+    mode: LayerMode,
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Stop> {
-    attempt(review, snapshot, pace, runs, arena).map_err(|halted| halted.stop)
-}
-
-/// The same, for whoever asks how far a refused pod got.
-///
-/// # Errors
-/// As [`mutate`], and what was laid before.
-pub fn attempt<'a>(
-    review: &Review<'a>,
-    snapshot: &'a Snapshot,
-    pace: Pace<'_>,
-    runs: &mut Vec<ModuleRun>,
-    arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Halted<'a>> {
-    attempted(review, snapshot, (pace, Laying::OneByOne), runs, arena)
-}
-
-fn attempted<'a>(
-    review: &Review<'a>,
-    snapshot: &'a Snapshot,
-    (pace, laying): (Pace<'_>, Laying),
-    runs: &mut Vec<ModuleRun>,
-    arena: &'a Bump,
-) -> Result<Option<Mutation<'a>>, Halted<'a>> {
-    let pod = Pod { object: review.object, namespace: review.namespace };
-    if !is_ours(review, &pod, snapshot) {
+) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
+    let pod = Pod::of(review);
+    if !is_task_pod_creation(review, &pod, snapshot) {
         return Ok(None);
     }
-    let Some(task) = Task::from_pod(review, snapshot)? else {
+    let Some(task) = Task::from_pod(&pod, review, snapshot)? else {
         return Ok(None);
     };
-    if review.largest > LARGEST {
-        let message = format!(
-            "the pod has a list or map of {} elements, more than the {LARGEST} that podgraft takes",
-            review.largest
-        );
-        return Err(Rejection::new(Reason::TooLarge, message).into());
-    }
-    sound::shape(pod.object).map_err(|(path, what)| {
-        Rejection::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
-    })?;
-    let Some(plan) = Plan::of(&task, &pod, snapshot)? else {
+    check_submitted(review)?;
+    let Some(plan) = Plan::choose(&task, &pod, snapshot)? else {
         return Ok(None);
     };
-    let owners = Owners::of(pod.object, arena);
-    let known = OnceCell::new();
-    let mut work = Work {
+    let managed_fields = ManagedFields::from_pod(pod.object, arena);
+    let context = Context {
         arena,
         review,
         pod,
         task: &task,
         plan: &plan,
+        managed_fields: &managed_fields,
         snapshot,
-        pace,
-        owners: &owners,
-        merger: Merger::new(pod.object, &owners, task.primary, arena),
-        steps: Steps { submitted: pod.object, steps: Vec::new() },
-        laid: Vec::new(),
-        idle: Vec::new(),
-        applied: String::new(),
-        merged: (laying == Laying::AtOnce).then(|| snapshot.plans.of(&plan.layers)).flatten(),
-        layer_steps: 0,
-        operations: &[],
-        known: &known,
+        execution,
+        facts: OnceCell::new(),
     };
-    match work.run(runs) {
-        Ok(()) => Ok(Some(work.mutation())),
-        Err(Stop::Rejected(rejection)) => {
-            let stop = Stop::Rejected(work.without_values(rejection));
-            Err(Halted { stop, reached: Some(Box::new(work.mutation())) })
+    let finished = context
+        .apply_layers(mode)
+        .and_then(|applied| context.run_modules(applied, runs))
+        .and_then(|applied| context.finish(applied));
+    match finished {
+        Ok(applied) => Ok(Some(context.mutation(applied))),
+        Err(interrupted) => {
+            let Interrupted { error, applied } = *interrupted;
+            match error {
+                MutateError::Denied(denial) => Err(MutateFailure {
+                    error: MutateError::Denied(context.redact_denial(denial)),
+                    partial: Some(Box::new(context.mutation(applied))),
+                }),
+                needs_pool @ MutateError::NeedsPool(_) => Err(needs_pool.into()),
+            }
         }
-        Err(slow) => Err(slow.into()),
     }
 }
 
-/// Not a pod's creation, a mirror pod (the kubelet's own), or podgraft itself: passed through.
-fn is_ours(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot) -> bool {
+/// Returns true for the creation of a pod that podgraft may change: no mirror pod (the kubelet's own), and no pod of
+/// podgraft's namespace.
+fn is_task_pod_creation(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot) -> bool {
     review.kind == "Pod"
         && review.is_core
         && review.operation == "CREATE"
         && review.sub_resource.is_empty()
         && matches!(review.object, Json::Object(_))
-        && pod.annotation("kubernetes.io/config.mirror").is_none()
+        && pod.annotation(MIRROR_POD).is_none()
         && (snapshot.namespace.is_empty() || review.namespace != snapshot.namespace)
 }
 
-/// One pod on its way.
-struct Work<'w, 'a> {
-    arena: &'a Bump,
-    review: &'w Review<'a>,
-    pod: Pod<'a>,
-    task: &'w Task<'a, 'a>,
-    plan: &'w Plan<'a>,
-    snapshot: &'a Snapshot,
-    pace: Pace<'w>,
-    owners: &'w Owners<'a>,
-    merger: Merger<'a, 'w>,
-    steps: Steps<'a>,
-    laid: Vec<(By<'a>, Json<'a>)>,
-    idle: Vec<(&'a Module, Option<String>)>,
-    applied: String,
-    /// what the layers were merged into; none where they are laid one by one
-    merged: Option<&'a Merged>,
-    /// as many of the steps are the layers'
-    layer_steps: usize,
-    operations: &'a [Operation<'a>],
-    known: &'w OnceCell<Known>,
-}
-
-impl<'a> Work<'_, 'a> {
-    fn run(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
-        self.lay_layers()?;
-        self.run_modules(runs)?;
-        self.finish().map_err(Stop::Rejected)
+/// Checks that the submitted pod is of a size and shape that podgraft can work on.
+fn check_submitted(review: &Review<'_>) -> Result<(), Denial> {
+    if review.largest > MAX_ELEMENTS {
+        let message = format!(
+            "the pod has a list or map of {} elements, more than the {MAX_ELEMENTS} that podgraft takes",
+            review.largest
+        );
+        return Err(Denial::new(Reason::TooLarge, message));
     }
-
-    fn finish(&mut self) -> Result<(), Rejection> {
-        let (pod, mut removable) =
-            normalize(self.pod.object, self.steps.last(), &self.laid, self.task, self.owners, self.arena);
-        self.steps.push(Source::Normalize, pod);
-        removable.extend_from_slice(self.merger.removed());
-        if !self.applied.is_empty() && !self.steps.steps.is_empty() {
-            let applied = self.arena.alloc_str(&self.applied);
-            let annotated = annotate(self.steps.last(), applied, self.arena);
-            self.steps.push(Source::Normalize, annotated);
-        }
-        self.operations = diff(self.pod.object, self.steps.last(), self.arena);
-        self.guard(self.operations, &removable)?;
-        self.earns_no_warning().map_err(|message| Rejection::new(Reason::InvalidResult, message))
-    }
-
-    /// What the API server would warn of because of podgraft, as a sentence.
-    fn earns_no_warning(&self) -> Result<(), String> {
-        let (before, after) = (self.pod.object, self.steps.last());
-        if let Some(Warning { path, message, beside }) = warnings::earned(before, after) {
-            let by = self.by_either(&path, beside.as_deref());
-            let why = "would earn a warning of the API server, which fails a ClearML task";
-            return Err(format!("{by}{path} {why}: {message}"));
-        }
-        let Some(policy) = self.snapshot.pod_security.of(self.pod.namespace) else { return Ok(()) };
-        let Some(Violation { path, beside, must, reason }) = pod_security::earned(before, after, policy) else {
-            return Ok(());
-        };
-        let by = self.by_either(&path, beside);
-        let why = "and the API server's warning fails a ClearML task";
-        Err(format!(
-            "{by}{path} {must}: the pod would violate its namespace's PodSecurity \"{policy}\" ({reason}), {why}"
-        ))
-    }
-
-    fn mutation(self) -> Mutation<'a> {
-        let note = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
-        let note =
-            note.map(|name| format!("queue '{}' is not configured (unknownQueue: Base)", cut(name, LONGEST_LABEL)));
-        Mutation {
-            operations: self.operations,
-            steps: self.steps,
-            applied: self.applied,
-            queue: self.plan.queue.map(|queue| queue.name.clone()),
-            note,
-            laid: self.laid,
-            idle: self.idle,
-            primary: self.task.primary,
-        }
-    }
-
-    /// Everything that must hold before a patch may leave.
-    fn guard(&self, operations: &[Operation<'a>], removable: &[String]) -> Result<(), Rejection> {
-        if operations.len() > MOST_OPERATIONS {
-            let message = format!("the pod would need {} changes, more than {MOST_OPERATIONS}", operations.len());
-            return Err(Rejection::new(Reason::TooLarge, message));
-        }
-        self.check(self.pod.object, self.steps.last(), operations, removable)?;
-        // A patch that does not apply rejects the pod even where failures are ignored, and nobody is named.
-        match patch::apply(self.pod.object, operations, self.arena) {
-            Ok(result) if result == self.steps.last() => Ok(()),
-            Ok(_) => Err(Rejection::new(
-                Reason::Internal,
-                "the patch gives another pod than the layers do; please report this",
-            )),
-            Err(why) => {
-                Err(Rejection::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
-            }
-        }
-    }
-
-    /// Whose a path is, as a message begins: who touched it, or else what stands beside it in the same element (a
-    /// request is wrong because somebody lowered the limit).
-    fn by(&self, path: &str) -> String {
-        let mut at = path;
-        loop {
-            if let Some(source) = self.culprit(at) {
-                return format!("{source}: ");
-            }
-            match at.rfind('.').filter(|_| !at.ends_with(']')) {
-                Some(dot) => at = &at[..dot],
-                None => return String::new(),
-            }
-        }
-    }
-
-    /// The same, where either of two paths may be the one that somebody touched.
-    fn by_either(&self, path: &str, beside: Option<&str>) -> String {
-        let by = |path: &str| Some(self.by(path)).filter(|by| !by.is_empty());
-        by(path).or_else(|| beside.and_then(by)).unwrap_or_default()
-    }
-
-    /// What must hold of the way from one pod to another.
-    fn check(
-        &self,
-        before: Json<'a>,
-        after: Json<'a>,
-        operations: &[Operation<'a>],
-        removable: &[String],
-    ) -> Result<(), Rejection> {
-        let by = |path: &str| self.by(path);
-        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
-            Rejection::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", by(&path)))
-        })?;
-        // What layers and modules give has been looked at where it came from; who allows unknown fields vouches for them.
-        if !self.plan.layers.iter().any(|layer| layer.unknown) {
-            guards::fits(operations).map_err(|misfit| {
-                let message = format!("{}{} {}", by(&misfit.path), misfit.path, misfit.message);
-                Rejection::new(Reason::InvalidResult, message)
-            })?;
-        }
-        sound::check(before, after)
-            .map_err(|(path, what)| Rejection::new(Reason::InvalidResult, format!("{}{path} {what}", by(&path))))
-    }
-}
-
-const NO_PRIMARY: &str = "has something for the primary container, and nobody can say which that is: set the annotation podgraft.io/primary-container";
-
-fn annotate<'a>(pod: Json<'a>, applied: &'a str, arena: &'a Bump) -> Json<'a> {
-    let metadata = pod.get("metadata").unwrap_or(Json::Object(&[]));
-    let annotations = metadata.get("annotations").filter(|annotations| matches!(annotations, Json::Object(_)));
-    let annotations = annotations.unwrap_or(Json::Object(&[])).with(APPLIED, Json::Str(applied), arena);
-    pod.with("metadata", metadata.with("annotations", annotations, arena), arena)
+    validation::validate_shape(review.object).map_err(|(path, what)| {
+        Denial::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
+    })
 }
 
 #[cfg(test)]

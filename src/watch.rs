@@ -12,7 +12,7 @@
 
 mod cluster;
 mod files;
-mod origin;
+mod source_status;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,15 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Builder, Built, File, Input, Position, Problem, Wasm};
-use crate::pod_security::Levels;
-use crate::render::Render;
-use crate::snapshot::Snapshot;
+use crate::config::{self, Builder, Built, Diagnostic, File, Input, Position, Wasm};
+use crate::k8s::pod_security::Levels;
+use crate::model::hook::Hook;
+use crate::model::snapshot::Snapshot;
 
-pub use origin::{Origin, Readings};
+pub use source_status::{ConfigSource, SourceStatus};
 
 /// Turns a module's bytes into code.
-pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String> + Send + Sync>;
+pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + Send + Sync>;
 
 /// Where the configuration is.
 pub enum Source {
@@ -54,7 +54,7 @@ pub struct Status {
     /// of the snapshot that serves; 0 before the first
     pub generation: u64,
     /// everything that is wrong
-    pub problems: Arc<[Problem]>,
+    pub problems: Arc<[Diagnostic]>,
     /// when the last load ended
     pub loaded_at: Option<SystemTime>,
     /// loads so far, whether they changed something or not
@@ -71,7 +71,7 @@ pub struct Handle {
     /// what the last load gave
     pub status: watch::Receiver<Status>,
     /// what can be read just now
-    pub readings: watch::Receiver<Readings>,
+    pub readings: watch::Receiver<SourceStatus>,
     _tasks: JoinSet<()>,
 }
 
@@ -111,23 +111,23 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let policies = other_folder(policies, path.as_deref());
     let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
     let changes = parts.subscribe();
-    let (readings, last_readings) = watch::channel(Readings::default());
-    let reader = |origin| origin::Reader { origin, readings: readings.clone() };
+    let (readings, last_readings) = watch::channel(SourceStatus::default());
+    let reader = |origin| source_status::StatusReporter { origin, readings: readings.clone() };
     let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };
-        tasks.spawn(files::poll(folder, reader(Origin::Policies), parts.clone(), 1, pace.poll));
+        tasks.spawn(files::poll(folder, reader(ConfigSource::Policies), parts.clone(), 1, pace.poll));
     }
     let levels = Levels::default();
     match source {
         Source::Path(path) => {
             tracing::info!("no cluster: pods are not held to the Pod Security levels of their namespaces");
             let folder = files::Folder { path, only_modules: false };
-            tasks.spawn(files::poll(folder, reader(Origin::Config), parts, 0, pace.poll));
+            tasks.spawn(files::poll(folder, reader(ConfigSource::Config), parts, 0, pace.poll));
         }
         Source::Cluster { client, namespace } => {
-            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(Origin::Namespaces), levels.clone()));
-            tasks.spawn(cluster::watch(client, reader(Origin::ConfigMaps), namespace, parts, 0));
+            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(ConfigSource::Namespaces), levels.clone()));
+            tasks.spawn(cluster::watch(client, reader(ConfigSource::ConfigMaps), namespace, parts, 0));
         }
     }
     let empty = Snapshot { namespace: namespace.clone(), ..Snapshot::default() };
@@ -135,7 +135,7 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
     let (ready, is_ready) = watch::channel(false);
     let status = Status { generation: 0, problems: Arc::default(), loaded_at: None, loads: 0 };
     let (status, last_status) = watch::channel(status);
-    let builder = Arc::new(Mutex::new(Builder::knowing(levels)));
+    let builder = Arc::new(Mutex::new(Builder::with_pod_security(levels)));
     let loader = Loader { builder, compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
     tasks.spawn(loader.run(changes, pace.settle));
     Handle { snapshot, ready: is_ready, status: last_status, readings: last_readings, _tasks: tasks }
@@ -191,10 +191,10 @@ fn names_nothing(input: &Input) -> bool {
 /// What comes of such a path: what served goes on.
 fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
     let problems = vec![holds_nothing(path, input)];
-    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, readable: false, files: 0 }
+    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
-fn holds_nothing(path: &Path, input: &Input) -> Problem {
+fn holds_nothing(path: &Path, input: &Input) -> Diagnostic {
     let Position { line, column } = Position::default();
     let begins = "a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`";
     let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -207,13 +207,13 @@ fn holds_nothing(path: &Path, input: &Input) -> Problem {
         _ => "holds no configuration in its *.yaml",
     };
     let message = format!("{what}: {begins}");
-    Problem { file: path.display().to_string().into(), line, column, path: String::new(), message }
+    Diagnostic { file: path.display().to_string().into(), line, column, path: String::new(), message }
 }
 
 /// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
-    if let Some(path) = path.filter(|_| built.files == 0 && built.readable) {
+    if let Some(path) = path.filter(|_| built.files == 0 && built.parsed) {
         built.problems.push(holds_nothing(path, input));
     }
     built
@@ -241,7 +241,7 @@ impl Loader {
         let mut first = true;
         while changes.changed().await.is_ok() {
             for _ in 0..if first { 0 } else { MAX_ROUNDS } {
-                if !moves_on(&mut changes, settle).await {
+                if !settled(&mut changes, settle).await {
                     break;
                 }
             }
@@ -287,13 +287,13 @@ impl Loader {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
             let problems = built.problems.len();
-            if built.readable || *self.ready.borrow() {
+            if built.parsed || *self.ready.borrow() {
                 tracing::info!(generation, digest, problems, "configuration loaded");
             } else {
                 tracing::warn!(generation, digest, problems, "{NOT_READY}");
             }
         }
-        if built.readable {
+        if built.parsed {
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
         self.status.send_modify(|status| {
@@ -306,7 +306,7 @@ impl Loader {
 }
 
 /// Waits a moment; says whether something changed in it.
-async fn moves_on(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
+async fn settled(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
     matches!(tokio::time::timeout(settle, changes.changed()).await, Ok(Ok(())))
 }
 

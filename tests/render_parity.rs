@@ -11,8 +11,8 @@ use std::sync::{Arc, LazyLock};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::cli::load::load;
-use podgraft::offline::{self, Sender};
-use podgraft::task::selecting_labels;
+use podgraft::explain::simulate::{self, Sender};
+use podgraft::model::task::selecting_labels;
 use podgraft_testkit::install::{self, ServingCertificate};
 use podgraft_testkit::server::Podgraft;
 use podgraft_testkit::{Outcome, client, root};
@@ -114,7 +114,7 @@ impl Pair {
         let manifest: Value = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
         let (config, policies) = (self.folder.path().join("config"), self.folder.path().join("policies"));
         let snapshot = load(&config, Some(&policies)).map_err(|error| error.to_string())?;
-        Ok(offline::review(manifest, Sender::default(), &snapshot)?.to_string().into_bytes())
+        Ok(simulate::review(manifest, Sender::default(), &snapshot)?.to_string().into_bytes())
     }
 
     fn reply(&self, review: &[u8]) -> Outcome<String> {

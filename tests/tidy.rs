@@ -254,11 +254,11 @@ fn every_make_target_of_the_documents_exists() {
 fn the_registration_selects_by_the_same_labels_as_the_task_table() {
     let path = root().join("deploy/kustomize/base/mutatingwebhookconfiguration.yaml");
     let text = fs::read_to_string(path).unwrap();
-    for label in podgraft::task::selecting_labels() {
+    for label in podgraft::model::task::selecting_labels() {
         assert_eq!(text.matches(&format!("'{label}' in object.metadata.labels")).count(), 2, "{label}");
     }
     let selected = text.matches(" in object.metadata.labels").count();
-    assert_eq!(selected, 2 * podgraft::task::selecting_labels().count());
+    assert_eq!(selected, 2 * podgraft::model::task::selecting_labels().count());
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! `podgraft certs`: the webhook's certificate, made, judged and put where the API server and podgraft look for it.
 
+mod chain;
 mod check;
+mod cluster;
 mod install;
-mod judge;
 mod make;
 mod set;
 #[cfg(test)]
 mod tests;
-mod trust;
+mod verify;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};

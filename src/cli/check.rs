@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use self::probe::Compiled;
 use self::report::Report;
 use super::Output;
-use super::input::{self, Sending};
+use super::input::{self, SendArgs};
 use super::load::{Configuration, counted};
-use crate::module::{Engine, sha256_hex};
+use crate::wasm::{Engine, sha256_hex};
 use crate::watch;
 
 /// Say everything that is wrong with a configuration, and what is worth knowing of it.
@@ -39,7 +39,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "POD|JOB|REVIEW")]
     filename: Vec<PathBuf>,
     #[command(flatten)]
-    sending: Sending,
+    sending: SendArgs,
     /// Let notices count as problems
     #[arg(long)]
     strict: bool,

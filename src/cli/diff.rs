@@ -4,10 +4,11 @@ use anstyle::{AnsiColor, Style};
 use bumpalo::Bump;
 use similar::{ChangeTag, TextDiff};
 
+use crate::explain::yaml::{self, Line};
 use crate::json::Json;
-use crate::provenance::{Touch, is_within};
-use crate::review::LAST_APPLIED;
-use crate::yaml::{self, Line};
+use crate::k8s::labels::LAST_APPLIED;
+use crate::k8s::patch::is_within;
+use crate::mutate::provenance::Change;
 
 /// Longer lines (a task's arguments) do not push the notes off the screen.
 const WIDEST: usize = 72;
@@ -40,7 +41,7 @@ impl Side {
 }
 
 /// The changed lines with three lines around them; `otherwise` stands behind those that nobody of podgraft touched.
-pub fn text(before: &Side, after: &Side, touches: &[Touch], otherwise: &str) -> String {
+pub fn text(before: &Side, after: &Side, touches: &[Change], otherwise: &str) -> String {
     let (old, new) = (before.texts(), after.texts());
     let diff = TextDiff::from_slices(&old, &new);
     let groups = diff.grouped_ops(3);
@@ -77,7 +78,7 @@ fn painted(color: AnsiColor, line: &str) -> String {
 }
 
 /// The last who touched what the line shows, or, for a line above others, something in it.
-fn signed(sign: char, line: &Line, touches: &[Touch], otherwise: &str, width: usize) -> String {
+fn signed(sign: char, line: &Line, touches: &[Change], otherwise: &str, width: usize) -> String {
     let covering = touches.iter().rev().find(|touch| is_within(&line.path, &touch.path));
     let touch = covering.or_else(|| touches.iter().rev().find(|touch| is_within(&touch.path, &line.path)));
     let note = touch.map_or_else(|| otherwise.to_owned(), |touch| format!("# {}", touch.source));

@@ -1,12 +1,12 @@
 //! `podgraft explain`: why a pod became what it is, and why something did not reach it.
 
-mod account;
+mod report;
 mod text;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use self::account::Explanation;
+use self::report::Report;
 use super::Output;
 use super::input::Manifests;
 use super::load::Configuration;
@@ -47,13 +47,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rejected = false;
     for (index, one) in given.iter().enumerate() {
         let arena = Bump::new();
-        let explained = Explanation::of(&one.label, &one.body, &snapshot, &arena);
+        let explained = Report::build(&one.label, &one.body, &snapshot, &arena);
         let explained = explained.map_err(|why| anyhow::anyhow!("{}: {why}", one.label))?;
         let explained = match &args.field {
             Some(field) => explained.about(field),
             None => explained,
         };
-        rejected |= explained.rejection.is_some();
+        rejected |= explained.denial.is_some();
         if args.output == Output::Json {
             writeln!(out, "{}", serde_json::to_string_pretty(&explained)?)?;
         } else {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::offline::{self, Document, EXPECTED, Sender};
-use crate::pod_security::Policy;
-use crate::snapshot::Snapshot;
+use crate::explain::simulate::{self, Document, EXPECTED, Sender};
+use crate::k8s::pod_security::Policy;
+use crate::model::snapshot::Snapshot;
 
 /// Who sends them, and where to: the same flags for every verb.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(super) struct Manifests {
     #[arg(short, long, value_name = "POD|JOB|REVIEW", required = true)]
     pub(super) filename: Vec<PathBuf>,
     #[command(flatten)]
-    pub(super) sending: Sending,
+    pub(super) sending: SendArgs,
     /// Pod Security level by which the API server warns in the pod's namespace: privileged, baseline or restricted,
     /// with a version if it has one, as `restricted:v1.30`
     #[arg(long, value_name = "LEVEL")]
@@ -25,7 +25,7 @@ pub(super) struct Manifests {
 
 /// Who sends a manifest.
 #[derive(Debug, clap::Args)]
-pub(super) struct Sending {
+pub(super) struct SendArgs {
     /// The pod's namespace; default: the manifest's own, else `default`
     #[arg(short, long)]
     namespace: Option<String>,
@@ -35,14 +35,14 @@ pub(super) struct Sending {
 }
 
 /// One manifest, as the webhook would be sent it.
-pub(super) struct Given {
+pub(super) struct Manifest {
     /// the file, and where it has several documents, which of them
     pub(super) label: String,
     /// the review
     pub(super) body: Vec<u8>,
 }
 
-impl Sending {
+impl SendArgs {
     fn sender(&self) -> Sender<'_> {
         Sender { namespace: self.namespace.as_deref(), user: self.user.as_deref() }
     }
@@ -50,7 +50,7 @@ impl Sending {
 
 impl Manifests {
     /// As [`read`]. From here on the snapshot holds pods to the level that was given.
-    pub(super) fn read(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<Given>> {
+    pub(super) fn read(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
         snapshot.pod_security.set_everywhere(self.pod_security);
         read(&self.filename, &self.sending, snapshot)
     }
@@ -61,7 +61,7 @@ impl Manifests {
 ///
 /// # Errors
 /// A file cannot be read, or holds nothing that could be rendered.
-pub(super) fn read(files: &[PathBuf], sending: &Sending, snapshot: &Snapshot) -> anyhow::Result<Vec<Given>> {
+pub(super) fn read(files: &[PathBuf], sending: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
     let mut found = Vec::new();
     for file in files {
         found.extend(read_one(file, sending, snapshot)?);
@@ -69,19 +69,19 @@ pub(super) fn read(files: &[PathBuf], sending: &Sending, snapshot: &Snapshot) ->
     Ok(found)
 }
 
-fn read_one(file: &Path, sending: &Sending, snapshot: &Snapshot) -> anyhow::Result<Vec<Given>> {
+fn read_one(file: &Path, sending: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
     let name = file.display().to_string();
     let text = text_of(file)?;
-    let documents = offline::documents(&name, &text).map_err(anyhow::Error::msg)?;
+    let documents = simulate::documents(&name, &text).map_err(anyhow::Error::msg)?;
     if let [only] = documents.as_slice() {
         let body = body(only, &text, sending, snapshot).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
-        return Ok(vec![Given { label: name, body }]);
+        return Ok(vec![Manifest { label: name, body }]);
     }
     let mut found = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         let label = format!("{name}:{} (document {})", document.line, index + 1);
         match body(document, "", sending, snapshot) {
-            Ok(body) => found.push(Given { label, body }),
+            Ok(body) => found.push(Manifest { label, body }),
             Err(why) if is_neither(document) => tell!("{label}: {why}; left out"),
             Err(why) => bail!("{label}: {why}"),
         }
@@ -107,13 +107,13 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
 }
 
 /// The review that the webhook would be sent.
-fn body(document: &Document, text: &str, sending: &Sending, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
+fn body(document: &Document, text: &str, sending: &SendArgs, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
     let sender = sending.sender();
     let is_review = document.object["kind"] == "AdmissionReview";
     let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     if is_review && sender.namespace.is_none() && sender.user.is_none() && is_json() {
         return Ok(text.as_bytes().to_vec()); // the very bytes that the webhook got
     }
-    let review: Value = offline::review(document.object.clone(), sender, snapshot)?;
+    let review: Value = simulate::review(document.object.clone(), sender, snapshot)?;
     Ok(review.to_string().into_bytes())
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use crate::module::Engine;
-use crate::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
+use crate::wasm::Engine;
 use crate::watch;
 
 /// Where a configuration is: the same flags for every verb.

@@ -10,12 +10,13 @@ use bumpalo::Bump;
 use clap::ValueEnum;
 
 use super::diff::{self, Side};
-use super::input::{Given, Manifests};
+use super::input::{Manifest, Manifests};
 use super::load::Configuration;
-use crate::mutate::{ModuleRun, Mutation, Rejection};
-use crate::offline;
-use crate::snapshot::Snapshot;
-use crate::yaml;
+use crate::explain::simulate;
+use crate::explain::yaml;
+use crate::model::denial::Denial;
+use crate::model::snapshot::Snapshot;
+use crate::mutate::{ModuleRun, Mutation};
 
 /// Show what the webhook would do to a pod, without any cluster.
 #[derive(Debug, clap::Args)]
@@ -73,14 +74,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Renders one manifest and prints it; `who` stands before what is said of it. False is rejected.
-fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snapshot) -> anyhow::Result<bool> {
+fn show(given: &Manifest, who: &str, index: usize, output: Output, snapshot: &Snapshot) -> anyhow::Result<bool> {
     let arena = Bump::new();
     let answered =
-        offline::answer(&given.body, snapshot, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
+        simulate::answer(&given.body, snapshot, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
     say_logs(&answered.runs);
     let mutation = match answered.result {
         Ok(Some(mutation)) => {
-            if let Some(note) = &mutation.note {
+            if let Some(note) = &mutation.notice {
                 tell!("{who}{note}");
             }
             if mutation.operations.is_empty() {
@@ -90,7 +91,7 @@ fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snaps
         }
         Ok(None) => {
             tell!("{who}not a task pod of this configuration: left as it is");
-            Mutation::untouched(answered.review.object)
+            Mutation::none(answered.review.object)
         }
         Err(rejection) => {
             tell!("{who}{}", refusal(&rejection));
@@ -102,7 +103,7 @@ fn show(given: &Given, who: &str, index: usize, output: Output, snapshot: &Snaps
 }
 
 /// A rejection as people read it.
-pub(super) fn refusal(rejection: &Rejection) -> String {
+pub(super) fn refusal(rejection: &Denial) -> String {
     format!("rejected ({}, {}): {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }
 
@@ -126,11 +127,11 @@ fn print(output: Output, mutation: &Mutation<'_>, who: &str, index: usize, arena
         Output::Diff => {
             let (before, after) = (Side::new(mutation.steps.submitted, arena), Side::new(after, arena));
             head(&mut out, who)?;
-            write!(out, "{}", diff::text(&before, &after, &mutation.steps.touches(arena), ""))?;
+            write!(out, "{}", diff::text(&before, &after, &mutation.steps.changes(arena), ""))?;
         }
         Output::Provenance => {
             head(&mut out, who)?;
-            for touch in mutation.steps.touches(arena) {
+            for touch in mutation.steps.changes(arena) {
                 let removed = if touch.removed { " removed" } else { "" };
                 writeln!(out, "{}{removed} by {}", touch.path, touch.source)?;
             }

@@ -13,12 +13,12 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::admission::go_duration;
-use crate::admission::pool::Limits;
-use crate::app::{self, Ended, Settings, Source};
-use crate::server::tls::clients::Trust;
-use crate::server::tls::{Files, Oldest};
-use crate::server::{CONNECTIONS, Timeouts};
+use crate::http::admission::go_duration;
+use crate::http::admission::pool::Limits;
+use crate::http::app::{self, Settings, Shutdown, Source};
+use crate::http::server::tls::client_verifier::ClientAuth;
+use crate::http::server::tls::{CertificatePaths, MinTlsVersion};
+use crate::http::server::{CONNECTIONS, Timeouts};
 use crate::watch;
 
 /// Run the webhook: an HTTPS server that answers the API server's AdmissionReviews.
@@ -94,7 +94,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "PODGRAFT_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::server=debug`. What `kube_runtime`
+    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::http::server=debug`. What `kube_runtime`
     /// repeats at each attempt podgraft says once
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_runtime=error", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
@@ -124,18 +124,18 @@ enum TlsVersion {
     Tls13,
 }
 
-impl From<TlsVersion> for Oldest {
+impl From<TlsVersion> for MinTlsVersion {
     fn from(version: TlsVersion) -> Self {
         match version {
-            TlsVersion::Tls12 => Oldest::Tls12,
-            TlsVersion::Tls13 => Oldest::Tls13,
+            TlsVersion::Tls12 => MinTlsVersion::Tls12,
+            TlsVersion::Tls13 => MinTlsVersion::Tls13,
         }
     }
 }
 
 /// A filter. A bare word that is no level would be taken for the name of a module, and silence everything else.
 fn log_level(text: &str) -> Result<EnvFilter, String> {
-    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::server=debug";
+    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::http::server=debug";
     let bare = text.split(',').filter(|part| !part.contains('='));
     if text.is_empty() || bare.map(str::parse::<LevelFilter>).any(|level| level.is_err()) {
         return Err(wrong.to_owned());
@@ -170,8 +170,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(app::serve(settings))?;
     runtime.shutdown_background();
     Ok(match ended {
-        Ended::Drained => ExitCode::SUCCESS,
-        Ended::AtOnce => ExitCode::FAILURE,
+        Shutdown::Drained => ExitCode::SUCCESS,
+        Shutdown::Forced => ExitCode::FAILURE,
     })
 }
 
@@ -180,8 +180,8 @@ impl Args {
         Settings {
             listen: self.listen,
             admin_listen: self.admin_listen,
-            files: Files { certificate: self.tls_cert, key: self.tls_key },
-            trust: self.client_ca.map(|authorities| Trust { authorities, names: self.client_name }),
+            files: CertificatePaths { certificate: self.tls_cert, key: self.tls_key },
+            trust: self.client_ca.map(|authorities| ClientAuth { authorities, names: self.client_name }),
             oldest_tls: self.tls_min_version.into(),
             connections: self.max_connections,
             policies: self.policies,

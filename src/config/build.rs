@@ -6,17 +6,19 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cursor::Cursor;
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::modules::{self, Compile, Modules, Store, hex};
 use super::queues::Names;
 use super::read::{self, Docs, Input};
-use super::report::{Problem, Report};
 use super::sections::{Part, Sections};
 use super::systems;
 use super::template::Piece;
-use super::units::{self, World};
-use crate::merge::beforehand::Plans;
-use crate::pod_security::Levels;
-use crate::snapshot::{Environment, Graft, Module, Queue, Queues, Snapshot, Source, System, Unit, UnknownQueue, Vault};
+use super::units::{self, DecodeContext};
+use crate::k8s::pod_security::Levels;
+use crate::merge::layer::Source;
+use crate::merge::plan_cache::PlanCache;
+use crate::model::snapshot::{Environment, Module, Queue, Queues, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::system::System;
 
 /// Makes snapshots and remembers what was good.
 #[derive(Default)]
@@ -24,8 +26,8 @@ pub struct Builder {
     /// what all its snapshots know of the namespaces
     pod_security: Levels,
     previous: Arc<Snapshot>,
-    problems: Vec<Problem>,
-    notices: Vec<Problem>,
+    problems: Vec<Diagnostic>,
+    notices: Vec<Diagnostic>,
     /// what the base that serves is put together from
     pieces: Vec<Piece>,
     /// the last good version of every module, used or not
@@ -37,7 +39,7 @@ pub struct Builder {
     /// the files that `systems`, `taskConfig`… were last seen in
     whole: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
     /// those of them that were sound once: only they have a version to stay at
-    once_sound: BTreeSet<&'static str>,
+    ever_valid: BTreeSet<&'static str>,
 }
 
 /// What came of a build.
@@ -45,20 +47,20 @@ pub struct Built {
     /// what serves now
     pub snapshot: Arc<Snapshot>,
     /// everything that is wrong, by file and line
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// what is worth knowing and not wrong: keys that are the ClearML agent's
-    pub notices: Vec<Problem>,
+    pub notices: Vec<Diagnostic>,
     /// whether the input differs from the build before
     pub changed: bool,
     /// whether every file could be taken apart; when not, there may be units that nobody knows of
-    pub readable: bool,
+    pub parsed: bool,
     /// files that hold a GraftConfig
     pub files: usize,
 }
 
 impl Builder {
     /// One whose snapshots know this of the namespaces.
-    pub fn knowing(pod_security: Levels) -> Self {
+    pub fn with_pod_security(pod_security: Levels) -> Self {
         Self { pod_security, ..Self::default() }
     }
 
@@ -71,7 +73,7 @@ impl Builder {
         let digest = digest(&docs, &store, &input.namespace);
         let changed = digest != self.previous.digest;
         let sections = Sections::of(&docs.graft);
-        let torn: BTreeSet<Arc<str>> = docs.torn.union(&sections.torn).cloned().collect();
+        let torn: BTreeSet<Arc<str>> = docs.malformed.union(&sections.torn).cloned().collect();
         if changed {
             let mut problems = [docs.problems.as_slice(), &sections.problems].concat();
             let (origins, notices) = (BTreeMap::new(), sections.notices.clone());
@@ -82,7 +84,8 @@ impl Builder {
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
             snapshot.pod_security = self.pod_security.clone();
-            let by_place = |a: &Problem, b: &Problem| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
+            let by_place =
+                |a: &Diagnostic, b: &Diagnostic| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
             problems.sort_by(by_place);
             notices.sort_by(by_place);
             self.notices = notices;
@@ -95,7 +98,7 @@ impl Builder {
             problems: self.problems.clone(),
             notices: self.notices.clone(),
             changed,
-            readable: torn.is_empty(),
+            parsed: torn.is_empty(),
             files: docs.graft.len(),
         }
     }
@@ -127,8 +130,8 @@ fn digest(docs: &Docs, store: &Store<'_>, namespace: &str) -> String {
 struct Pass<'p> {
     builder: &'p mut Builder,
     torn: &'p BTreeSet<Arc<str>>,
-    problems: &'p mut Vec<Problem>,
-    notices: Vec<Problem>,
+    problems: &'p mut Vec<Diagnostic>,
+    notices: Vec<Diagnostic>,
     origins: BTreeMap<Source, Arc<str>>,
 }
 
@@ -139,7 +142,7 @@ impl Pass<'_> {
         let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
         let modules = self.modules(sections, store, compile);
         let systems = self.systems(sections, &previous);
-        let mut world = World {
+        let mut world = DecodeContext {
             modules: &modules,
             systems: &systems,
             base: None,
@@ -155,7 +158,7 @@ impl Pass<'_> {
         world.environments = &environments;
         let queues = self.queues(sections, &world);
         Snapshot {
-            plans: Plans::default(),
+            plans: PlanCache::default(),
             task_config,
             providers_info,
             unknown_queue: self.unknown_queue(sections, previous.unknown_queue),
@@ -177,7 +180,7 @@ impl Pass<'_> {
         decode: impl FnOnce(&Cursor<'_>) -> Option<T>,
     ) -> Option<Unit<T>> {
         let (part, others) = parts.split_last()?;
-        let report = Report::new(part.file);
+        let report = Diagnostics::new(part.file);
         for other in others {
             report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
         }
@@ -186,13 +189,13 @@ impl Pass<'_> {
         let fresh = fresh.filter(|_| report.is_clean()).map(Arc::new);
         let error = self.note(report);
         let good = fresh.or_else(|| previous.cloned());
-        Some(Unit { source, good, error, meant_for: None })
+        Some(Unit { source, last_valid: good, error, claimed_match: None })
     }
 
     /// Takes a report's problems over; gives them as a unit's error.
-    fn note(&mut self, report: Report) -> Option<String> {
+    fn note(&mut self, report: Diagnostics) -> Option<String> {
         self.notices.extend(report.take_notices());
-        let problems = report.into_problems();
+        let problems = report.into_errors();
         let error = problems.first().map(|first| match problems.len() {
             1 => first.to_string(),
             more => format!("{first} (and {} more)", more - 1),
@@ -208,9 +211,9 @@ impl Pass<'_> {
         }
         let file = self.builder.origins.get(source).filter(|file| self.torn.contains(*file))?;
         let problem = self.problems.iter().find(|problem| problem.file == *file);
-        let error = problem.map_or_else(|| format!("{file} cannot be read"), Problem::to_string);
+        let error = problem.map_or_else(|| format!("{file} cannot be read"), Diagnostic::to_string);
         self.origins.insert(source.clone(), Arc::clone(file));
-        Some(Unit { source: source.clone(), good: good.cloned(), error: Some(error), meant_for: None })
+        Some(Unit { source: source.clone(), last_valid: good.cloned(), error: Some(error), claimed_match: None })
     }
 
     fn modules(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Modules {
@@ -218,7 +221,7 @@ impl Pass<'_> {
         let mut modules = Modules::default();
         let mut good = BTreeMap::new();
         // a module without what it reads of its user would do the wrong thing and say that all is well
-        let unknown = ["taskConfig", "providersInfo"].into_iter().find(|key| !self.builder.once_sound.contains(key));
+        let unknown = ["taskConfig", "providersInfo"].into_iter().find(|key| !self.builder.ever_valid.contains(key));
         for (name, parts) in &sections.modules {
             let previous = last.get(*name);
             let decode = |cursor: &Cursor<'_>| {
@@ -230,11 +233,11 @@ impl Pass<'_> {
             };
             let unit = self.unit(Source::Module((*name).into()), format!("modules.{name}"), parts, previous, decode);
             let Some(unit) = unit else { continue };
-            match (&unit.error, &unit.good) {
+            match (&unit.error, &unit.last_valid) {
                 (None, Some(module)) => _ = modules.sound.insert((*name).into(), Arc::clone(module)),
                 _ => _ = modules.broken.insert((*name).into()),
             }
-            good.extend(unit.good.map(|module| ((*name).to_owned(), module)));
+            good.extend(unit.last_valid.map(|module| ((*name).to_owned(), module)));
         }
         let gone: Vec<_> = self.builder.origins.keys().filter_map(module_name).collect();
         for name in gone {
@@ -247,8 +250,13 @@ impl Pass<'_> {
         modules
     }
 
-    fn base(&mut self, sections: &Sections<'_>, world: &World<'_>, previous: &Snapshot) -> Option<Unit<Graft>> {
-        let good = previous.base.as_ref().and_then(|unit| unit.good.as_ref());
+    fn base(
+        &mut self,
+        sections: &Sections<'_>,
+        world: &DecodeContext<'_>,
+        previous: &Snapshot,
+    ) -> Option<Unit<UnitSpec>> {
+        let good = previous.base.as_ref().and_then(|unit| unit.last_valid.as_ref());
         let mut fresh = Vec::new();
         let unit = self.unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| {
             let (graft, pieces) = units::base(cursor, world)?;
@@ -266,7 +274,7 @@ impl Pass<'_> {
     fn environments(
         &mut self,
         sections: &Sections<'_>,
-        world: &World<'_>,
+        world: &DecodeContext<'_>,
         previous: &Snapshot,
     ) -> Vec<Unit<Environment>> {
         let last: BTreeMap<&Source, &Unit<Environment>> =
@@ -274,22 +282,22 @@ impl Pass<'_> {
         let mut found: Vec<Unit<Environment>> = Vec::new();
         for (name, parts) in &sections.environments {
             let source = Source::Environment((*name).into());
-            let good = last.get(&source).and_then(|unit| unit.good.as_ref());
-            let others: Vec<_> = found.iter().filter_map(|unit| unit.good.clone()).collect();
+            let good = last.get(&source).and_then(|unit| unit.last_valid.as_ref());
+            let others: Vec<_> = found.iter().filter_map(|unit| unit.last_valid.clone()).collect();
             let path = format!("environments.{name}");
             let unit =
                 self.unit(source, path.clone(), parts, good, |cursor| units::environment(name, cursor, world, &others));
-            found.extend(unit.map(|unit| match (&unit.good, parts.last()) {
-                (None, Some(part)) => Unit { meant_for: units::meant_for(part, path), ..unit },
+            found.extend(unit.map(|unit| match (&unit.last_valid, parts.last()) {
+                (None, Some(part)) => Unit { claimed_match: units::claimed_match(part, path), ..unit },
                 _ => unit,
             }));
         }
-        found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.good.as_ref())));
+        found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.last_valid.as_ref())));
         found.sort_by(|a, b| rank(a).cmp(&rank(b)));
         found
     }
 
-    fn queues(&mut self, sections: &Sections<'_>, world: &World<'_>) -> Queues {
+    fn queues(&mut self, sections: &Sections<'_>, world: &DecodeContext<'_>) -> Queues {
         let last = std::mem::take(&mut self.builder.queues);
         let names = Names::of(sections);
         let mut found = Vec::new();
@@ -305,13 +313,13 @@ impl Pass<'_> {
         for source in before.cloned().collect::<Vec<_>>() {
             found.extend(self.keep(&source, last.get(&source)));
         }
-        let good = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.good.clone()?)));
+        let good = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.last_valid.clone()?)));
         self.builder.queues = good.collect();
         names.file(found)
     }
 
     /// Whether a section that is no unit can be trusted; notes the files that it is in.
-    fn whole_is_sound(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Report>) -> bool {
+    fn accept_section(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Diagnostics>) -> bool {
         let files: BTreeSet<_> = parts.iter().map(|part| Arc::clone(part.file)).collect();
         let lost = self.builder.whole.get(key).is_some_and(|before| before.intersection(self.torn).next().is_some());
         let known = self.builder.whole.entry(key).or_default();
@@ -320,13 +328,13 @@ impl Pass<'_> {
         } else {
             *known = files;
         }
-        let clean = reports.iter().all(Report::is_clean);
+        let clean = reports.iter().all(Diagnostics::is_clean);
         for report in reports {
             self.note(report);
         }
         let sound = clean && !lost;
         if sound {
-            self.builder.once_sound.insert(key);
+            self.builder.ever_valid.insert(key);
         }
         sound
     }
@@ -336,7 +344,7 @@ impl Pass<'_> {
         let mut found = Vec::new();
         for (name, parts) in &sections.systems {
             let Some((part, others)) = parts.split_last() else { continue };
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             let path = format!("systems.{name}");
             for other in others {
                 report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
@@ -345,8 +353,8 @@ impl Pass<'_> {
             reports.push(report);
         }
         let parts: Vec<_> = sections.systems.values().flatten().collect();
-        let sound = self.whole_is_sound("systems", &parts, reports);
-        if !sound && self.builder.once_sound.contains("systems") {
+        let sound = self.accept_section("systems", &parts, reports);
+        if !sound && self.builder.ever_valid.contains("systems") {
             return previous.systems.clone();
         }
         let mut systems = systems::with_stock(found);
@@ -363,13 +371,13 @@ impl Pass<'_> {
         let mut reports = Vec::new();
         let mut found = Vec::new();
         for part in parts {
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             found.extend(systems::vaults(&Cursor::new(part.node, key, &report), tree));
             reports.push(report);
         }
         systems::sort_vaults(&mut found);
         let parts: Vec<_> = parts.iter().collect();
-        if self.whole_is_sound(key, &parts, reports) { found } else { previous.to_vec() }
+        if self.accept_section(key, &parts, reports) { found } else { previous.to_vec() }
     }
 
     fn unknown_queue(&mut self, sections: &Sections<'_>, previous: UnknownQueue) -> UnknownQueue {
@@ -377,7 +385,7 @@ impl Pass<'_> {
         let mut reports = Vec::new();
         let mut found = None;
         for (i, part) in parts.iter().enumerate() {
-            let report = Report::new(part.file);
+            let report = Diagnostics::new(part.file);
             let cursor = Cursor::new(part.node, "unknownQueue", &report);
             for other in parts.iter().take(i) {
                 cursor.error(format!("is also defined in {}:{}", other.file, other.at.line));
@@ -385,9 +393,9 @@ impl Pass<'_> {
             found = systems::unknown_queue(&cursor);
             reports.push(report);
         }
-        match self.whole_is_sound("unknownQueue", &parts, reports) {
+        match self.accept_section("unknownQueue", &parts, reports) {
             true => found.unwrap_or_default(),
-            false if self.builder.once_sound.contains("unknownQueue") => previous,
+            false if self.builder.ever_valid.contains("unknownQueue") => previous,
             // somebody wrote something, and the default lets most through
             false => UnknownQueue::Deny,
         }
@@ -403,5 +411,5 @@ fn module_name(source: &Source) -> Option<String> {
 
 /// The order in which environments are laid.
 fn rank(unit: &Unit<Environment>) -> (i64, &Source) {
-    (unit.good.as_ref().map_or(0, |environment| environment.priority), &unit.source)
+    (unit.last_valid.as_ref().map_or(0, |environment| environment.priority), &unit.source)
 }

@@ -38,10 +38,10 @@ fn claim<'a>(item: &Cursor<'a>) -> Option<Claim<'a>> {
     let mut fields = item.fields(&keys::CLAIM)?;
     let volume = fields.take("volume").and_then(|cursor| dns_label(&cursor));
     let words = [("Ephemeral", Kind::Ephemeral), ("Existing", Kind::Existing)];
-    let kind = fields.take("type").and_then(|cursor| cursor.word(&words, &["Managed"]));
+    let kind = fields.take("type").and_then(|cursor| cursor.one_of(&words, &["Managed"]));
     let source = match kind {
         Some(Kind::Existing) => {
-            let name = fields.require("name").map(|cursor| cursor.unless_open(object_name).unwrap_or_default());
+            let name = fields.require("name").map(|cursor| cursor.skip_placeholder(object_name).unwrap_or_default());
             ("persistentVolumeClaim", json!({"claimName": name}))
         }
         Some(Kind::Ephemeral) => {
@@ -71,7 +71,7 @@ const SPEC: &[&str] = &["spec", "volumes", "ephemeral", "volumeClaimTemplate", "
 
 impl Claim<'_> {
     /// Gives the volume of this name in a list its source; says whether there is one.
-    pub(crate) fn lay_over(&self, volumes: &mut Value) -> bool {
+    pub(crate) fn fill_volume(&self, volumes: &mut Value) -> bool {
         let list = volumes.as_array_mut().into_iter().flatten();
         let mut found = list.filter(|volume| volume["name"] == self.volume);
         found.next().map(|volume| *volume = self.to_volume()).is_some()

@@ -3,14 +3,14 @@
 
 use serde_json::Value;
 
+use super::diagnostics::Diagnostics;
 use super::grammar;
-use super::keys::{self, Keys, Kind, Stage};
+use super::keys::{self, KeyStatus, Keys, Kind};
 use super::node::{Key, Node, Tree};
-use super::report::Report;
 use super::scalars::dns_label;
 use super::spell;
 use super::typed::{NO_PATCH, PATCH};
-use crate::placeholder;
+use crate::model::placeholder;
 
 /// One value of a file.
 #[derive(Clone)]
@@ -18,11 +18,11 @@ pub(crate) struct Cursor<'a> {
     pub(crate) node: &'a Node,
     /// `queues.x.env[0]`
     pub(crate) path: String,
-    pub(crate) report: &'a Report,
+    pub(crate) report: &'a Diagnostics,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Report) -> Self {
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Diagnostics) -> Self {
         Self { node, path: path.into(), report }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string; when it is something else, that is said elsewhere.
-    pub(crate) fn silent_text(&self) -> Option<&'a str> {
+    pub(crate) fn as_text(&self) -> Option<&'a str> {
         match &self.node.tree {
             Tree::Text(text) => Some(text),
             _ => None,
@@ -105,7 +105,7 @@ impl<'a> Cursor<'a> {
 
     /// Whether it is this string.
     pub(crate) fn is_text(&self, text: &str) -> bool {
-        self.silent_text() == Some(text)
+        self.as_text() == Some(text)
     }
 
     /// A string that is not empty.
@@ -149,7 +149,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// One of a closed set of words; `later` are words that the documentation knows and this version does not.
-    pub(crate) fn word<T: Copy>(&self, words: &[(&'static str, T)], later: &[&str]) -> Option<T> {
+    pub(crate) fn one_of<T: Copy>(&self, words: &[(&'static str, T)], later: &[&str]) -> Option<T> {
         let text = self.text()?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -159,25 +159,25 @@ impl<'a> Cursor<'a> {
             return None;
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.one_of(&names);
+        self.check_one_of(&names);
         None
     }
 
     /// Refuses a text that is none of these words.
-    pub(crate) fn one_of(&self, words: &[&str]) {
-        let Some(text) = self.silent_text().filter(|text| !words.contains(text)) else { return };
+    pub(crate) fn check_one_of(&self, words: &[&str]) {
+        let Some(text) = self.as_text().filter(|text| !words.contains(text)) else { return };
         let named = words.iter().copied().filter(|word| !word.is_empty());
-        self.error(format!("{}{}", grammar::one_of(words), spell::hint(text, named)));
+        self.error(format!("{}{}", grammar::one_of_text(words), spell::did_you_mean(text, named)));
     }
 
     /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn has_placeholder(&self) -> bool {
         matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
     }
 
     /// The value as it is, checked for placeholders only.
     pub(crate) fn plain(&self) -> Value {
-        self.refuse_placeholders();
+        self.deny_placeholders();
         self.node.to_json()
     }
 
@@ -191,19 +191,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// A text with a grammar, which only a pod can tell where a placeholder stands in it.
-    pub(crate) fn unless_open(&self, grammar: impl FnOnce(&Self) -> Option<&'a str>) -> Option<&'a str> {
+    pub(crate) fn skip_placeholder(&self, grammar: impl FnOnce(&Self) -> Option<&'a str>) -> Option<&'a str> {
         self.check_placeholders();
-        if self.is_open() { self.silent_text() } else { grammar(self) }
+        if self.has_placeholder() { self.as_text() } else { grammar(self) }
     }
 
     /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
-    pub(crate) fn refuse_placeholders(&self) {
+    pub(crate) fn deny_placeholders(&self) {
         match &self.node.tree {
             Tree::Text(text) if placeholder::is_in(text) => {
                 self.error("placeholders are for layers and claims, not here");
             }
-            Tree::List(_) => self.list().iter().for_each(Cursor::refuse_placeholders),
-            Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.refuse_placeholders()),
+            Tree::List(_) => self.list().iter().for_each(Cursor::deny_placeholders),
+            Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.deny_placeholders()),
             _ => {}
         }
     }
@@ -242,7 +242,7 @@ impl<'a> Fields<'a> {
         let found = self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node);
         let found = found.filter(|node| !matches!(node.tree, Tree::Null));
         if found.is_none()
-            && let Some(row) = self.keys.find(key).filter(|row| row.stage == Stage::Required)
+            && let Some(row) = self.keys.find(key).filter(|row| row.stage == KeyStatus::Required)
         {
             let words =
                 if let Kind::Word(words) = row.kind { format!(": {}", words.join(" or ")) } else { String::new() };
@@ -272,15 +272,15 @@ impl<'a> Fields<'a> {
             let path = self.cursor.child(text, node).path;
             match self.keys.find(text).map(|key| key.stage) {
                 _ if text == PATCH => report.add(key.at, &path, NO_PATCH),
-                Some(Stage::Agent) => {
+                Some(KeyStatus::Agent) => {
                     report.notice(key.at, &path, "is the ClearML agent's own: podgraft reads nothing of it");
                 }
-                Some(Stage::Later) => {
+                Some(KeyStatus::Later) => {
                     report.add(key.at, &self.cursor.path, format!("key `{text}` is not supported yet"));
                 }
                 Some(_) => report.add(key.at, &path, "has no meaning beside the other keys here"),
                 None => {
-                    let hint = || spell::hint(text, self.keys.all().map(|key| key.name));
+                    let hint = || spell::did_you_mean(text, self.keys.all().map(|key| key.name));
                     let said = keys::misplaced(self.keys, text);
                     report.add(key.at, &path, said.unwrap_or_else(|| format!("unknown key{}", hint())));
                 }

@@ -19,8 +19,8 @@ use super::grammar::{NO_FOLDER, is_folder};
 use super::keys;
 use super::modules::hex;
 use super::scalars::object_name;
-use super::template::{Piece, Place};
-use crate::placeholder;
+use super::template::{Level, Piece};
+use crate::model::placeholder;
 
 /// Bytes of a file's text.
 const MOST_BYTES: usize = 64 << 10;
@@ -73,9 +73,11 @@ enum Source {
 
 fn file(item: &Cursor<'_>) -> Option<File> {
     let mut fields = item.fields(&keys::FILE_MOUNT)?;
-    let name = fields.take("name").and_then(|cursor| cursor.unless_open(file_name));
-    let folder =
-        fields.take("folderPath").and_then(|cursor| cursor.unless_open(folder)).map(|text| text.trim_end_matches('/'));
+    let name = fields.take("name").and_then(|cursor| cursor.skip_placeholder(file_name));
+    let folder = fields
+        .take("folderPath")
+        .and_then(|cursor| cursor.skip_placeholder(folder))
+        .map(|text| text.trim_end_matches('/'));
     let mut sources: Vec<(Cursor<'_>, Option<Source>)> = Vec::new();
     if let Some(cursor) = fields.take("fileContent") {
         let text = text(&cursor);
@@ -131,8 +133,8 @@ fn text(cursor: &Cursor<'_>) -> Option<Source> {
 
 fn object(cursor: &Cursor<'_>, kind: &'static str, field: &'static str, file: Option<&str>) -> Option<Source> {
     let mut fields = cursor.fields(&keys::FILE_REF)?;
-    let name = fields.take("name").and_then(|cursor| cursor.unless_open(object_name));
-    let key = fields.take("key").map_or(file, |cursor| cursor.unless_open(Cursor::name));
+    let name = fields.take("name").and_then(|cursor| cursor.skip_placeholder(object_name));
+    let key = fields.take("key").map_or(file, |cursor| cursor.skip_placeholder(Cursor::name));
     fields.finish();
     Some(Source::Object(kind, field, name?.to_owned(), key?.to_owned()))
 }
@@ -148,7 +150,7 @@ impl File {
             Source::Text(text) => {
                 let key = annotation(&self.name, &digest);
                 let field = json!({"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{key}']")});
-                pieces.push(piece(Place::Metadata, "annotations", json!({key: text})));
+                pieces.push(piece(Level::Metadata, "annotations", json!({key: text})));
                 json!({"downwardAPI": {"defaultMode": 420, "items": [{"path": "file", "fieldRef": field}]}})
             }
             Source::Object(kind, field, object, key) => {
@@ -159,9 +161,9 @@ impl File {
         if let (Some(named), Value::Object(source)) = (named.as_object_mut(), source) {
             named.extend(source);
         }
-        pieces.push(piece(Place::Spec, "volumes", json!([named])));
+        pieces.push(piece(Level::Spec, "volumes", json!([named])));
         let mount = json!({"name": volume, "mountPath": self.path, "subPath": "file", "readOnly": true});
-        pieces.push(piece(Place::Primary, "volumeMounts", json!([mount])));
+        pieces.push(piece(Level::Primary, "volumeMounts", json!([mount])));
         pieces
     }
 }

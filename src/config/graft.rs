@@ -11,10 +11,11 @@ use super::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use super::modules::Modules;
 use super::node::{Position, Tree};
 use super::parts::MountRef;
-use super::template::{self, Given, Piece, Place, Template};
+use super::template::{self, Given, Level, Piece, Template};
 use super::typed::PATCH;
-use crate::placeholder;
-use crate::snapshot::{Conflict, Graft, Layer, Source};
+use crate::merge::layer::{Conflict, Layer, Source};
+use crate::model::placeholder;
+use crate::model::snapshot::UnitSpec;
 
 /// `merge`: what a layer of a queue does with the base's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub(crate) enum Merge {
 }
 
 /// A unit's own part, decoded.
-pub(crate) struct Laid<'a> {
-    pub(crate) graft: Graft,
+pub(crate) struct DecodedLayers<'a> {
+    pub(crate) graft: UnitSpec,
     /// for the search for their volumes
     pub(crate) mounts: Vec<MountRef<'a>>,
     /// keys of the base that do not apply beside this
@@ -37,7 +38,7 @@ pub(crate) struct Laid<'a> {
 }
 
 /// Who is being decoded.
-pub(crate) struct Owner<'b> {
+pub(crate) struct UnitContext<'b> {
     pub(crate) source: Source,
     /// where its layers stand, unless they have a key of their own
     pub(crate) at: Position,
@@ -47,18 +48,18 @@ pub(crate) struct Owner<'b> {
 }
 
 /// `conflict` and `merge` as written.
-struct Rule {
+struct LayerRule {
     conflict: Option<Conflict>,
     merge: Option<Merge>,
 }
 
-impl Rule {
+impl LayerRule {
     fn take(fields: &mut Fields<'_>) -> Self {
         let conflicts = [("Keep", Conflict::Keep), ("Override", Conflict::Override), ("Deny", Conflict::Deny)];
-        let conflict = fields.take("conflict").and_then(|cursor| cursor.word(&conflicts, &[]));
+        let conflict = fields.take("conflict").and_then(|cursor| cursor.one_of(&conflicts, &[]));
         let merges = [("Strategic", Merge::Strategic), ("Replace", Merge::Replace)];
         let merge = fields.take("merge").and_then(|cursor| {
-            let merge = cursor.word(&merges, &[])?;
+            let merge = cursor.one_of(&merges, &[])?;
             if merge == Merge::Replace && !cursor.path.starts_with("queues.") {
                 cursor.error("Replace is about a queue and the base; here it has nothing to replace");
             }
@@ -77,8 +78,8 @@ struct Entry<'a> {
 }
 
 /// `basePodTemplate`: the flat form with the unit's other keys beside it.
-pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
-    let rule = Rule::take(fields);
+pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+    let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
     let mut template = template::flat(fields, &given(&claims, owner));
     for claim in &claims {
@@ -87,20 +88,20 @@ pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
     template.fragment = template::assemble(&template.pieces);
     let pieces = std::mem::take(&mut template.pieces);
     let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
-    Laid { pieces, ..lay(fields, owner, &rule, vec![entry], &[], Conflict::Keep) }
+    DecodedLayers { pieces, ..decode_layers(fields, owner, &rule, vec![entry], &[], Conflict::Keep) }
 }
 
 /// An environment: `podTemplate`.
-pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
-    let rule = Rule::take(fields);
+pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+    let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
     let entries = take_pod_template(fields, &claims, owner).into_iter().collect();
-    lay(fields, owner, &rule, entries, &claims, Conflict::Keep)
+    decode_layers(fields, owner, &rule, entries, &claims, Conflict::Keep)
 }
 
 /// A queue: `podTemplate`, and `templateOverrides` over it.
-pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> {
-    let rule = Rule::take(fields);
+pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+    let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
     let mut entries: Vec<_> = take_pod_template(fields, &claims, owner).into_iter().collect();
     if let Some(cursor) = fields.take("templateOverrides")
@@ -112,18 +113,18 @@ pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &Owner<'_>) -> Laid<'a> 
         entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
     }
     // a claim for a volume that the pod brings is meant to win over it, as ClearML's own hook does
-    lay(fields, owner, &rule, entries, &claims, Conflict::Override)
+    decode_layers(fields, owner, &rule, entries, &claims, Conflict::Override)
 }
 
 fn take_claims<'a>(fields: &mut Fields<'a>) -> Vec<Claim<'a>> {
     fields.take("claims").map(|cursor| claims::decode(&cursor)).unwrap_or_default()
 }
 
-fn given<'c>(claims: &'c [Claim<'_>], owner: &Owner<'c>) -> Given<'c> {
+fn given<'c>(claims: &'c [Claim<'_>], owner: &UnitContext<'c>) -> Given<'c> {
     Given { claimed: claims.iter().map(|claim| claim.volume).collect(), matched: owner.matched }
 }
 
-fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &Owner<'_>) -> Option<Entry<'a>> {
+fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &UnitContext<'_>) -> Option<Entry<'a>> {
     let cursor = fields.take("podTemplate")?;
     let template = template::full(&cursor, &given(claims, owner));
     let at = cursor.node.at;
@@ -131,14 +132,14 @@ fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &
 }
 
 /// Claims into layers, layers and modules into a graft. `alone` is the rule of claims without a template.
-fn lay<'a>(
+fn decode_layers<'a>(
     fields: &mut Fields<'a>,
-    owner: &Owner<'_>,
-    rule: &Rule,
+    owner: &UnitContext<'_>,
+    rule: &LayerRule,
     mut entries: Vec<Entry<'a>>,
     claims: &[Claim<'a>],
     alone: Conflict,
-) -> Laid<'a> {
+) -> DecodedLayers<'a> {
     // before the claims: a claim adds to the base's volumes, it does not replace them
     let replacing = entries.iter().filter(|entry| rule.merge.unwrap_or(entry.merge) == Merge::Replace);
     let replaced = replacing.flat_map(|entry| set_keys(&entry.template)).collect();
@@ -147,7 +148,7 @@ fn lay<'a>(
     }
     let modules = fields.take("modules").map(|cursor| owner.modules.find_all(&cursor)).unwrap_or_default();
     if rule.conflict == Some(Conflict::Deny) {
-        refuse_directives(&fields.cursor);
+        deny_directives(&fields.cursor);
     }
     let mut mounts = Vec::new();
     let mut layers = Vec::new();
@@ -169,11 +170,11 @@ fn lay<'a>(
             fragment: entry.template.fragment,
         });
     }
-    Laid { graft: Graft { layers, modules }, mounts, replaced, pieces: Vec::new() }
+    DecodedLayers { graft: UnitSpec { layers, modules }, mounts, replaced, pieces: Vec::new() }
 }
 
 /// Layers that deny add or agree.
-fn refuse_directives(cursor: &Cursor<'_>) {
+fn deny_directives(cursor: &Cursor<'_>) {
     match &cursor.node.tree {
         Tree::Map(entries) => {
             for (key, node) in entries {
@@ -181,10 +182,10 @@ fn refuse_directives(cursor: &Cursor<'_>) {
                 if key.text == PATCH {
                     entry.report.add(key.at, &entry.path, "takes something away, which conflict: Deny does not");
                 }
-                refuse_directives(&entry);
+                deny_directives(&entry);
             }
         }
-        Tree::List(_) => cursor.items().iter().for_each(refuse_directives),
+        Tree::List(_) => cursor.items().iter().for_each(deny_directives),
         _ => {}
     }
 }
@@ -193,7 +194,7 @@ fn refuse_directives(cursor: &Cursor<'_>) {
 fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Conflict) {
     let mut laid = false;
     for entry in entries.iter_mut() {
-        laid |= entry.template.fragment.pointer_mut("/spec/volumes").is_some_and(|volumes| claim.lay_over(volumes));
+        laid |= entry.template.fragment.pointer_mut("/spec/volumes").is_some_and(|volumes| claim.fill_volume(volumes));
     }
     if laid {
         return;
@@ -215,11 +216,11 @@ fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Confl
 fn claim_piece(claim: &Claim<'_>, pieces: &mut Vec<Piece>) {
     let mut laid = false;
     for piece in pieces.iter_mut().filter(|piece| piece.field == "volumes") {
-        laid |= claim.lay_over(&mut piece.value);
+        laid |= claim.fill_volume(&mut piece.value);
     }
     if !laid {
         let value = json!([claim.to_volume()]);
-        pieces.push(Piece { key: "claims", place: Place::Spec, field: "volumes", value });
+        pieces.push(Piece { key: "claims", place: Level::Spec, field: "volumes", value });
     }
 }
 
@@ -232,9 +233,9 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     let fragment = &template.fragment;
     let primary = primary_of(fragment);
     let set = |place, field: &str| match place {
-        Place::Metadata => fragment.get("metadata").is_some_and(|part| part.get(field).is_some()),
-        Place::Spec => fragment.get("spec").is_some_and(|part| part.get(field).is_some()),
-        Place::Primary => primary.and_then(|part| part.get(field)).is_some_and(|value| !template::is_empty(value)),
+        Level::Metadata => fragment.get("metadata").is_some_and(|part| part.get(field).is_some()),
+        Level::Spec => fragment.get("spec").is_some_and(|part| part.get(field).is_some()),
+        Level::Primary => primary.and_then(|part| part.get(field)).is_some_and(|value| !template::is_empty(value)),
     };
     let keys = FLAT.iter().filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS, SIDECARS].contains(&key.name));
     let is_set = |kind: Kind| match kind {
@@ -250,7 +251,7 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
 /// The entry for the primary container.
 fn primary_of(fragment: &Value) -> Option<&Value> {
     let containers = fragment.pointer("/spec/containers")?.as_array()?;
-    containers.iter().find(|container| container["name"] == crate::snapshot::PRIMARY)
+    containers.iter().find(|container| container["name"] == crate::k8s::labels::PRIMARY)
 }
 
 /// The base without the keys that a queue replaces; none when nothing is left of it.

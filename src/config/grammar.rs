@@ -3,14 +3,14 @@
 
 use super::rules::{Rule, WARNS};
 use super::scalars::{NO_DNS_LABEL, NO_LABEL_VALUE, NO_OBJECT_NAME, NO_PORT_NAME, is_port_name, is_qualified_name};
-use crate::schema::is_quantity;
-use crate::sound::{is_dns_label, is_label_text, is_object_name};
-use crate::warnings;
+use crate::k8s::schema::is_quantity;
+use crate::k8s::validation::{is_dns_label, is_label_text, is_object_name};
+use crate::k8s::warnings;
 
 const EMPTY: &str = "must not be empty";
 
 /// What is said of a text that a field with this rule, or an entry of a map with this rule, cannot have.
-pub(crate) fn misfit(text: &str, rule: Rule) -> Option<String> {
+pub(crate) fn text_error(text: &str, rule: Rule) -> Option<String> {
     let climbs = || climbs(text);
     let named = matches!(
         rule,
@@ -18,7 +18,7 @@ pub(crate) fn misfit(text: &str, rule: Rule) -> Option<String> {
     );
     let what = match rule {
         _ if named && text.is_empty() => EMPTY,
-        Rule::Words(words) if !words.contains(&text) => return Some(one_of(words)),
+        Rule::Words(words) if !words.contains(&text) => return Some(one_of_text(words)),
         Rule::Label if !is_dns_label(text) => NO_DNS_LABEL,
         Rule::Name if !is_object_name(text) => NO_OBJECT_NAME,
         Rule::NameOrNothing if !text.is_empty() && !is_object_name(text) => NO_OBJECT_NAME,
@@ -57,7 +57,7 @@ pub(crate) const NO_FOLDER: &str = "must be a path from the root (/) without .. 
 pub(crate) const NO_QUANTITY: &str = "is not a quantity, like 2, 500m, 16Gi";
 
 /// The same of a quantity.
-pub(crate) fn quantity_misfit(text: &str) -> Option<&'static str> {
+pub(crate) fn quantity_error(text: &str) -> Option<&'static str> {
     match text {
         _ if !is_quantity(text) => Some(NO_QUANTITY),
         _ if text.starts_with('-') => Some("must not be negative"),
@@ -66,7 +66,7 @@ pub(crate) fn quantity_misfit(text: &str) -> Option<&'static str> {
 }
 
 /// `must be A or B`; the empty word is not worth naming.
-pub(crate) fn one_of(words: &[&str]) -> String {
+pub(crate) fn one_of_text(words: &[&str]) -> String {
     let named: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
     format!("must be {}", named.join(" or "))
 }

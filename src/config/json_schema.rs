@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{FILE, Key, Keys, Kind, Stage};
+use super::keys::{FILE, Key, KeyStatus, Keys, Kind};
 use super::rules::{self, Rule};
 use super::typed::{DIRECTIVES, PATCH, field_at};
-use crate::schema::{Object, Type};
+use crate::k8s::schema::{Object, Type};
 
 /// Schema, draft 2020-12. A key may always be null: it is absent then.
 pub fn json_schema() -> Value {
@@ -35,10 +35,10 @@ struct Writer {
 impl Writer {
     fn keys(&mut self, keys: &Keys) -> Value {
         let mut properties = Map::new();
-        for key in keys.all().filter(|key| key.stage != Stage::Later) {
+        for key in keys.all().filter(|key| key.stage != KeyStatus::Later) {
             properties.insert(key.name.to_owned(), self.key(key));
         }
-        let required: Vec<_> = keys.all().filter(|key| key.stage == Stage::Required).map(|key| key.name).collect();
+        let required: Vec<_> = keys.all().filter(|key| key.stage == KeyStatus::Required).map(|key| key.name).collect();
         let strict = json!({"properties": properties, "required": required, "additionalProperties": false});
         if keys.find("allowUnknownFields").is_none() {
             return with_type(strict, "object");
@@ -233,7 +233,7 @@ mod tests {
             object.fields.iter().for_each(|field| objects(field.kind, seen));
         }
         let mut seen = BTreeMap::new();
-        objects(Type::Object(&crate::schema::POD), &mut seen);
+        objects(Type::Object(&crate::k8s::schema::POD), &mut seen);
         for (object, field, _) in rules::RULES {
             let found = seen.get(object).and_then(|object| object.field(field));
             assert!(found.is_some(), "{object}.{field}");

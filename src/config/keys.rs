@@ -17,14 +17,14 @@ pub(crate) struct Keys {
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    pub(crate) stage: Stage,
+    pub(crate) stage: KeyStatus,
     /// one sentence, as editors show it
     pub(crate) about: &'static str,
 }
 
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum KeyStatus {
     /// it may be there
     Optional,
     /// it must be there
@@ -74,19 +74,19 @@ impl Keys {
 }
 
 const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
-    Key { name, kind, stage: Stage::Optional, about }
+    Key { name, kind, stage: KeyStatus::Optional, about }
 }
 
 const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
-    Key { name, kind, stage: Stage::Required, about }
+    Key { name, kind, stage: KeyStatus::Required, about }
 }
 
 const fn later(name: &'static str) -> Key {
-    Key { name, kind: Kind::Any, stage: Stage::Later, about: "Not supported yet." }
+    Key { name, kind: Kind::Any, stage: KeyStatus::Later, about: "Not supported yet." }
 }
 
 const fn agent(name: &'static str) -> Key {
-    Key { name, kind: Kind::Any, stage: Stage::Agent, about: "The ClearML agent's own: accepted and not read." }
+    Key { name, kind: Kind::Any, stage: KeyStatus::Agent, about: "The ClearML agent's own: accepted and not read." }
 }
 
 /// A file.
@@ -244,7 +244,7 @@ pub(crate) fn misplaced(keys: &Keys, name: &str) -> Option<String> {
             "no layer gives it: the image, command and args of the task's container are the task's own".into(),
         );
     }
-    let known = beside.find(name).is_some_and(|key| matches!(key.stage, Stage::Optional));
+    let known = beside.find(name).is_some_and(|key| matches!(key.stage, KeyStatus::Optional));
     known.then(|| format!("stands beside `{template}`, not in it"))
 }
 

@@ -10,12 +10,13 @@ use super::cursor::{Cursor, Fields};
 use super::keys;
 use super::scalars;
 use super::spell;
-use super::when::When;
-use crate::render::Render;
-use crate::snapshot::{Budget, Module, OnError};
+use crate::model::condition::When;
+use crate::model::hook::Budget;
+use crate::model::hook::Hook;
+use crate::model::snapshot::{Module, OnError};
 
 /// Turns a module's bytes into code; the text of an error goes behind the module's path.
-pub type Compile<'c> = dyn Fn(&str, &[u8]) -> Result<Arc<dyn Render>, String> + 'c;
+pub type Compile<'c> = dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + 'c;
 
 /// A module's bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl<'w> Store<'w> {
                 None
             }
             None => {
-                let hint = spell::hint(name, self.files.keys().copied());
+                let hint = spell::did_you_mean(name, self.files.keys().copied());
                 cursor.error(format!("there is no file `{name}`{hint}"));
                 None
             }
@@ -90,7 +91,7 @@ impl Modules {
                 }
                 None => {
                     let names = self.sound.keys().chain(&self.broken).map(String::as_str);
-                    item.error(format!("module `{name}` is not defined{}", spell::hint(name, names)));
+                    item.error(format!("module `{name}` is not defined{}", spell::did_you_mean(name, names)));
                 }
             }
         }
@@ -128,7 +129,7 @@ pub(crate) fn decode(
     });
     let may_remove = fields.take("mayRemove").and_then(|cursor| cursor.boolean()).unwrap_or_default();
     let words = [("Fail", OnError::Fail), ("Ignore", OnError::Ignore)];
-    let on_error = fields.take("onError").and_then(|cursor| cursor.word(&words, &[])).unwrap_or_default();
+    let on_error = fields.take("onError").and_then(|cursor| cursor.one_of(&words, &[])).unwrap_or_default();
     let budget = budget(&mut fields);
     fields.finish();
     let (file, digest) = found?;
@@ -137,12 +138,21 @@ pub(crate) fn decode(
         return None;
     }
     let code = match previous.filter(|module| module.digest == digest) {
-        Some(module) => Arc::clone(&module.code),
+        Some(module) => Arc::clone(&module.hook),
         None => {
             compile(name, &file.bytes).map_err(|error| wasm.iter().for_each(|wasm| wasm.error(error.as_str()))).ok()?
         }
     };
-    Some(Module { name: name.to_owned(), digest: digest.to_owned(), when, params, may_remove, on_error, budget, code })
+    Some(Module {
+        name: name.to_owned(),
+        digest: digest.to_owned(),
+        when,
+        params,
+        may_remove,
+        on_error,
+        budget,
+        hook: code,
+    })
 }
 
 fn budget(fields: &mut Fields<'_>) -> Budget {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::snapshot::{Environment, Match};
+use crate::model::snapshot::{Environment, Match};
 
 /// A field to which both give a value, and not the same one, on a pod that both match.
-pub(crate) fn contested(one: &Environment, other: &Environment) -> Option<String> {
+pub(crate) fn conflicting_path(one: &Environment, other: &Environment) -> Option<String> {
     if one.priority != other.priority || !may_meet(&one.matches, &other.matches) {
         return None;
     }

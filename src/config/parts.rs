@@ -7,7 +7,7 @@ use super::rules::WARNS;
 use super::scalars::{NO_LABEL_VALUE, is_label_text, is_qualified_name};
 use super::spell;
 use super::typed::PATCH;
-use crate::warnings;
+use crate::k8s::warnings;
 
 /// A mount, and where it is written: its volume is looked for when all layers are known.
 pub(crate) struct MountRef<'a> {
@@ -42,7 +42,7 @@ pub(crate) fn check_map(cursor: &Cursor<'_>, kind: MapKind) {
         if let Some(said) = said {
             value.report.add(key.at, &value.path, format!("is {said}: {WARNS}"));
         }
-        let Some(text) = value.silent_text().filter(|_| !value.is_open()) else { continue };
+        let Some(text) = value.as_text().filter(|_| !value.has_placeholder()) else { continue };
         if kind != MapKind::Annotations && !is_label_text(text) {
             value.error(NO_LABEL_VALUE);
         }
@@ -58,14 +58,14 @@ pub(crate) fn mounts_of<'a>(container: &Cursor<'a>) -> Vec<MountRef<'a>> {
 /// The same of a list of mounts.
 pub(crate) fn mounts_in<'a>(list: &Cursor<'a>) -> Vec<MountRef<'a>> {
     let names = list.items().into_iter().filter_map(|item| item.get("name"));
-    let mounts = names.filter_map(|cursor| Some(MountRef { volume: cursor.silent_text()?, cursor }));
+    let mounts = names.filter_map(|cursor| Some(MountRef { volume: cursor.as_text()?, cursor }));
     mounts.filter(|mount| !mount.volume.is_empty()).collect()
 }
 
 /// Refuses mounts whose volume no layer brings that this unit is laid over or with.
 pub(crate) fn check_mounts(mounts: &[MountRef<'_>], volumes: &BTreeSet<&str>) {
     for mount in mounts.iter().filter(|mount| !volumes.contains(mount.volume)) {
-        let hint = spell::hint(mount.volume, volumes.iter().copied());
+        let hint = spell::did_you_mean(mount.volume, volumes.iter().copied());
         let message = format!("volume `{}` is defined neither here nor in what this lies over{hint}", mount.volume);
         Cursor::error(&mount.cursor, message);
     }
@@ -76,7 +76,7 @@ pub(crate) fn check_apart(lists: &[(&str, Option<Cursor<'_>>)], key: &str) {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, list) in lists {
         let items: Vec<_> = list.iter().flat_map(Cursor::items).filter_map(|item| item.get(key)).collect();
-        let named: Vec<_> = items.iter().filter_map(|item| Some((item.silent_text()?, item))).collect();
+        let named: Vec<_> = items.iter().filter_map(|item| Some((item.as_text()?, item))).collect();
         for (text, item) in &named {
             if let Some(other) = seen.get(text) {
                 item.error(format!("{key} `{text}` stands in {other} already"));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::sections::Sections;
-use crate::snapshot::{Queue, Queues, Source, Unit};
-use crate::task::canonical_queue_name;
+use crate::merge::layer::Source;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Queue, Queues, Unit};
 
 /// What pods call the queues of a configuration.
 pub(crate) struct Names<'a> {
@@ -35,11 +36,11 @@ impl<'a> Names<'a> {
         for unit in units {
             let Source::Queue(name) = &unit.source else { continue };
             let label = canonical_queue_name(name);
-            let own = unit.good.as_ref().and_then(|queue| queue.id.as_deref());
+            let own = unit.last_valid.as_ref().and_then(|queue| queue.id.as_deref());
             let id = own.or_else(|| self.id_of(name)).map(str::to_owned);
             let has_id = id.is_some();
             if let Some(id) = id {
-                take_place(&mut queues.by_id, id, &unit);
+                claim_key(&mut queues.by_id, id, &unit);
             }
             named.entry(label).or_default().push((unit, has_id));
         }
@@ -49,7 +50,7 @@ impl<'a> Names<'a> {
                 continue;
             }
             for (unit, _) in &units {
-                take_place(&mut queues.by_name, label.clone(), unit);
+                claim_key(&mut queues.by_name, label.clone(), unit);
             }
         }
         queues
@@ -74,8 +75,8 @@ impl<'a> Names<'a> {
     }
 }
 
-fn take_place(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
-    if places.get(&key).is_none_or(|other| other.good.is_none() && unit.good.is_some()) {
+fn claim_key(places: &mut BTreeMap<String, Unit<Queue>>, key: String, unit: &Unit<Queue>) {
+    if places.get(&key).is_none_or(|other| other.last_valid.is_none() && unit.last_valid.is_some()) {
         places.insert(key, unit.clone());
     }
 }

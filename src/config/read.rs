@@ -6,11 +6,11 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::modules::Wasm;
 use super::node::{Node, Position, Tree};
-use super::report::{Problem, Report};
 use super::yaml;
-use crate::schema::nearest;
+use crate::k8s::schema::nearest;
 
 /// What every file begins with.
 const HEAD: [(&str, &str); 2] = [("apiVersion", "podgraft.io/v1alpha1"), ("kind", "GraftConfig")];
@@ -49,8 +49,8 @@ pub(crate) struct Docs {
     /// modules that came in ConfigMap manifests
     pub(crate) wasm: Vec<Wasm>,
     /// ours, but not readable: what was in them is not known
-    pub(crate) torn: BTreeSet<Arc<str>>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) malformed: BTreeSet<Arc<str>>,
+    pub(crate) problems: Vec<Diagnostic>,
     /// the names and texts that count for the digest
     pub(crate) texts: Vec<(Arc<str>, String)>,
 }
@@ -74,7 +74,7 @@ impl Docs {
             // a broken file of somebody else's is none of our business
             Err(_) if !known(name) && !text.contains("podgraft.io/") => return,
             Err(error) => {
-                self.tear(&file, error.at, "", &error.message);
+                self.mark_malformed(&file, error.at, "", &error.message);
                 self.texts.push((file, text.to_owned()));
                 return;
             }
@@ -87,7 +87,7 @@ impl Docs {
             (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
             // the two lines got lost or misspelled: still ours
             (version, kind) if is_meant_for_us(version, kind) || known(name) => {
-                self.tear_head(&file, &node);
+                self.mark_malformed_head(&file, &node);
                 self.texts.push((file, text.to_owned()));
             }
             _ => {}
@@ -95,25 +95,25 @@ impl Docs {
     }
 
     /// Says what is wrong with `apiVersion` and `kind`.
-    fn tear_head(&mut self, file: &Arc<str>, node: &Node) {
+    fn mark_malformed_head(&mut self, file: &Arc<str>, node: &Node) {
         for (key, right) in HEAD {
             let misspelled = node.keys().find(|found| found.text != key && nearest(&found.text, [key]).is_some());
             match (node.get(key), misspelled) {
                 (Some(value), _) if value.is_text(right) => {}
-                (Some(value), _) => self.tear(file, value.at, key, &format!("must be {right}")),
+                (Some(value), _) => self.mark_malformed(file, value.at, key, &format!("must be {right}")),
                 (None, Some(found)) => {
-                    self.tear(file, found.at, &found.text, &format!("unknown key; did you mean {key}?"));
+                    self.mark_malformed(file, found.at, &found.text, &format!("unknown key; did you mean {key}?"));
                 }
-                (None, None) => self.tear(file, node.at, "", &format!("{key}: {right} is missing")),
+                (None, None) => self.mark_malformed(file, node.at, "", &format!("{key}: {right} is missing")),
             }
         }
     }
 
-    fn tear(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
-        let report = Report::new(file);
+    fn mark_malformed(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
+        let report = Diagnostics::new(file);
         report.add(at, path, message);
-        self.problems.extend(report.into_problems());
-        self.torn.insert(Arc::clone(file));
+        self.problems.extend(report.into_errors());
+        self.malformed.insert(Arc::clone(file));
     }
 
     /// A core/v1 ConfigMap, read as the cluster's would be.
@@ -129,9 +129,9 @@ impl Docs {
                 self.wasm.push(Wasm { name: key.to_owned(), origin, bytes: bytes.into() });
             } else {
                 let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
-                let report = Report::new(file);
+                let report = Diagnostics::new(file);
                 report.add(at, &format!("binaryData['{key}']"), "is not base64");
-                self.problems.extend(report.into_problems());
+                self.problems.extend(report.into_errors());
             }
         }
     }

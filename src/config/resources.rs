@@ -6,7 +6,7 @@ use super::rules::WARNS;
 use super::scalars::is_qualified_name;
 use super::spell;
 use super::typed::PATCH;
-use crate::quantity::{self, has_fraction};
+use crate::k8s::quantity::{self, has_fraction};
 
 /// What every node has.
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -18,7 +18,7 @@ pub(crate) fn check_names(cursor: &Cursor<'_>) {
         let device = name.contains('/') && is_qualified_name(name);
         if !device && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
             // who writes gpu does not mean cpu
-            let hint = if name.contains("gpu") { String::new() } else { spell::hint(name, STANDARD) };
+            let hint = if name.contains("gpu") { String::new() } else { spell::did_you_mean(name, STANDARD) };
             amount.error(format!(
                 "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like \
                  nvidia.com/gpu{hint}"

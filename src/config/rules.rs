@@ -2,13 +2,13 @@
 //! contradict each other. The first table is also what the JSON schema for editors says.
 
 use super::cursor::Cursor;
-use super::grammar::misfit;
+use super::grammar::text_error;
 use super::node::Tree;
 use super::parts::{self, MapKind};
 use super::resources;
 use super::scalars;
 use super::typed::Context;
-use crate::warnings;
+use crate::k8s::warnings;
 
 /// The grammar of a field, or of each element of its list.
 #[derive(Debug, Clone, Copy)]
@@ -230,7 +230,7 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
         (Tree::Number(number), Rule::Mode) if number.as_i64().is_none_or(|mode| !(0..=0o777).contains(&mode)) => {
             cursor.error("is not a file mode (0 to 0777, in decimal 511)");
         }
-        (Tree::Text(text), rule) if !cursor.is_open() => check_text(cursor, text, rule),
+        (Tree::Text(text), rule) if !cursor.has_placeholder() => check_text(cursor, text, rule),
         _ => {}
     }
 }
@@ -238,10 +238,10 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
 fn check_text(cursor: &Cursor<'_>, text: &str, rule: Rule) {
     match rule {
         // with what would be right
-        Rule::Words(words) => cursor.one_of(words),
+        Rule::Words(words) => cursor.check_one_of(words),
         Rule::Label => _ = scalars::dns_label(cursor),
         _ => {
-            if let Some(what) = misfit(text, rule) {
+            if let Some(what) = text_error(text, rule) {
                 cursor.error(what);
             }
         }
@@ -302,7 +302,7 @@ fn one(cursor: &Cursor<'_>, keys: &[&str]) -> usize {
 }
 
 fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
-    let name = cursor.get("name").and_then(|name| name.silent_text());
+    let name = cursor.get("name").and_then(|name| name.as_text());
     let claimed = name.is_some_and(|name| context.claimed.contains(name));
     let sources: Vec<_> = cursor.set_entries().filter(|(key, _)| *key != "name").collect();
     match sources.as_slice() {
@@ -322,8 +322,8 @@ fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
         }
     }
     let claim = cursor.get("persistentVolumeClaim").filter(|_| !claimed);
-    let name = claim.and_then(|claim| claim.get("claimName")).filter(|name| !name.is_open());
-    if let Some(name) = name.filter(|name| name.silent_text().is_some()) {
+    let name = claim.and_then(|claim| claim.get("claimName")).filter(|name| !name.has_placeholder());
+    if let Some(name) = name.filter(|name| name.as_text().is_some()) {
         scalars::object_name(&name);
     }
 }
@@ -345,7 +345,7 @@ fn check_toleration(cursor: &Cursor<'_>) {
 fn check_requirement(cursor: &Cursor<'_>) {
     let values = cursor.get("values").filter(|values| !values.node.is_empty());
     let count = values.as_ref().map_or(0, |values| values.items().len());
-    match cursor.get("operator").and_then(|operator| operator.silent_text()) {
+    match cursor.get("operator").and_then(|operator| operator.as_text()) {
         Some("In" | "NotIn") if values.is_none() => cursor.error("key `values` is missing: In and NotIn need some"),
         Some(operator @ ("Exists" | "DoesNotExist")) => {
             if let Some(values) = values {

@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use super::cursor::Cursor;
-use super::grammar::{NO_QUANTITY, quantity_misfit};
+use super::grammar::{NO_QUANTITY, quantity_error};
 use super::node::Tree;
-use crate::quantity;
-use crate::schema::is_quantity;
-pub(crate) use crate::sound::is_label_text;
-use crate::sound::{is_dns_label, is_object_name};
+use crate::k8s::quantity;
+use crate::k8s::schema::is_quantity;
+pub(crate) use crate::k8s::validation::is_label_text;
+use crate::k8s::validation::{is_dns_label, is_object_name};
 
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
         Tree::Number(number) => quantity::of_number(number),
-        Tree::Text(text) if cursor.is_open() => {
+        Tree::Text(text) if cursor.has_placeholder() => {
             cursor.check_placeholders();
             return Some(text.clone());
         }
         Tree::Text(text) => Some(text.clone()),
         _ => None,
     };
-    let Some(what) = text.as_deref().map_or(Some(NO_QUANTITY), quantity_misfit) else { return text };
+    let Some(what) = text.as_deref().map_or(Some(NO_QUANTITY), quantity_error) else { return text };
     let near = text.as_deref().map(near_quantities).unwrap_or_default();
     let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
     cursor.error(format!("{what}{hint}"));

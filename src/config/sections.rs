@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Fields};
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::keys;
 use super::node::{Node, Position, Tree};
 use super::read::Doc;
-use super::report::{Problem, Report};
 
 /// Where something is written.
 pub(crate) struct Part<'a> {
@@ -33,8 +33,8 @@ pub(crate) struct Sections<'a> {
     pub(crate) unknown_queue: Vec<Part<'a>>,
     /// files with a mistake outside of any unit: what else its author meant to be in them is not known
     pub(crate) torn: BTreeSet<Arc<str>>,
-    pub(crate) problems: Vec<Problem>,
-    pub(crate) notices: Vec<Problem>,
+    pub(crate) problems: Vec<Diagnostic>,
+    pub(crate) notices: Vec<Diagnostic>,
 }
 
 impl<'a> Sections<'a> {
@@ -42,7 +42,7 @@ impl<'a> Sections<'a> {
     pub(crate) fn of(docs: &'a [Doc]) -> Self {
         let mut sections = Self::default();
         for doc in docs {
-            let report = Report::new(&doc.file);
+            let report = Diagnostics::new(&doc.file);
             if let Some(fields) = Cursor::new(&doc.node, "", &report).fields(&keys::FILE) {
                 sections.sort(fields, doc);
             }
@@ -50,7 +50,7 @@ impl<'a> Sections<'a> {
                 sections.torn.insert(Arc::clone(&doc.file));
             }
             sections.notices.extend(report.take_notices());
-            sections.problems.extend(report.into_problems());
+            sections.problems.extend(report.into_errors());
         }
         sections
     }

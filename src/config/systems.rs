@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::keys::{self, Keys};
-use crate::snapshot::{System, SystemKind, UnknownQueue, Vault};
-use crate::task::canonical_queue_name;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{UnknownQueue, Vault};
+use crate::model::system::{System, SystemKind};
 
 /// The service account of the agent's Helm chart in its usual namespace.
 const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
@@ -21,7 +22,7 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     let mut fields = cursor.fields(&keys::SYSTEM)?;
     let kinds = [("ClearML", SystemKind::ClearML), ("Generic", SystemKind::Generic)];
     let later = ["Flyte", "Kueue", "Volcano", "Airflow", "Spark", "Job"];
-    let kind = fields.take("type").and_then(|cursor| cursor.word(&kinds, &later));
+    let kind = fields.take("type").and_then(|cursor| cursor.one_of(&kinds, &later));
     let mut system = System { name: name.to_owned(), ..stock(kind.unwrap_or(SystemKind::Generic)) };
     if let Some(namespaces) = fields.take("namespaces") {
         system.namespaces = namespaces.namespaces();
@@ -84,7 +85,7 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
     if let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(&keys::VAULT_MATCH)) {
         if let Some(cursor) = fields.take("namespaces") {
             namespaces = cursor.namespaces();
-            refuse_empty(&cursor);
+            check_not_empty(&cursor);
         }
         // an id is its own canonical name
         queue = fields.take("queue").and_then(|cursor| {
@@ -108,7 +109,7 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
 }
 
 /// A list of conditions that is empty would match everything where its author meant something.
-pub(crate) fn refuse_empty(cursor: &Cursor<'_>) {
+pub(crate) fn check_not_empty(cursor: &Cursor<'_>) {
     if cursor.node.is_empty() {
         cursor.error("is empty: leave the key out where it does not matter");
     }
@@ -122,5 +123,5 @@ pub(crate) fn sort_vaults(vaults: &mut [Vault]) {
 /// `unknownQueue`.
 pub(crate) fn unknown_queue(cursor: &Cursor<'_>) -> Option<UnknownQueue> {
     let words = [("Base", UnknownQueue::Base), ("Ignore", UnknownQueue::Ignore), ("Deny", UnknownQueue::Deny)];
-    cursor.word(&words, &[])
+    cursor.one_of(&words, &[])
 }

@@ -1,4 +1,4 @@
-//! Both forms of a template to the normal form of [`Layer::fragment`](crate::snapshot::Layer).
+//! Both forms of a template to the normal form of [`Layer::fragment`](crate::merge::layer::Layer).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use super::node::Tree;
 use super::parts::{self, MountRef};
 use super::spell;
 use super::typed::{Context, PATCH, typed_at};
-use crate::mutate::APPLIED;
-use crate::snapshot::PRIMARY;
-pub(crate) use crate::sound::MOST_ANNOTATIONS;
+use crate::k8s::labels::PRIMARY;
+use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
+pub(crate) use crate::k8s::validation::MAX_ANNOTATION_BYTES;
 
 /// Entries that lie under several containers; they come with named templates.
 const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
@@ -22,11 +22,11 @@ const MAGIC: [&str; 3] = ["default", "default-init", "primary-init"];
 const NOT_IN_INIT: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
 
 /// Annotations of others that podgraft reads: the primary container, and pods that it leaves alone.
-const READ_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/default-container", "kubernetes.io/config.mirror"];
+const READ_ANNOTATIONS: [&str; 2] = [DEFAULT_CONTAINER, MIRROR_POD];
 
 /// The part of a fragment that a flat key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Level {
     Metadata,
     Spec,
     Primary,
@@ -36,7 +36,7 @@ pub(crate) enum Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
     pub(crate) key: &'static str,
-    pub(crate) place: Place,
+    pub(crate) place: Level,
     pub(crate) field: &'static str,
     pub(crate) value: Value,
 }
@@ -82,7 +82,7 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
         let Some(cursor) = fields.take_filled(key.name) else { continue };
         let Some(mut value) = typed_at(&cursor, path, &context) else { continue };
         match key.name {
-            "labels" | "annotations" => refuse_read(&cursor, key.name, given.matched),
+            "labels" | "annotations" => deny_read_keys(&cursor, key.name, given.matched),
             "initContainers" => check_init(&cursor),
             SIDECARS => make_sidecars(&cursor, &mut value),
             _ => {}
@@ -105,24 +105,24 @@ pub(crate) fn flat<'a>(fields: &mut Fields<'a>, given: &Given<'_>) -> Template<'
         parts::check_apart(&[(one, found.get(one).cloned()), (other, found.get(other).cloned())], key);
     }
     let fragment = assemble(&pieces);
-    refuse_large(&fields.cursor, &fragment);
+    check_size(&fields.cursor, &fragment);
     let file_mounts = file_mounts.map(|cursor| cursor.node.at.line);
     Template { fragment, mounts: flat_mounts(&found), pieces, unknown, file_mounts }
 }
 
 /// Where a flat key's path stands in a fragment.
-pub(crate) fn place(path: &[&'static str]) -> (Place, &'static str) {
+pub(crate) fn place(path: &[&'static str]) -> (Level, &'static str) {
     match path {
-        ["metadata", field] => (Place::Metadata, field),
-        ["spec", field] => (Place::Spec, field),
-        [.., field] => (Place::Primary, field),
-        [] => (Place::Spec, ""),
+        ["metadata", field] => (Level::Metadata, field),
+        ["spec", field] => (Level::Spec, field),
+        [.., field] => (Level::Primary, field),
+        [] => (Level::Spec, ""),
     }
 }
 
 fn mount_paths(list: Option<&Cursor<'_>>) -> BTreeSet<String> {
     let items = list.into_iter().flat_map(Cursor::items);
-    items.filter_map(|item| item.get("mountPath")?.silent_text().map(str::to_owned)).collect()
+    items.filter_map(|item| item.get("mountPath")?.as_text().map(str::to_owned)).collect()
 }
 
 fn flat_mounts<'a>(found: &BTreeMap<&str, Cursor<'a>>) -> Vec<MountRef<'a>> {
@@ -137,9 +137,9 @@ pub(crate) fn assemble<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> Value
     let (mut metadata, mut spec, mut primary) = (Map::new(), Map::new(), Map::new());
     for piece in pieces {
         let part = match piece.place {
-            Place::Metadata => &mut metadata,
-            Place::Spec => &mut spec,
-            Place::Primary => &mut primary,
+            Level::Metadata => &mut metadata,
+            Level::Spec => &mut spec,
+            Level::Primary => &mut primary,
         };
         match (part.get_mut(piece.field), &piece.value) {
             (Some(Value::Array(list)), Value::Array(more)) => list.extend_from_slice(more),
@@ -210,7 +210,7 @@ pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
             value = typed;
         }
         value.retain(|_, field| !is_empty(field));
-        let wanted = primary.as_ref().and_then(|cursor| cursor.node.is_empty().then_some("").or(cursor.silent_text()));
+        let wanted = primary.as_ref().and_then(|cursor| cursor.node.is_empty().then_some("").or(cursor.as_text()));
         names = check_containers(spec, wanted);
         name_primary(&mut value, wanted.unwrap_or(PRIMARY));
         spec.get("initContainers").iter().for_each(check_init);
@@ -225,7 +225,7 @@ pub(crate) fn full<'a>(cursor: &Cursor<'a>, given: &Given<'_>) -> Template<'a> {
     }
     fields.finish();
     template.fragment = whole(metadata, value);
-    refuse_large(cursor, &template.fragment);
+    check_size(cursor, &template.fragment);
     template
 }
 
@@ -236,7 +236,7 @@ fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Ma
         let entry = cursor.child(&key.text, node);
         let Some(name) = KEYS.iter().find(|name| **name == key.text) else {
             let known = super::typed::field_at(&["metadata", &key.text]).is_some();
-            let hint = spell::hint(&key.text, KEYS);
+            let hint = spell::did_you_mean(&key.text, KEYS);
             let message = if known {
                 "no layer may give it: it is the pod's own".to_owned()
             } else {
@@ -248,7 +248,7 @@ fn metadata(cursor: &Cursor<'_>, given: &Given<'_>, context: &Context<'_>) -> Ma
         if node.is_empty() {
             continue;
         }
-        refuse_read(&entry, name, given.matched);
+        deny_read_keys(&entry, name, given.matched);
         map.extend(typed_at(&entry, &["metadata", name], context).map(|value| (key.text.clone(), value)));
     }
     map
@@ -265,7 +265,7 @@ pub(crate) fn is_empty(value: &Value) -> bool {
 }
 
 /// A layer may not change what decides on layers: the pod may be admitted again, and must then get the same.
-fn refuse_read(cursor: &Cursor<'_>, map: &str, matched: &BTreeMap<String, String>) {
+fn deny_read_keys(cursor: &Cursor<'_>, map: &str, matched: &BTreeMap<String, String>) {
     let annotations = map == "annotations";
     if !matches!(cursor.node.tree, Tree::Map(_)) {
         return;
@@ -299,7 +299,7 @@ fn check_containers<'a>(spec: &Cursor<'a>, primary: Option<&str>) -> Vec<&'a str
         if let Some(directive) = item.get(PATCH).filter(|_| of_task) {
             directive.error("the task's own container cannot be taken away");
         }
-        let Some((at, name)) = item.get("name").and_then(|at| Some((at.clone(), at.silent_text()?))) else { continue };
+        let Some((at, name)) = item.get("name").and_then(|at| Some((at.clone(), at.as_text()?))) else { continue };
         names.push(name);
         if name != primary && name == PRIMARY {
             at.error(format!("`{PRIMARY}` means the pod's primary container, which is `{primary}` here"));
@@ -331,9 +331,9 @@ pub(crate) fn annotation_bytes(fragment: &Value) -> usize {
     annotations.into_iter().flatten().map(size).sum()
 }
 
-fn refuse_large(cursor: &Cursor<'_>, fragment: &Value) {
+fn check_size(cursor: &Cursor<'_>, fragment: &Value) {
     let bytes = annotation_bytes(fragment);
-    if bytes > MOST_ANNOTATIONS {
+    if bytes > MAX_ANNOTATION_BYTES {
         cursor.error(too_many_bytes(bytes));
     }
 }
@@ -341,7 +341,7 @@ fn refuse_large(cursor: &Cursor<'_>, fragment: &Value) {
 /// What is said of too many annotations.
 pub(crate) fn too_many_bytes(bytes: usize) -> String {
     format!(
-        "gives pods {bytes} bytes of annotations (the text of fileMounts is one), and a pod may have {MOST_ANNOTATIONS}: \
+        "gives pods {bytes} bytes of annotations (the text of fileMounts is one), and a pod may have {MAX_ANNOTATION_BYTES}: \
          put large files into a ConfigMap and say configMapRef"
     )
 }

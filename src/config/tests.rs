@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::json_schema;
 use super::{Builder, Built, File, Input, Wasm};
-use crate::render::{Call, Outcome, Render, Rendered};
-use crate::snapshot::{Queue, Unit};
+use crate::model::hook::{Hook, HookOutput, HookRequest, HookResponse};
+use crate::model::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 
@@ -22,13 +22,13 @@ const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 #[derive(Debug)]
 struct Idle;
 
-impl Render for Idle {
-    fn render(&self, _: &Call<'_>) -> Rendered {
-        Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
+impl Hook for Idle {
+    fn call(&self, _: &HookRequest<'_>) -> HookResponse {
+        HookResponse { result: Ok(HookOutput::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
     }
 }
 
-fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
     if bytes.starts_with(b"bad") { Err("is no component".to_owned()) } else { Ok(Arc::new(Idle)) }
 }
 
@@ -74,6 +74,6 @@ fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {
 
 /// The fragments of a queue's layers.
 fn fragments(built: &Built, label: &str) -> Vec<Value> {
-    let queue = queue(built, label).good.as_ref().unwrap();
+    let queue = queue(built, label).last_valid.as_ref().unwrap();
     queue.graft.layers.iter().map(|layer| layer.fragment.clone()).collect()
 }

@@ -13,7 +13,7 @@ use super::node::{Position, Tree};
 use super::rules::{self, Rule};
 use super::scalars::quantity;
 use super::spell;
-use crate::schema::{Field, List, Object, POD, Type};
+use crate::k8s::schema::{Field, ListType, Object, POD, Type};
 
 /// Kubernetes' directive in strategic merge patches: `delete` or `replace` an element instead of merging it.
 pub(crate) const PATCH: &str = "$patch";
@@ -122,7 +122,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             None if key.text == PATCH => directive(&entry, key.at, context),
             None if context.unknown => Some(without_nulls(entry.plain())),
             None => {
-                let hint = spell::hint(&key.text, object.fields.iter().map(|field| field.name));
+                let hint = spell::did_you_mean(&key.text, object.fields.iter().map(|field| field.name));
                 cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
                 None
             }
@@ -158,14 +158,14 @@ fn directive(cursor: &Cursor<'_>, at: Position, context: &Context<'_>) -> Option
     if !context.directives {
         cursor.report.add(at, &cursor.path, NO_PATCH);
     }
-    cursor.one_of(DIRECTIVES);
+    cursor.check_one_of(DIRECTIVES);
     cursor.text().map(Value::from)
 }
 
 /// Checks an element that takes something of its list away.
-fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: List) {
+fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: ListType) {
     let keys = list.keys();
-    if matches!(list, List::Atomic | List::AndTerms) {
+    if matches!(list, ListType::Atomic | ListType::NodeSelectorTerms) {
         directive.error("has no meaning in this list, which is laid as a whole");
     } else if directive.is_text("replace") && item.set_entries().count() > 1 {
         directive.error("`$patch: replace` stands in an element of its own: it is about the whole list");

@@ -6,25 +6,27 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::cursor::{Cursor, Fields};
-use super::graft::{self, Laid, Owner};
+use super::diagnostics::Diagnostics;
+use super::graft::{self, DecodedLayers, UnitContext};
 use super::keys;
 use super::modules::Modules;
 use super::overlap;
 use super::parts;
-use super::report::Report;
 use super::sections::Part;
 use super::spell;
-use super::systems::{NO_LABEL, refuse_empty};
+use super::systems::{NO_LABEL, check_not_empty};
 use super::template::{self, Piece};
-use crate::snapshot::{Environment, Graft, Layer, Match, Queue, Source, System, Unit};
-use crate::task::canonical_queue_name;
+use crate::merge::layer::{Layer, Source};
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Environment, Match, Queue, Unit, UnitSpec};
+use crate::model::system::System;
 
 /// What units are decoded against.
-pub(crate) struct World<'b> {
+pub(crate) struct DecodeContext<'b> {
     pub(crate) modules: &'b Modules,
     pub(crate) systems: &'b [System],
     /// the base as it serves
-    pub(crate) base: Option<&'b Unit<Graft>>,
+    pub(crate) base: Option<&'b Unit<UnitSpec>>,
     /// what its layer is put together from
     pub(crate) pieces: &'b [Piece],
     /// the environments as they serve
@@ -34,8 +36,8 @@ pub(crate) struct World<'b> {
 }
 
 /// Which pods an environment says it is for, whatever else is wrong with it.
-pub(crate) fn meant_for(part: &Part<'_>, path: String) -> Option<Match> {
-    let report = Report::new(part.file); // what is wrong has been said
+pub(crate) fn claimed_match(part: &Part<'_>, path: String) -> Option<Match> {
+    let report = Diagnostics::new(part.file); // what is wrong has been said
     let mut fields = Cursor::new(part.node, path, &report).fields(&keys::ENVIRONMENT)?;
     Some(take_match(&mut fields, &keys::ENVIRONMENT_MATCH))
 }
@@ -47,33 +49,34 @@ const POWERFUL: &[&str] = &["hostPath", "secret", "secretKeyRef", "secretRef"];
 /// The same of fields of the spec.
 const POWERFUL_FIELDS: &[&str] = &["priorityClassName", "runtimeClassName", "serviceAccountName"];
 
-impl World<'_> {
-    fn owner(&self, source: Source, cursor: &Cursor<'_>) -> Owner<'_> {
-        Owner { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
+impl DecodeContext<'_> {
+    fn owner(&self, source: Source, cursor: &Cursor<'_>) -> UnitContext<'_> {
+        UnitContext { source, at: cursor.node.at, modules: self.modules, matched: &self.matched }
     }
 
     fn base_layer(&self) -> Option<&Layer> {
-        self.base?.good.as_ref()?.layers.first()
+        self.base?.last_valid.as_ref()?.layers.first()
     }
 
     /// Whether the base's volumes are not known, so that a mount of one must not be called wrong.
     fn base_is_unknown(&self) -> bool {
-        self.base.is_some_and(|base| base.good.is_none())
+        self.base.is_some_and(|base| base.last_valid.is_none())
     }
 
     /// The same of an environment.
     fn an_environment_is_unknown(&self) -> bool {
-        self.environments.iter().any(|unit| unit.good.is_none())
+        self.environments.iter().any(|unit| unit.last_valid.is_none())
     }
 
     fn environment_volumes(&self) -> impl Iterator<Item = &str> {
-        let layers = self.environments.iter().filter_map(|unit| unit.good.as_ref()).flat_map(|good| &good.graft.layers);
+        let layers =
+            self.environments.iter().filter_map(|unit| unit.last_valid.as_ref()).flat_map(|good| &good.graft.layers);
         layers.flat_map(|layer| graft::volume_names(&layer.fragment))
     }
 }
 
 /// `basePodTemplate`.
-pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<(Graft, Vec<Piece>)> {
+pub(crate) fn base(cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<(UnitSpec, Vec<Piece>)> {
     let mut fields = cursor.fields(&keys::BASE)?;
     let laid = graft::base(&mut fields, &world.owner(Source::Base, cursor));
     fields.finish();
@@ -85,7 +88,7 @@ pub(crate) fn base(cursor: &Cursor<'_>, world: &World<'_>) -> Option<(Graft, Vec
 pub(crate) fn environment(
     name: &str,
     cursor: &Cursor<'_>,
-    world: &World<'_>,
+    world: &DecodeContext<'_>,
     others: &[Arc<Environment>],
 ) -> Option<Environment> {
     let mut fields = cursor.fields(&keys::ENVIRONMENT)?;
@@ -98,10 +101,10 @@ pub(crate) fn environment(
     if !world.base_is_unknown() {
         parts::check_mounts(&laid.mounts, &volumes);
     }
-    refuse_powerful(cursor, &matches, &laid, "environment");
+    require_match_for_powerful(cursor, &matches, &laid, "environment");
     let environment = Environment { name: name.to_owned(), priority, matches, graft: laid.graft };
     for other in others {
-        if let Some(path) = overlap::contested(&environment, other) {
+        if let Some(path) = overlap::conflicting_path(&environment, other) {
             let name = &other.name;
             cursor.error(format!("sets {path} otherwise than environments.{name} does, for the same pods and with the same priority {priority}: give one of them another"));
         }
@@ -110,7 +113,7 @@ pub(crate) fn environment(
 }
 
 /// `queues.<name>`.
-pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Option<Queue> {
+pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &DecodeContext<'_>) -> Option<Queue> {
     let mut fields = cursor.fields(&keys::QUEUE)?;
     let id = fields.take("id").and_then(|cursor| cursor.name().map(str::to_owned));
     let id = id.or_else(|| is_clearml_id(name).then(|| name.to_owned()));
@@ -121,26 +124,26 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, world: &World<'_>) -> Optio
         let system = cursor.name()?;
         if !world.systems.iter().any(|known| known.name == system) {
             let names = world.systems.iter().map(|system| system.name.as_str());
-            cursor.error(format!("there is no system `{system}`{}", spell::hint(system, names)));
+            cursor.error(format!("there is no system `{system}`{}", spell::did_you_mean(system, names)));
         }
         Some(system.to_owned())
     });
     let matches = take_match(&mut fields, &keys::QUEUE_MATCH);
     if let Some(mode) = fields.take("mode") {
-        mode.word(&[("Enforce", ())], &["Observe"]);
+        mode.one_of(&[("Enforce", ())], &["Observe"]);
     }
     let laid = graft::queue(&mut fields, &world.owner(Source::Queue(name.to_owned()), cursor));
     fields.finish();
-    refuse_powerful(cursor, &matches, &laid, "queue");
+    require_match_for_powerful(cursor, &matches, &laid, "queue");
     let base = world.base_layer().and_then(|layer| graft::without(layer, world.pieces, &laid.replaced));
-    refuse_large(cursor, &laid, base.as_ref());
+    check_size(cursor, &laid, base.as_ref());
     if !world.base_is_unknown() && !world.an_environment_is_unknown() {
         check_queue_mounts(cursor, &laid, base.as_ref(), world);
     }
     Some(Queue { name: name.to_owned(), id, system, matches, base, graft: laid.graft })
 }
 
-fn refuse_powerful(cursor: &Cursor<'_>, matches: &Match, laid: &Laid<'_>, noun: &str) {
+fn require_match_for_powerful(cursor: &Cursor<'_>, matches: &Match, laid: &DecodedLayers<'_>, noun: &str) {
     if matches.namespaces.is_empty()
         && let Some(key) = laid.graft.layers.iter().find_map(|layer| powerful(&layer.fragment))
     {
@@ -165,11 +168,11 @@ fn powerful(fragment: &Value) -> Option<&'static str> {
 }
 
 /// What base and queue together write into annotations.
-fn refuse_large(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>) {
+fn check_size(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>) {
     let own: usize = laid.graft.layers.iter().map(|layer| template::annotation_bytes(&layer.fragment)).sum();
     let all = own + base.map_or(0, |base| template::annotation_bytes(&base.fragment));
     // alone it has been said already
-    if all > template::MOST_ANNOTATIONS && own <= template::MOST_ANNOTATIONS {
+    if all > template::MAX_ANNOTATION_BYTES && own <= template::MAX_ANNOTATION_BYTES {
         cursor.error(format!("together with basePodTemplate {}", template::too_many_bytes(all)));
     }
 }
@@ -179,7 +182,7 @@ fn is_clearml_id(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>, world: &World<'_>) {
+fn check_queue_mounts(cursor: &Cursor<'_>, laid: &DecodedLayers<'_>, base: Option<&Layer>, world: &DecodeContext<'_>) {
     let mut volumes = own_volumes(laid);
     volumes.extend(world.environment_volumes());
     volumes.extend(base.into_iter().flat_map(|layer| graft::volume_names(&layer.fragment)));
@@ -194,7 +197,7 @@ fn check_queue_mounts(cursor: &Cursor<'_>, laid: &Laid<'_>, base: Option<&Layer>
     }
 }
 
-fn own_volumes<'l>(laid: &'l Laid<'_>) -> BTreeSet<&'l str> {
+fn own_volumes<'l>(laid: &'l DecodedLayers<'_>) -> BTreeSet<&'l str> {
     laid.graft.layers.iter().flat_map(|layer| graft::volume_names(&layer.fragment)).collect()
 }
 
@@ -202,11 +205,11 @@ fn take_match(fields: &mut Fields<'_>, keys: &'static keys::Keys) -> Match {
     let mut found = Match::default();
     let Some(mut fields) = fields.take("match").and_then(|cursor| cursor.fields(keys)) else { return found };
     if let Some(cursor) = fields.take("namespaces") {
-        refuse_empty(&cursor);
+        check_not_empty(&cursor);
         found.namespaces = cursor.namespaces();
     }
     if let Some(cursor) = fields.take("podLabels") {
-        refuse_empty(&cursor);
+        check_not_empty(&cursor);
         parts::check_map(&cursor, parts::MapKind::Labels);
         let labels = cursor.entries().into_iter();
         found.pod_labels =

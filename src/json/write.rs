@@ -23,7 +23,7 @@ impl Json<'_> {
             Json::Array(items) => {
                 out.push('[');
                 for (index, item) in items.iter().enumerate() {
-                    separate(index, out);
+                    push_comma(index, out);
                     item.write(out);
                 }
                 out.push(']');
@@ -31,7 +31,7 @@ impl Json<'_> {
             Json::Object(members) => {
                 out.push('{');
                 for (index, (key, value)) in members.iter().enumerate() {
-                    separate(index, out);
+                    push_comma(index, out);
                     write_text(key, out);
                     out.push(':');
                     value.write(out);
@@ -51,7 +51,7 @@ pub fn write_count(number: u64, out: &mut String) {
 }
 
 /// Appends the comma that stands before every element but the first.
-pub fn separate(index: usize, out: &mut String) {
+pub fn push_comma(index: usize, out: &mut String) {
     if index > 0 {
         out.push(',');
     }

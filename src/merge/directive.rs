@@ -5,10 +5,10 @@
 //! strategic merge patches (`$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are what `kubectl
 //! apply` writes for itself; they are refused by name.
 
-use super::{Conflict, Merger, NOTHING, Outcome, Rule, Slot, Trouble, Under};
+use super::{Conflict, MergeError, MergeRule, Merger, NOTHING, Outcome, Slot, Target};
 use crate::json::{Json, Member};
-use crate::patch::{Step, readable};
-use crate::template::TOKEN_VOLUME;
+use crate::k8s::labels::TOKEN_VOLUME;
+use crate::k8s::patch::{PathElement, display_path};
 use bumpalo::collections::Vec as ArenaVec;
 
 /// The directive's key.
@@ -27,12 +27,12 @@ pub fn is_directed(value: &Json<'_>) -> bool {
 
 impl<'a> Merger<'a, '_> {
     /// The directive that `value` holds, if any.
-    pub(super) fn directive_of(&self, value: Json<'a>) -> Result<Option<Directive>, Trouble> {
+    pub(super) fn directive_of(&self, value: Json<'a>) -> Result<Option<Directive>, MergeError> {
         match value.get(PATCH) {
             None => Ok(None),
             Some(Json::Str("delete")) => Ok(Some(Directive::Delete)),
             Some(Json::Str("replace")) => Ok(Some(Directive::Replace)),
-            Some(_) => Err(self.trouble("$patch is neither delete nor replace")),
+            Some(_) => Err(self.directive_error("$patch is neither delete nor replace")),
         }
     }
 
@@ -40,11 +40,11 @@ impl<'a> Merger<'a, '_> {
     pub(super) fn directed(
         &mut self,
         directive: Directive,
-        under: Under<'a>,
+        under: Target<'a>,
         members: &'a [Member<'a>],
         slot: Slot,
-        rule: Rule,
-    ) -> Result<Option<Json<'a>>, Trouble> {
+        rule: MergeRule,
+    ) -> Result<Option<Json<'a>>, MergeError> {
         self.may_direct(rule)?;
         let rest = Json::object(members.iter().copied().filter(|(key, _)| *key != PATCH), self.arena);
         if rule.conflict == Conflict::Keep {
@@ -52,7 +52,7 @@ impl<'a> Merger<'a, '_> {
         }
         let rest = if directive == Directive::Replace { self.plain(rest)? } else { NOTHING };
         let loses = |now: Json<'a>| now.members().iter().any(|(key, value)| rest.get(key).as_ref() != Some(value));
-        if under.now.is_some_and(loses) {
+        if under.current.is_some_and(loses) {
             self.remove(rule)?;
         }
         Ok(Some(rest).filter(|rest| !rest.is_empty()))
@@ -62,45 +62,45 @@ impl<'a> Merger<'a, '_> {
     fn directed_to_keep(
         &mut self,
         directive: Directive,
-        under: Under<'a>,
+        under: Target<'a>,
         rest: Json<'a>,
         slot: Slot,
-        rule: Rule,
-    ) -> Result<Option<Json<'a>>, Trouble> {
+        rule: MergeRule,
+    ) -> Result<Option<Json<'a>>, MergeError> {
         let rest = if directive == Directive::Replace { rest } else { NOTHING };
         let mut stays = ArenaVec::new_in(self.arena);
-        for (key, value) in under.now.unwrap_or(NOTHING).members() {
-            self.path.push(Step::Member(key));
-            let was = under.was.and_then(|was| was.get(key));
-            if rest.get(key).is_some() || was.is_some_and(|was| self.is_set(was, Slot::of(slot.kind, key))) {
+        for (key, value) in under.current.unwrap_or(NOTHING).members() {
+            self.path.push(PathElement::Member(key));
+            let was = under.original.and_then(|was| was.get(key));
+            if rest.get(key).is_some() || was.is_some_and(|was| self.is_explicit(was, Slot::for_key(slot.kind, key))) {
                 stays.push((*key, *value));
             }
             self.path.pop();
         }
-        if stays.len() < under.now.map_or(0, |now| now.members().len()) {
+        if stays.len() < under.current.map_or(0, |now| now.members().len()) {
             self.remove(rule)?;
         }
         let now = Some(Json::Object(stays.into_bump_slice()));
-        let merged = self.object(Under { now, ..under }, rest.members(), slot.kind, rule)?;
-        Ok(Some(merged).filter(|merged| !merged.is_empty() || under.was.is_some()))
+        let merged = self.object(Target { current: now, ..under }, rest.members(), slot.kind, rule)?;
+        Ok(Some(merged).filter(|merged| !merged.is_empty() || under.original.is_some()))
     }
 
     /// What of a list stays before the fragment's elements are laid: all of it, unless it says `$patch: replace`.
     /// `is_own` are elements that somebody wrote.
-    pub(super) fn staying(
+    pub(super) fn remaining(
         &mut self,
-        under: Under<'a>,
+        under: Target<'a>,
         fragment: &'a [Json<'a>],
         is_own: impl Fn(&mut Self, Json<'a>) -> bool,
-        rule: Rule,
-    ) -> Result<ArenaVec<'a, Json<'a>>, Trouble> {
-        let base = under.now.map_or(&[][..], |now| now.items());
+        rule: MergeRule,
+    ) -> Result<ArenaVec<'a, Json<'a>>, MergeError> {
+        let base = under.current.map_or(&[][..], |now| now.items());
         let mut all = self.vec(base.iter().copied());
         let mut replaces = false;
         for item in fragment.iter().filter(|item| is_directed(item)) {
             if self.directive_of(*item)? == Some(Directive::Replace) {
                 if item.members().len() > 1 {
-                    return Err(self.trouble("$patch: replace stands in an element of its own"));
+                    return Err(self.directive_error("$patch: replace stands in an element of its own"));
                 }
                 replaces = true;
             }
@@ -122,7 +122,7 @@ impl<'a> Merger<'a, '_> {
         if is_plain(value) { Ok(value) } else { Ok(self.stripped(value)?.unwrap_or(NOTHING)) }
     }
 
-    fn stripped(&self, value: Json<'a>) -> Result<Option<Json<'a>>, Trouble> {
+    fn stripped(&self, value: Json<'a>) -> Result<Option<Json<'a>>, MergeError> {
         match value {
             Json::Object(_) if self.directive_of(value)? == Some(Directive::Delete) => Ok(None),
             Json::Object(members) => {
@@ -147,20 +147,20 @@ impl<'a> Merger<'a, '_> {
     }
 
     /// Layers that deny add or agree: they take nothing away.
-    pub(super) fn may_direct(&self, rule: Rule) -> Result<(), Trouble> {
+    pub(super) fn may_direct(&self, rule: MergeRule) -> Result<(), MergeError> {
         if rule.conflict == Conflict::Deny {
-            Err(self.trouble("a layer whose conflict is Deny takes nothing away"))
+            Err(self.directive_error("a layer whose conflict is Deny takes nothing away"))
         } else {
             Ok(())
         }
     }
 
-    pub(super) fn unknown_directive(&self, key: &str) -> Trouble {
-        self.trouble(&format!("{key} is not supported; $patch: delete and $patch: replace are"))
+    pub(super) fn unknown_directive(&self, key: &str) -> MergeError {
+        self.directive_error(&format!("{key} is not supported; $patch: delete and $patch: replace are"))
     }
 
-    pub(super) fn trouble(&self, what: &str) -> Trouble {
-        Trouble::Directive(format!("{}: {what}", readable(&self.path)))
+    pub(super) fn directive_error(&self, what: &str) -> MergeError {
+        MergeError::Directive(format!("{}: {what}", display_path(&self.path)))
     }
 }
 

@@ -2,13 +2,19 @@
 
 use super::Merger;
 use crate::json::Json;
-use crate::patch::key_text;
-use crate::schema::Field;
+use crate::k8s::patch::key_text;
+use crate::k8s::schema::Field;
 
 impl<'a> Merger<'a, '_> {
     /// What layers add stands before the pod's own, so that `$(VAR)` references and `volumes[0]` mean what their
     /// authors meant; containers come after the pod's own; native sidecars start before all other init containers.
-    pub(super) fn place(&self, result: &[Json<'a>], was: Option<Json<'a>>, item: Json<'a>, field: &Field) -> usize {
+    pub(super) fn insert_index(
+        &self,
+        result: &[Json<'a>],
+        was: Option<Json<'a>>,
+        item: Json<'a>,
+        field: &Field,
+    ) -> usize {
         let own = was.map_or(&[][..], |was| was.items());
         // As long as nothing was taken away, the pod's first element is still there and the first of its own.
         let first = if self.removed.is_empty() { &own[..own.len().min(1)] } else { own };

@@ -8,19 +8,19 @@ mod directives;
 mod stacks;
 mod table;
 
-const KEEP: Rule = Rule { conflict: Conflict::Keep, keeps_env: false, may_remove: false, alias: true };
-const OVERRIDE: Rule = Rule { conflict: Conflict::Override, ..KEEP };
-const DENY: Rule = Rule { conflict: Conflict::Deny, ..KEEP };
+const KEEP: MergeRule = MergeRule { conflict: Conflict::Keep, keeps_env: false, may_remove: false, alias: true };
+const OVERRIDE: MergeRule = MergeRule { conflict: Conflict::Override, ..KEEP };
+const DENY: MergeRule = MergeRule { conflict: Conflict::Deny, ..KEEP };
 
 /// Lays fragments over a pod whose primary container is `main`.
-fn lay(pod: &Value, fragments: &[(Rule, Value)]) -> Result<Value, Trouble> {
+fn lay(pod: &Value, fragments: &[(MergeRule, Value)]) -> Result<Value, MergeError> {
     let arena = Bump::new();
-    let original = Json::lift(pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let original = Json::borrowed(pod, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, Some("main"), &arena);
     let mut result = original;
     for (rule, fragment) in fragments {
-        result = merger.lay(result, Json::lift(fragment, &arena), *rule)?;
+        result = merger.apply(result, Json::borrowed(fragment, &arena), *rule)?;
     }
     Ok(result.to_value())
 }

@@ -3,10 +3,11 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{Laying, Mutation, Rejection, Stop, attempted};
-use crate::render::Pace;
-use crate::review::{self, Review};
-use crate::snapshot::Snapshot;
+use super::{LayerMode, MutateError, Mutation, mutate};
+use crate::model::denial::Denial;
+use crate::model::hook::Execution;
+use crate::model::review::{self, Review};
+use crate::model::snapshot::Snapshot;
 
 /// What came of one request.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub enum Verdict {
     /// the reply is ready
     Done(Answer),
     /// this module is not for the inline pace: run the request again with [`Pace::Patient`]
-    Slow(String),
+    NeedsPool(String),
 }
 
 /// A reply, and what the log line and the metrics say of it.
@@ -26,9 +27,9 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// what happened, from a closed set
     pub outcome: Outcome,
-    /// why not: a rejection's closed CamelCase reason
+    /// why not: a denial's closed CamelCase reason
     pub reason: Option<&'static str>,
-    /// the rejection's or the 4xx's sentence, or what is worth knowing of a pod that went through
+    /// the denial's or the 4xx's sentence, or what is worth knowing of a pod that went through
     pub message: Option<String>,
     /// the configured queue (not what the pod claims: bounded in number)
     pub queue: Option<String>,
@@ -60,22 +61,23 @@ pub enum Outcome {
 }
 
 /// Answers one AdmissionReview.
-pub fn answer(body: &[u8], snapshot: &Snapshot, pace: Pace<'_>, arena: &Bump) -> Verdict {
+pub fn answer(body: &[u8], snapshot: &Snapshot, execution: Execution<'_>, arena: &Bump) -> Verdict {
     let review = match Review::parse(body, arena) {
         Ok(review) => review,
         Err(message) => return Verdict::Done(malformed(400, message)),
     };
     let mut modules = Vec::new();
-    let mutated = attempted(&review, snapshot, (pace, Laying::AtOnce), &mut modules, arena);
-    let result = match mutated.map_err(|halted| halted.stop) {
-        Err(Stop::Slow(module)) => return Verdict::Slow(module),
-        Err(Stop::Rejected(rejection)) => Err(rejection),
+    let mutated = mutate(&review, snapshot, execution, LayerMode::Premerged, &mut modules, arena);
+    let result = match mutated.map_err(|failure| failure.error) {
+        Err(MutateError::NeedsPool(module)) => return Verdict::NeedsPool(module),
+        Err(MutateError::Denied(denial)) => Err(denial),
         Ok(mutation) => Ok(mutation),
     };
-    Verdict::Done(Answer { modules, ..answered(&review, snapshot, result) })
+    Verdict::Done(Answer { modules, ..answer_to(&review, snapshot, result) })
 }
 
-fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Rejection>) -> Answer {
+/// Makes the reply of a review, and what log and metrics say of it.
+fn answer_to(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Denial>) -> Answer {
     let mut answer = Answer {
         status: 200,
         body: Vec::new(),
@@ -94,7 +96,7 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
         Ok(Some(mutation)) if mutation.operations.is_empty() => {
             answer.outcome = Outcome::Unchanged;
             answer.queue = mutation.queue;
-            answer.message = mutation.note;
+            answer.message = mutation.notice;
             answer.body = review::allowed(review.uid);
         }
         Ok(Some(mutation)) => {
@@ -102,14 +104,13 @@ fn answered(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Muta
             answer.operations = mutation.operations.len();
             answer.body = review::patched(review.uid, mutation.operations, &mutation.applied, &snapshot.digest);
             answer.queue = mutation.queue;
-            answer.message = mutation.note;
+            answer.message = mutation.notice;
         }
-        Err(rejection) => {
+        Err(denial) => {
             answer.outcome = Outcome::Denied;
-            answer.reason = Some(rejection.reason.name());
-            answer.body =
-                review::denied(review.uid, rejection.reason.code(), rejection.reason.name(), &rejection.message);
-            answer.message = Some(rejection.message);
+            answer.reason = Some(denial.reason.name());
+            answer.body = review::denied(review.uid, denial.reason.code(), denial.reason.name(), &denial.message);
+            answer.message = Some(denial.message);
         }
     }
     answer
@@ -133,10 +134,10 @@ pub fn malformed(status: u16, message: String) -> Answer {
 }
 
 /// A denial made outside of [`answer`]: no room, no time.
-pub fn refuse(body: &[u8], rejection: Rejection) -> Answer {
+pub fn deny(body: &[u8], denial: Denial) -> Answer {
     let arena = Bump::new();
     match Review::parse(body, &arena) {
-        Ok(review) => answered(&review, &Snapshot::default(), Err(rejection)),
+        Ok(review) => answer_to(&review, &Snapshot::default(), Err(denial)),
         Err(message) => malformed(400, message),
     }
 }

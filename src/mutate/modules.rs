@@ -7,20 +7,26 @@ use bumpalo::Bump;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{By, Known, NO_PRIMARY, Reason, Rejection, Stop, Work};
-use crate::config::when::{Facts, Scope};
-use crate::guards;
+use super::applied::{Applied, Interrupted};
+use super::context::{Context, TaskFacts};
+use super::{MutateError, NO_PRIMARY};
 use crate::json::{Json, Shape};
-use crate::layers::Plan;
-use crate::merge::{Rule, Trouble};
-use crate::normalize::quantities;
-use crate::patch::diff;
-use crate::redact::Redactor;
-use crate::render::{Call, Fault, Log, Outcome as Returned};
-use crate::schema::{self, POD, Type};
-use crate::snapshot::{Conflict, Module, OnError, Source};
-use crate::task::{Pod, Task};
-use crate::template;
+use crate::k8s::patch::diff;
+use crate::k8s::schema::{self, POD, Type};
+use crate::merge::layer::{Conflict, Source};
+use crate::merge::{MergeError, MergeRule};
+use crate::model::condition::{Facts, Scope};
+use crate::model::denial::{Denial, Reason};
+use crate::model::hook::{HookError, HookOutput, HookRequest, LogLine};
+use crate::model::pod::Pod;
+use crate::model::snapshot::{Module, OnError};
+use crate::model::task::Task;
+use crate::mutate::guards;
+use crate::mutate::hook_view;
+use crate::mutate::normalize::quantities;
+use crate::mutate::plan::Plan;
+use crate::mutate::provenance::FragmentSource;
+use crate::mutate::redact::Redactor;
 
 /// One module's part in a request.
 #[derive(Debug)]
@@ -30,152 +36,180 @@ pub struct ModuleRun {
     /// wall clock
     pub elapsed: Duration,
     /// why it failed, if it did
-    pub fault: Option<String>,
+    pub error: Option<String>,
     /// what it logged, redacted
-    pub logs: Vec<Log>,
+    pub logs: Vec<LogLine>,
 }
 
-/// The same for what a module returns, each of which is laid by itself.
-const LARGEST_RETURNED: usize = 1024;
+/// Elements that a list, or members that a map, of a hook's output may have.
+const MAX_RETURNED_ELEMENTS: usize = 1024;
 
 /// Bytes that most templates take: an ordinary one has 6 KB.
-const TEMPLATE: usize = 8 << 10;
+const TEMPLATE_CAPACITY: usize = 8 << 10;
 
-impl<'a> Work<'_, 'a> {
-    pub(super) fn run_modules(&mut self, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
-        if self.plan.modules.is_empty() {
-            return Ok(());
-        }
-        let known = self.known();
-        let (task, plan, pod) = (self.task, self.plan, self.pod);
+type Result<T, E = Denial> = std::result::Result<T, E>;
+
+impl<'w, 'a> Context<'w, 'a> {
+    /// Runs the plan's modules in order; adds to `runs` those whose hook was called.
+    pub(super) fn run_modules(
+        &self,
+        mut applied: Applied<'w, 'a>,
+        runs: &mut Vec<ModuleRun>,
+    ) -> Result<Applied<'w, 'a>, Box<Interrupted<'w, 'a>>> {
         let mut scope = None;
         for module in &self.plan.modules {
-            if let Some(when) = &module.when {
-                let scope = scope.get_or_insert_with(|| scope_of(task, plan, &pod, known));
-                scope.set_params(&module.params);
-                match (when.holds(scope), module.on_error) {
-                    (Ok(true), _) => {}
-                    (Ok(false), _) => {
-                        self.idle.push((module, None));
-                        continue;
-                    }
-                    (Err(why), OnError::Ignore) => {
-                        self.idle.push((module, Some(why)));
-                        continue;
-                    }
-                    (Err(why), OnError::Fail) => return Err(failed(module, &format!("condition: {why}")).into()),
+            let result = match self.condition_holds(module, &mut scope) {
+                Ok(true) => self.run_module(module, &mut applied, runs),
+                Ok(false) => {
+                    applied.skipped_modules.push((module, None));
+                    continue;
                 }
+                Err(why) if module.on_error == OnError::Ignore => {
+                    applied.skipped_modules.push((module, Some(why)));
+                    continue;
+                }
+                Err(why) => Err(failed(module, &format!("condition: {why}")).into()),
+            };
+            if let Err(error) = result {
+                return Err(Interrupted::new(error, applied));
             }
-            self.run_module(module, known, runs)?;
         }
-        Ok(())
+        Ok(applied)
     }
 
-    fn run_module(&mut self, module: &'a Module, known: &Known, runs: &mut Vec<ModuleRun>) -> Result<(), Stop> {
-        let view = template::view(self.steps.last(), self.task, self.arena);
-        let mut template = String::with_capacity(TEMPLATE);
+    /// Evaluates the module's `when`. The scope of a request is made once, as building it costs more than a condition.
+    fn condition_holds<'k>(&'k self, module: &'a Module, scope: &mut Option<Scope<'k>>) -> Result<bool, String>
+    where
+        'a: 'k,
+    {
+        let Some(when) = &module.when else { return Ok(true) };
+        let scope = scope.get_or_insert_with(|| scope_of(self.task, self.plan, &self.pod, self.task_facts()));
+        scope.set_params(&module.params);
+        when.holds(scope)
+    }
+
+    /// Calls one module's hook and applies its output. Under `onError: Ignore` a failure leaves the pod as it was.
+    fn run_module(
+        &self,
+        module: &'a Module,
+        applied: &mut Applied<'w, 'a>,
+        runs: &mut Vec<ModuleRun>,
+    ) -> Result<(), MutateError> {
+        let facts = self.task_facts();
+        let before = applied.steps.last();
+        let view = hook_view::view(before, self.task, self.arena);
+        let mut template = String::with_capacity(TEMPLATE_CAPACITY);
         view.write(&mut template);
-        let request = self.request(module, known);
-        let call = Call {
-            request: &request,
+        let response = module.hook.call(&HookRequest {
+            request: &self.hook_arguments(module, facts),
             template: &template,
-            task_config: &known.task_config,
+            task_config: &facts.task_config,
             budget: module.budget,
-            pace: self.pace,
+            execution: self.execution,
+        });
+        let result = match response.result {
+            Err(HookError::TooSlowInline) => return Err(MutateError::NeedsPool(module.name.clone())),
+            Err(error) => Err(denial_of(module, &error)),
+            Ok(output) => self.apply_output(module, applied, view, output),
         };
-        let rendered = module.code.render(&call);
-        if matches!(rendered.result, Err(Fault::Slow)) {
-            return Err(Stop::Slow(module.name.clone()));
-        }
-        let before = self.steps.last();
-        let laid = match rendered.result {
-            Err(fault) => Err(fault_of(module, &fault)),
-            Ok(returned) => self.take(module, view, returned),
-        };
-        // Gathering what must not be said costs more than most modules: only where there is something to say.
-        let redactor = if laid.is_err() || !rendered.logs.is_empty() {
-            Redactor::new(&[self.pod.object, before], &[&known.task_config, &known.providers], self.arena)
+        // Gathering the secrets costs more than most modules, so it is done only where there is a text to redact.
+        let redactor = if result.is_err() || !response.logs.is_empty() {
+            Redactor::new(&[self.pod.object, before], &[&facts.task_config, &facts.providers], self.arena)
         } else {
             Redactor::default()
         };
-        let laid = laid.map_err(|rejection| redacted(&rejection, module, &redactor));
+        let result = result.map_err(|denial| redacted(&denial, module, &redactor));
         runs.push(ModuleRun {
             name: module.name.clone(),
-            elapsed: rendered.elapsed,
-            fault: laid.as_ref().err().map(|rejection| rejection.message.clone()),
-            logs: rendered.logs.iter().map(|log| redactor.log(log)).collect(),
+            elapsed: response.elapsed,
+            error: result.as_ref().err().map(|denial| denial.message.clone()),
+            logs: response.logs.iter().map(|log| redactor.log(log)).collect(),
         });
-        match (laid, module.on_error) {
-            (Err(rejection), OnError::Fail) => Err(Stop::Rejected(rejection)),
+        match (result, module.on_error) {
+            (Err(denial), OnError::Fail) => Err(MutateError::Denied(denial)),
             _ => Ok(()),
         }
     }
 
-    /// Takes what a module returned: JSON, of the schema, without what it must not hold.
-    fn take(&mut self, module: &'a Module, view: Json<'a>, returned: Returned) -> Result<(), Rejection> {
-        let (text, whole) = match returned {
-            Returned::Unchanged => return Ok(()),
-            Returned::Template(text) => (text, true),
-            Returned::Fragment(text) => (text, false),
+    /// Applies the output of a hook, and checks the step by itself: so the denial names the module, and nothing of it
+    /// stays where its failure may be ignored.
+    fn apply_output(
+        &self,
+        module: &'a Module,
+        applied: &mut Applied<'w, 'a>,
+        view: Json<'a>,
+        output: HookOutput,
+    ) -> Result<()> {
+        let (text, form) = match output {
+            HookOutput::Unchanged => return Ok(()),
+            HookOutput::Template(text) => (text, "template"),
+            HookOutput::Fragment(text) => (text, "fragment"),
         };
-        let what = if whole { "template" } else { "fragment" };
-        let text = self.arena.alloc_str(&text);
+        let fragment = self.read_output(module, view, &text, form)?;
+        let rule = MergeRule {
+            conflict: Conflict::Override,
+            keeps_env: false,
+            may_remove: module.may_remove,
+            alias: form == "fragment",
+        };
+        let before = applied.steps.last();
+        let pod = applied.merger.apply(before, fragment, rule).map_err(|error| match error {
+            MergeError::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
+            MergeError::Directive(why) | MergeError::Conflict(why) => {
+                failed(module, &format!("returned a {form} that cannot be applied: {why}"))
+            }
+            MergeError::NoPrimary => failed(module, NO_PRIMARY),
+        })?;
+        let (steps, fragments) = (applied.steps.steps.len(), applied.fragments.len());
+        applied.steps.push(Source::Module(module.name.clone()), pod);
+        applied.fragments.push((FragmentSource::Module(module), fragment));
+        let operations = diff(before, applied.steps.last(), self.arena);
+        if let Err(denial) = self.check_step(applied, before, operations, applied.merger.removed()) {
+            applied.steps.steps.truncate(steps);
+            applied.fragments.truncate(fragments);
+            return Err(denial);
+        }
+        let separator = if applied.names.is_empty() { "" } else { ", " };
+        let digest = &module.digest[..module.digest.len().min(12)];
+        let _ = write!(applied.names, "{separator}module/{}@{digest}", module.name); // a String takes everything
+        Ok(())
+    }
+
+    /// Reads what a hook returned into a fragment: JSON, of the Pod schema, without what a module may not give.
+    fn read_output(&self, module: &Module, view: Json<'a>, text: &str, form: &str) -> Result<Json<'a>> {
+        let text = self.arena.alloc_str(text);
         let (value, largest) = Json::parse_measured(text, &Shape::All, self.arena)
             .ok()
             .filter(|(value, _)| matches!(value, Json::Object(_)))
-            .ok_or_else(|| failed(module, &format!("returned a {what} that is not a JSON object")))?;
-        if largest > LARGEST_RETURNED.max(self.review.largest) {
-            return Err(failed(module, &format!("returned a {what} with a list or map of {largest} elements")));
+            .ok_or_else(|| failed(module, &format!("returned a {form} that is not a JSON object")))?;
+        if largest > MAX_RETURNED_ELEMENTS.max(self.review.largest) {
+            return Err(failed(module, &format!("returned a {form} with a list or map of {largest} elements")));
         }
-        if let Some(name) = template::repeated_name(value) {
-            return Err(failed(
-                module,
-                &format!("returned a {what} in which the name {name:?} stands twice in one object"),
-            ));
+        if let Some(name) = hook_view::repeated_name(value) {
+            let what = format!("returned a {form} in which the name {name:?} stands twice in one object");
+            return Err(failed(module, &what));
         }
-        let fragment = if whole { template::changes(view, value, self.arena) } else { value };
-        schema::check(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|misfit| {
-            failed(module, &format!("returned a {what} that is no pod's: {} {}", misfit.path, misfit.message))
+        let fragment = if form == "template" { hook_view::changes(view, value, self.arena) } else { value };
+        schema::validate(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|error| {
+            failed(module, &format!("returned a {form} that is no pod's: {} {}", error.path, error.message))
         })?;
         let fragment = quantities(fragment, Type::Object(&POD), self.arena);
-        if template::holds_opaque(fragment) {
-            return Err(failed(module, &format!("returned a {what} that uses a value which was hidden from it")));
+        if hook_view::holds_opaque(fragment) {
+            return Err(failed(module, &format!("returned a {form} that uses a value which was hidden from it")));
         }
         if let Some(path) = guards::beyond_a_module(fragment) {
             return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
         }
-        let rule =
-            Rule { conflict: Conflict::Override, keeps_env: false, may_remove: module.may_remove, alias: !whole };
-        let before = (self.steps.last(), self.steps.steps.len(), self.laid.len());
-        let pod = self.merger.lay(before.0, fragment, rule).map_err(|trouble| match trouble {
-            Trouble::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
-            Trouble::Directive(why) | Trouble::Conflict(why) => {
-                failed(module, &format!("returned a {what} that cannot be laid: {why}"))
-            }
-            Trouble::NoPrimary => failed(module, NO_PRIMARY),
-        })?;
-        self.steps.push(Source::Module(module.name.clone()), pod);
-        self.laid.push((By::Module(module), fragment));
-        // Checked by itself, so that the refusal is this module's and nothing of it stays where it may be ignored.
-        let step = diff(before.0, self.steps.last(), self.arena);
-        if let Err(rejection) = self.check(before.0, self.steps.last(), step, self.merger.removed()) {
-            self.steps.steps.truncate(before.1);
-            self.laid.truncate(before.2);
-            return Err(rejection);
-        }
-        let separator = if self.applied.is_empty() { "" } else { ", " };
-        let digest = &module.digest[..module.digest.len().min(12)];
-        let _ = write!(self.applied, "{separator}module/{}@{digest}", module.name); // a String takes everything
-        Ok(())
+        Ok(fragment)
     }
 
-    /// The hook's arguments but the template and `task_config` (design section 5).
-    fn request(&self, module: &Module, known: &Known) -> String {
-        let request = Request {
+    /// Writes the hook's arguments but the template and `task_config`.
+    fn hook_arguments(&self, module: &Module, facts: &TaskFacts) -> String {
+        let arguments = Arguments {
             queue: self.task.queue_id,
             queue_name: self.queue_name(),
             task_data: TaskData { id: self.task.id.as_deref(), user: self.task.user },
-            providers_info: &known.providers,
+            providers_info: &facts.providers,
             worker: Worker { id: self.worker_id(), namespace: self.pod.namespace, kind: "Pod" },
             params: &module.params,
             environment: self.plan.environment,
@@ -183,13 +217,13 @@ impl<'a> Work<'_, 'a> {
             primary_container: self.task.primary,
             dry_run: self.review.dry_run,
         };
-        serde_json::to_string(&request).unwrap_or_default()
+        serde_json::to_string(&arguments).unwrap_or_default()
     }
 }
 
 /// What conditions are asked about.
-fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k Known) -> Scope<'k> {
-    let labels = pod.object.at(&["metadata", "labels"]);
+fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k TaskFacts) -> Scope<'k> {
+    let labels = pod.object.get_path(&["metadata", "labels"]);
     let labels = labels.iter().flat_map(Json::members);
     Scope::new(Facts {
         task_config: &known.task_config,
@@ -208,7 +242,7 @@ fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known
 
 /// What a hook is given beside the template.
 #[derive(Serialize)]
-struct Request<'r> {
+struct Arguments<'r> {
     queue: Option<&'r str>,
     queue_name: Option<&'r str>,
     task_data: TaskData<'r>,
@@ -236,24 +270,24 @@ struct Worker<'r> {
 }
 
 /// Not cut here: what is cut off within a secret would no longer be found.
-fn failed(module: &Module, what: &str) -> Rejection {
-    Rejection { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
+fn failed(module: &Module, what: &str) -> Denial {
+    Denial { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
 }
 
 /// What is said of a module may quote what it returned.
-fn redacted(rejection: &Rejection, module: &Module, redactor: &Redactor<'_>) -> Rejection {
+fn redacted(rejection: &Denial, module: &Module, redactor: &Redactor<'_>) -> Denial {
     let ours = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
     let ours = ours.iter().find(|ours| rejection.message.starts_with(*ours)).map_or("", String::as_str);
     let message = format!("{ours}{}", redactor.text(&rejection.message[ours.len()..]));
-    Rejection { message, reason: rejection.reason }
+    Denial { message, reason: rejection.reason }
 }
 
-fn fault_of(module: &Module, fault: &Fault) -> Rejection {
+fn denial_of(module: &Module, fault: &HookError) -> Denial {
     let reason = match fault {
-        Fault::Time(_) | Fault::Busy | Fault::Slow => Reason::ModuleUnavailable,
+        HookError::TimedOut(_) | HookError::Unavailable | HookError::TooSlowInline => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,
     };
-    Rejection { reason, message: format!("module {} {fault}", module.name) }
+    Denial { reason, message: format!("module {} {fault}", module.name) }
 }
 
 /// A fragment's `$patch` members are ours, not the pod's; elements that have one are keys and no more.

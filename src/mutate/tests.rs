@@ -14,10 +14,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::render::{Call, Fault, Level, Log, Outcome as Returned, Render, Rendered};
-use crate::snapshot::{
-    Budget, Conflict, Graft, Match, Module, OnError, Queue, Queues, System, SystemKind, Unit, UnknownQueue, Vault,
-};
+use crate::merge::layer::Conflict;
+use crate::merge::layer::Layer;
+use crate::merge::layer::Source;
+use crate::model::hook::Budget;
+use crate::model::hook::{Hook, HookError, HookOutput as Returned, HookRequest, HookResponse, LogLevel, LogLine};
+use crate::model::snapshot::{Match, Module, OnError, Queue, Queues, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::system::{System, SystemKind};
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60";
@@ -31,14 +34,14 @@ impl<F> fmt::Debug for Fake<F> {
     }
 }
 
-impl<F: Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync> Render for Fake<F> {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let logs = vec![Log { level: Level::Info, message: format!("saw {}", call.template) }];
-        Rendered { result: (self.0)(call), logs, elapsed: Duration::ZERO }
+impl<F: Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send + Sync> Hook for Fake<F> {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let logs = vec![LogLine { level: LogLevel::Info, message: format!("saw {}", call.template) }];
+        HookResponse { result: (self.0)(call), logs, elapsed: Duration::ZERO }
     }
 }
 
-fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 'static) -> Module {
+fn module(code: impl Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send + Sync + 'static) -> Module {
     Module {
         name: "hook".to_owned(),
         digest: "0123456789abcdef".repeat(4),
@@ -47,12 +50,12 @@ fn module(code: impl Fn(&Call<'_>) -> Result<Returned, Fault> + Send + Sync + 's
         may_remove: false,
         on_error: OnError::Fail,
         budget: Budget::default(),
-        code: Arc::new(Fake(code)),
+        hook: Arc::new(Fake(code)),
     }
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    let placeholders = crate::placeholder::stands_in(&fragment);
+    let placeholders = crate::model::placeholder::stands_in(&fragment);
     let file = "podgraft.yaml".into();
     Layer {
         source,
@@ -68,14 +71,14 @@ fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
+    Unit { source, last_valid: Some(Arc::new(value)), error: None, claimed_match: None }
 }
 
 /// A snapshot with the ClearML system, a base label and, for the queue `gpu`, `fragment` and `modules`.
 fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
     let source = || Source::Queue("GPU".to_owned());
     let base = layer(Source::Base, Conflict::Keep, json!({"metadata": {"labels": {"base": "yes"}}}));
-    let graft = Graft {
+    let graft = UnitSpec {
         layers: vec![layer(source(), Conflict::Override, fragment)],
         modules: modules.into_iter().map(Arc::new).collect(),
     };
@@ -88,8 +91,8 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
         graft,
     };
     Snapshot {
-        plans: crate::merge::beforehand::Plans::default(),
-        pod_security: crate::pod_security::Levels::default(),
+        plans: crate::merge::plan_cache::PlanCache::default(),
+        pod_security: crate::k8s::pod_security::Levels::default(),
         generation: 1,
         digest: "d1".to_owned(),
         namespace: "podgraft".to_owned(),
@@ -100,7 +103,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
             pod_name_prefix: "clearml-id-".to_owned(),
             submitters: vec![SUBMITTER.to_owned()],
         }],
-        base: Some(unit(Source::Base, Graft { layers: vec![base], modules: Vec::new() })),
+        base: Some(unit(Source::Base, UnitSpec { layers: vec![base], modules: Vec::new() })),
         environments: Vec::new(),
         queues: Queues { by_id: BTreeMap::new(), by_name: BTreeMap::from([("gpu".to_owned(), unit(source(), queue))]) },
         task_config: Vec::new(),
@@ -136,9 +139,9 @@ fn review(pod: &Value, user: &str) -> Vec<u8> {
 
 fn answered_to(pod: &Value, snapshot: &Snapshot) -> Answer {
     let left = || Duration::from_secs(1);
-    match answer(&review(pod, SUBMITTER), snapshot, Pace::Patient(&left), &Bump::new()) {
+    match answer(&review(pod, SUBMITTER), snapshot, Execution::Pooled(&left), &Bump::new()) {
         Verdict::Done(answer) => answer,
-        Verdict::Slow(module) => panic!("slow: {module}"),
+        Verdict::NeedsPool(module) => panic!("slow: {module}"),
     }
 }
 
@@ -173,14 +176,14 @@ fn said_of(pod: &Value, fragment: &Value) -> String {
 
 /// A copy of the queue `gpu` without modules.
 fn queue_of(snapshot: &Snapshot) -> Queue {
-    let queue = snapshot.queues.by_name["gpu"].good.as_deref().unwrap();
+    let queue = snapshot.queues.by_name["gpu"].last_valid.as_deref().unwrap();
     Queue {
         name: queue.name.clone(),
         id: None,
         system: None,
         matches: Match::default(),
         base: queue.base.clone(),
-        graft: Graft { layers: queue.graft.layers.clone(), modules: Vec::new() },
+        graft: UnitSpec { layers: queue.graft.layers.clone(), modules: Vec::new() },
     }
 }
 

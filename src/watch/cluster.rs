@@ -16,15 +16,15 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::origin::Reader;
+use super::source_status::StatusReporter;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
-use crate::pod_security::{Levels, Policy};
+use crate::k8s::pod_security::{Levels, Policy};
 
 /// Follows the ConfigMaps and puts what they hold into its slot.
-pub(super) async fn watch(client: Client, reader: Reader, namespace: String, parts: Parts, slot: usize) {
+pub(super) async fn watch(client: Client, reader: StatusReporter, namespace: String, parts: Parts, slot: usize) {
     let what = format!("the ConfigMaps of {namespace}");
-    let client = heard(client, reader.clone(), what.clone());
+    let client = with_success_callback(client, reader.clone(), what.clone());
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
     let value = |map| Some(part_of(map));
     follow(api, &reader, &what, value, |maps| {
@@ -40,9 +40,9 @@ pub(super) async fn watch(client: Client, reader: Reader, namespace: String, par
 }
 
 /// Follows the Namespaces, for what the API server warns of in each. Their labels are all that is asked for.
-pub(super) async fn watch_namespaces(client: Client, reader: Reader, levels: Levels) {
+pub(super) async fn watch_namespaces(client: Client, reader: StatusReporter, levels: Levels) {
     let what = "the Namespaces (without them no pod is held to a Pod Security level)";
-    let client = heard(client, reader.clone(), what.to_owned());
+    let client = with_success_callback(client, reader.clone(), what.to_owned());
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
     let value = |namespace: PartialObjectMeta<Namespace>| Policy::of_labels(namespace.labels());
     follow(api, &reader, what, value, |namespaces| {
@@ -53,7 +53,7 @@ pub(super) async fn watch_namespaces(client: Client, reader: Reader, levels: Lev
 
 /// The client, with an ear to what it is told: the watcher says when it fails, and not that it goes on where it was, for
 /// which nothing but the reply's beginning stands as long as no object changes.
-fn heard(client: Client, reader: Reader, what: String) -> Client {
+fn with_success_callback(client: Client, reader: StatusReporter, what: String) -> Client {
     let namespace = client.default_namespace().to_owned();
     let (reader, what) = (Arc::new(reader), Arc::<str>::from(what));
     let service = tower::service_fn(move |request| {
@@ -73,7 +73,7 @@ fn heard(client: Client, reader: Reader, what: String) -> Client {
 /// there.
 async fn follow<K, V>(
     api: Api<K>,
-    reader: &Reader,
+    reader: &StatusReporter,
     what: &str,
     value: impl Fn(K) -> Option<V>,
     mut changed: impl FnMut(&BTreeMap<String, V>),

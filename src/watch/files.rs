@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::MissedTickBehavior;
 
-use super::origin::Reader;
+use super::source_status::StatusReporter;
 use super::{Part, Parts};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 
@@ -88,7 +88,7 @@ fn entry(path: PathBuf, metadata: &Metadata) -> (PathBuf, u64, u64, u64, Option<
 }
 
 /// Looks again and again, and puts what it finds into its slot.
-pub(super) async fn poll(folder: Folder, reader: Reader, parts: Parts, slot: usize, every: Duration) {
+pub(super) async fn poll(folder: Folder, reader: StatusReporter, parts: Parts, slot: usize, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = None;
@@ -103,7 +103,7 @@ pub(super) async fn poll(folder: Folder, reader: Reader, parts: Parts, slot: usi
                 seen = Some(signature);
                 parts.send_modify(|parts| parts[slot] = Some(part));
             }
-            Err(error) => complain(&folder.path, &error, &reader),
+            Err(error) => report_error(&folder.path, &error, &reader),
         }
     }
 }
@@ -113,7 +113,7 @@ fn changed(folder: &Folder, seen: Option<&Signature>) -> io::Result<Option<(Part
 }
 
 /// Once for each error, not once a second.
-fn complain(path: &Path, error: &io::Error, reader: &Reader) {
+fn report_error(path: &Path, error: &io::Error, reader: &StatusReporter) {
     if reader.failed(&error.to_string()) {
         tracing::warn!("cannot read {}: {error}; what was read before, if anything, goes on serving", path.display());
     }

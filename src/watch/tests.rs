@@ -256,8 +256,8 @@ async fn configmaps_are_followed_through_errors() {
 }
 
 /// Waits until this can be read, or cannot.
-async fn is_read(handle: &mut Handle, origin: Origin, expected: bool) {
-    let is_up = |readings: &Readings| readings.get(&origin).is_some_and(|error| error.is_none() == expected);
+async fn is_read(handle: &mut Handle, origin: ConfigSource, expected: bool) {
+    let is_up = |readings: &SourceStatus| readings.get(&origin).is_some_and(|error| error.is_none() == expected);
     handle.readings.wait_for(is_up).await.unwrap();
 }
 
@@ -272,13 +272,13 @@ async fn configmaps_that_can_be_read_again_are_known_to_be_before_any_changes() 
     assert!(handle.readings.borrow().is_empty(), "nobody has looked yet");
     // that they could be read at first is gone at once
     for expected in [false, true] {
-        is_read(&mut handle, Origin::ConfigMaps, expected).await;
+        is_read(&mut handle, ConfigSource::ConfigMaps, expected).await;
     }
     let text = said.text();
     let counts =
         ["cannot read the ConfigMaps", "can read again: the ConfigMaps"].map(|line| text.matches(line).count());
     assert_eq!(counts, [1, 1], "{text}");
-    assert!(!handle.readings.borrow().contains_key(&Origin::Namespaces), "they have not answered yet");
+    assert!(!handle.readings.borrow().contains_key(&ConfigSource::Namespaces), "they have not answered yet");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,7 +293,7 @@ async fn a_namespace_without_configuration_is_ready() {
 async fn has_levels(handle: &Handle, expected: &[(&str, Option<&str>)]) {
     let there = || {
         let snapshot = handle.snapshot.load();
-        let policy = |namespace: &str| snapshot.pod_security.of(namespace).map(|policy| policy.to_string());
+        let policy = |namespace: &str| snapshot.pod_security.for_namespace(namespace).map(|policy| policy.to_string());
         expected.iter().all(|(namespace, wanted)| policy(namespace).as_deref() == *wanted)
     };
     while !there() {

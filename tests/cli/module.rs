@@ -106,7 +106,7 @@ fn run_shows_what_a_module_does_to_a_pod() {
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--params", MOUNT, "--task-config", NFS]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let bytes = fs::read(root().join("policies/inject-nfs.wasm")).unwrap();
-    let digest = &podgraft::module::sha256_hex(&bytes)[..12];
+    let digest = &podgraft::wasm::sha256_hex(&bytes)[..12];
     let added: Vec<String> = ran.stdout.lines().filter(|line| line.starts_with('+')).map(unpadded).collect();
     let expected = [
         &format!("+     podgraft.io/applied: \"module/inject-nfs@{digest}\" # podgraft"),

@@ -7,25 +7,25 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bumpalo::Bump;
 use podgraft::config::{Builder, File, Input, Wasm};
+use podgraft::model::hook::{Execution, Hook, HookError, HookOutput, HookRequest, HookResponse, LogLine};
+use podgraft::model::snapshot::Snapshot;
 use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
-use podgraft::render::{Call, Fault, Log, Outcome, Pace, Render, Rendered};
-use podgraft::snapshot::Snapshot;
 use serde_json::Value;
 
 /// The result of every module.
-pub static RETURNED: Mutex<Option<Outcome>> = Mutex::new(None);
+pub static RETURNED: Mutex<Option<HookOutput>> = Mutex::new(None);
 
 #[derive(Debug)]
 struct Told;
 
-impl Render for Told {
-    fn render(&self, _call: &Call<'_>) -> Rendered {
+impl Hook for Told {
+    fn call(&self, _call: &HookRequest<'_>) -> HookResponse {
         let result = match &*RETURNED.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Outcome::Template(text)) => Ok(Outcome::Template(text.clone())),
-            Some(Outcome::Fragment(text)) => Ok(Outcome::Fragment(text.clone())),
-            _ => Ok(Outcome::Unchanged),
+            Some(HookOutput::Template(text)) => Ok(HookOutput::Template(text.clone())),
+            Some(HookOutput::Fragment(text)) => Ok(HookOutput::Fragment(text.clone())),
+            _ => Ok(HookOutput::Unchanged),
         };
-        Rendered { result, logs: Vec::<Log>::new(), elapsed: Duration::ZERO }
+        HookResponse { result, logs: Vec::<LogLine>::new(), elapsed: Duration::ZERO }
     }
 }
 
@@ -33,14 +33,18 @@ impl Render for Told {
 #[derive(Debug)]
 struct Refuses;
 
-impl Render for Refuses {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        Rendered { result: Err(Fault::Refused(call.request.to_owned())), logs: Vec::new(), elapsed: Duration::ZERO }
+impl Hook for Refuses {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        HookResponse {
+            result: Err(HookError::Denied(call.request.to_owned())),
+            logs: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
     }
 }
 
 /// The code of a module: its bytes say how it behaves.
-pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Render>, String> {
+pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
     match bytes {
         b"told" => Ok(Arc::new(Told)),
         b"refuses" => Ok(Arc::new(Refuses)),
@@ -71,9 +75,9 @@ pub fn snapshot(text: &str) -> Arc<Snapshot> {
 /// Answers a review.
 pub fn answer(body: &[u8], snapshot: &Snapshot) -> Answer {
     let left = || Duration::from_secs(3600);
-    match mutate::answer(body, snapshot, Pace::Patient(&left), &Bump::new()) {
+    match mutate::answer(body, snapshot, Execution::Pooled(&left), &Bump::new()) {
         Verdict::Done(answer) => answer,
-        Verdict::Slow(module) => panic!("module {module} is slow at the patient pace"),
+        Verdict::NeedsPool(module) => panic!("module {module} is slow at the patient pace"),
     }
 }
 

@@ -61,15 +61,15 @@ fn last_good(good: &Built, built: &Built) {
     let queues = &built.snapshot.queues;
     let untouched = queues.by_name.get("untouched").expect("the other file's queue");
     if untouched.error.is_none() {
-        assert!(untouched.good.is_some());
+        assert!(untouched.last_valid.is_some());
     }
     // a manifest of ConfigMaps holds files of other names, of which this one knows nothing
-    if built.readable || built.problems.iter().any(|problem| &*problem.file != "podgraft.yaml") {
+    if built.parsed || built.problems.iter().any(|problem| &*problem.file != "podgraft.yaml") {
         return;
     }
     for (name, unit) in &good.snapshot.queues.by_name {
         let now = queues.by_name.get(name).unwrap_or_else(|| panic!("queue {name} is gone with an unreadable file"));
-        assert_eq!(unit.good.is_some(), now.good.is_some(), "queue {name}");
+        assert_eq!(unit.last_valid.is_some(), now.last_valid.is_some(), "queue {name}");
     }
     assert_eq!(good.snapshot.base.is_some(), built.snapshot.base.is_some(), "the base");
 }

@@ -7,8 +7,8 @@ mod mutator;
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use podgraft::render::Outcome;
-use podgraft::snapshot::Snapshot;
+use podgraft::model::hook::HookOutput;
+use podgraft::model::snapshot::Snapshot;
 
 /// A queue whose module is told; what it may take away and what its failure means are two bits of the input.
 fn snapshot(number: u8) -> Arc<Snapshot> {
@@ -34,7 +34,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, text)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(text).into_owned();
-    let returned = if kind & 4 == 4 { Outcome::Template(text) } else { Outcome::Fragment(text) };
+    let returned = if kind & 4 == 4 { HookOutput::Template(text) } else { HookOutput::Fragment(text) };
     *common::RETURNED.lock().unwrap_or_else(PoisonError::into_inner) = Some(returned);
     let (snapshot, review) = (&SNAPSHOTS[usize::from(kind & 3)], REVIEWS[usize::from(kind >> 3 & 1)]);
     let answer = common::answer(review, snapshot);

@@ -7,7 +7,7 @@ mod mutator;
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use podgraft::snapshot::Snapshot;
+use podgraft::model::snapshot::Snapshot;
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| common::snapshot(include_str!("rich.yaml")));
 

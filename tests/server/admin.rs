@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use podgraft::admission::Mutate;
+use podgraft::http::admission::Mutate;
 use tokio::sync::watch;
 
 use super::fixture::{Fixture, run};

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use podgraft::server::tls::Oldest;
-use podgraft::server::tls::clients::Trust;
+use podgraft::http::server::tls::MinTlsVersion;
+use podgraft::http::server::tls::client_verifier::ClientAuth;
 use podgraft_testkit::certificates::Authority;
 use podgraft_testkit::client::{accepting_any, accepting_any_with};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ fn trusting(pem: &str, names: &[&str]) -> (Fixture, TempDir) {
     let authorities = folder.path().join("clients.crt");
     fs::write(&authorities, pem).unwrap();
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    (Fixture { trust: Some(Trust { authorities, names }), ..Fixture::new() }, folder)
+    (Fixture { trust: Some(ClientAuth { authorities, names }), ..Fixture::new() }, folder)
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn an_invalid_client_authority_at_the_start_is_an_error_that_names_flag_and_file
 
 #[test]
 fn tls_1_2_is_accepted_unless_the_minimum_is_1_3() {
-    for (oldest, expected) in [(Oldest::Tls12, Some(200)), (Oldest::Tls13, None)] {
+    for (oldest, expected) in [(MinTlsVersion::Tls12, Some(200)), (MinTlsVersion::Tls13, None)] {
         let fixture = Fixture { oldest_tls: oldest, ..Fixture::new() };
         run(fixture, async |server| {
             let with = async |version| admitted(server.app.address, &accepting_any_with(&[version], None)).await;

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bumpalo::Bump;
-use podgraft::admission::Reviewer;
-use podgraft::admission::pool::Limits;
-use podgraft::app::{App, Settings, Source, World};
-use podgraft::metrics::Metrics;
-use podgraft::mutate::{Answer, Outcome, Rejection, Verdict};
-use podgraft::render::Pace;
-use podgraft::server::tls::clients::Trust;
-use podgraft::server::tls::{Files, Oldest};
-use podgraft::server::{CONNECTIONS, Timeouts};
-use podgraft::snapshot::Snapshot;
+use podgraft::http::admission::Reviewer;
+use podgraft::http::admission::pool::Limits;
+use podgraft::http::app::{App, Settings, SharedConfig, Source};
+use podgraft::http::metrics::Metrics;
+use podgraft::http::server::tls::client_verifier::ClientAuth;
+use podgraft::http::server::tls::{CertificatePaths, MinTlsVersion};
+use podgraft::http::server::{CONNECTIONS, Timeouts};
+use podgraft::model::denial::Denial;
+use podgraft::model::hook::Execution;
+use podgraft::model::snapshot::Snapshot;
+use podgraft::mutate::{Answer, Outcome, Verdict};
 use podgraft_testkit::client::accepting_any;
 use podgraft_testkit::mounted_secret::MountedSecret;
 use tokio::net::TcpStream;
@@ -25,22 +26,22 @@ use tokio_rustls::client::TlsStream;
 
 use super::client::{Client, connect, get};
 
-pub(crate) type Judge = dyn Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync;
+pub(crate) type Judge = dyn Fn(&[u8], Execution<'_>) -> Verdict + Send + Sync;
 
 pub(crate) struct Fake(Box<Judge>);
 
 impl Fake {
-    pub(crate) fn new(judge: impl Fn(&[u8], Pace<'_>) -> Verdict + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(judge: impl Fn(&[u8], Execution<'_>) -> Verdict + Send + Sync + 'static) -> Self {
         Self(Box::new(judge))
     }
 }
 
 impl Reviewer for Fake {
-    fn answer(&self, body: &[u8], _: &Snapshot, pace: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, body: &[u8], _: &Snapshot, pace: Execution<'_>, _: &Bump) -> Verdict {
         (self.0)(body, pace)
     }
 
-    fn refuse(&self, _: &[u8], Rejection { reason, message }: Rejection) -> Answer {
+    fn deny(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
         let answer = answer(format!("{} {} {message}", reason.code(), reason.name()));
         Answer { outcome: Outcome::Denied, reason: Some(reason.name()), ..answer }
     }
@@ -51,10 +52,12 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
     let gate = Arc::clone(gate);
     Arc::new(Fake::new(move |body, pace| match (body, pace) {
         (b"{}", _) => done("fast"),
-        (name, Pace::Inline) => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
+        (name, Execution::Inline) => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         // no time for any module: this one may not fail
-        (name, Pace::Patient(left)) if left().is_zero() => Verdict::Slow(String::from_utf8_lossy(name).into_owned()),
-        (name, Pace::Patient(_)) => {
+        (name, Execution::Pooled(left)) if left().is_zero() => {
+            Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned())
+        }
+        (name, Execution::Pooled(_)) => {
             gate.pass();
             done(String::from_utf8_lossy(name))
         }
@@ -69,7 +72,7 @@ pub(crate) fn answer(body: impl Into<String>) -> Answer {
     let run = podgraft::mutate::ModuleRun {
         name: "nfs".to_owned(),
         elapsed: Duration::from_millis(1),
-        fault: Some("trapped".to_owned()),
+        error: Some("trapped".to_owned()),
         logs: Vec::new(),
     };
     Answer {
@@ -121,8 +124,8 @@ pub(crate) struct Fixture {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) loaded: watch::Receiver<bool>,
-    pub(crate) trust: Option<Trust>,
-    pub(crate) oldest_tls: Oldest,
+    pub(crate) trust: Option<ClientAuth>,
+    pub(crate) oldest_tls: MinTlsVersion,
     pub(crate) connections: usize,
     pub(crate) snapshot: Snapshot,
 }
@@ -135,7 +138,7 @@ impl Fixture {
             limits: Limits::for_cores(2),
             loaded: watch::channel(true).1,
             trust: None,
-            oldest_tls: Oldest::default(),
+            oldest_tls: MinTlsVersion::default(),
             connections: CONNECTIONS,
             snapshot: Snapshot::default(),
         }
@@ -163,7 +166,7 @@ pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::R
     let settings = Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
-        files: Files { certificate: secret.certificate(), key: secret.key() },
+        files: CertificatePaths { certificate: secret.certificate(), key: secret.key() },
         trust: fixture.trust,
         oldest_tls: fixture.oldest_tls,
         connections: fixture.connections,
@@ -174,7 +177,7 @@ pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::R
         timeouts: fixture.timeouts,
         limits: fixture.limits,
     };
-    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
+    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
     App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use podgraft::admission::Mutate;
-use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input};
+use podgraft::http::admission::Mutate;
+use podgraft::http::admission::pool::Limits;
+use podgraft::model::hook::Execution;
 use podgraft::mutate::Verdict;
-use podgraft::render::Pace;
 
 use podgraft_testkit::fixtures::task_review;
 
@@ -101,8 +101,8 @@ fn a_review_beyond_the_memory_budget_is_answered_before_its_deadline() {
     let gate = Arc::new(Gate::default());
     let of_thread = Arc::clone(&gate);
     let reviewer = Arc::new(Fake::new(move |_, pace| match pace {
-        Pace::Inline => Verdict::Slow("m".to_owned()),
-        Pace::Patient(_) => {
+        Execution::Inline => Verdict::NeedsPool("m".to_owned()),
+        Execution::Pooled(_) => {
             of_thread.pass();
             done("read")
         }

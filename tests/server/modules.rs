@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podgraft::admission::Mutate;
-use podgraft::admission::pool::Limits;
 use podgraft::config::{Builder, File, Input, Wasm};
-use podgraft::module::way;
+use podgraft::http::admission::Mutate;
+use podgraft::http::admission::pool::Limits;
+use podgraft::model::hook::{Execution, Hook, HookError, HookRequest, HookResponse};
 use podgraft::mutate::Verdict;
-use podgraft::render::{Call, Fault, Pace, Render, Rendered};
+use podgraft::wasm::thread_priority;
 
 use podgraft_testkit::fixtures::task_review;
 
@@ -18,8 +18,8 @@ use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 fn a_panic_is_a_500_and_the_connection_stays_open() {
     let mut fixture = Fixture::new();
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
-        (b"panic", _) | (b"later", Pace::Patient(_)) => panic!("a bug"),
-        (b"later", Pace::Inline) => Verdict::Slow("m".to_owned()),
+        (b"panic", _) | (b"later", Execution::Pooled(_)) => panic!("a bug"),
+        (b"later", Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
         _ => done("fine"),
     }));
     run(fixture, async |server| {
@@ -108,11 +108,11 @@ fn a_deadline_in_the_queue_or_on_a_thread_is_a_denial() {
 struct Panicking;
 
 #[expect(clippy::panic, reason = "it is what this module is for")]
-impl Render for Panicking {
-    fn render(&self, call: &Call<'_>) -> Rendered {
-        let slow = Rendered { result: Err(Fault::Slow), logs: Vec::new(), elapsed: Duration::ZERO };
-        match (call.pace, call.request.contains("\"patient\"")) {
-            (Pace::Inline, true) => slow,
+impl Hook for Panicking {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
+        let slow = HookResponse { result: Err(HookError::TooSlowInline), logs: Vec::new(), elapsed: Duration::ZERO };
+        match (call.execution, call.request.contains("\"patient\"")) {
+            (Execution::Inline, true) => slow,
             _ => panic!("{}", call.template),
         }
     }
@@ -151,8 +151,8 @@ fn a_request_that_would_wait_past_its_deadline_is_denied_at_once() {
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
     let of_thread = gates.clone();
     fixture.reviewer = Arc::new(Fake::new(move |body, pace| match (body, pace) {
-        (_, Pace::Inline) => Verdict::Slow("m".to_owned()),
-        (_, Pace::Patient(left)) if left().is_zero() => Verdict::Slow("m".to_owned()),
+        (_, Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
+        (_, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool("m".to_owned()),
         (b"first", _) => {
             of_thread[0].pass();
             done("first")
@@ -198,20 +198,20 @@ fn long_calls_have_lowered_threads_and_others_never() {
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
     // the body is the module's name, and whether it computes for long
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (String::from_utf8_lossy(body).split_once(' '), pace) {
-        (Some((module, _)), Pace::Inline) => Verdict::Slow(module.to_owned()),
+        (Some((module, _)), Execution::Inline) => Verdict::NeedsPool(module.to_owned()),
         (Some((_, "short")), _) => done(policy()),
         (Some((_, "cut")), _) => {
-            way::cut();
+            thread_priority::mark_timed_out();
             done(policy())
         }
         (Some((_, "waits")), _) => {
-            std::thread::sleep(2 * way::FAIR);
+            std::thread::sleep(2 * thread_priority::CPU_BEFORE_DEMOTION);
             done(policy())
         }
         _ => {
-            let (before, begun) = (policy(), way::cpu_time());
-            way::give();
-            while way::cpu_time().saturating_sub(begun) < way::FAIR {}
+            let (before, begun) = (policy(), thread_priority::cpu_time());
+            thread_priority::demote();
+            while thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {}
             done(format!("{before} {}", policy()))
         }
     }));

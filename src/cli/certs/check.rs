@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use super::install::{Cluster, bundles};
-use super::judge::{Bundle, Expected, Finding, day, judge};
-use super::set::{CA, CERTIFICATE, KEY, Set, certificates, parsed};
+use super::cluster::{Cluster, bundles, of_secret};
+use super::set::{CertificateSet, certificates, parsed};
+use super::verify::{Bundle, CertificateError, Expected, day, verify};
 use super::{Service, now};
 use crate::cli::Output;
 
@@ -24,7 +23,7 @@ Examples:
 Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage, or it could not be looked at.")]
 pub(super) struct Args {
     #[command(flatten)]
-    place: Place,
+    place: SetLocation,
     /// Compare the caBundle of the webhook configurations of this name, too
     #[arg(long, value_name = "NAME")]
     webhook: Option<String>,
@@ -45,7 +44,7 @@ pub(super) struct Args {
 /// Where the set is.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Place {
+struct SetLocation {
     /// Look at ca.crt, tls.crt and tls.key in this folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -69,38 +68,30 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let host = service.host();
     let (now, warn_days) = (now(), args.warn_days);
     let expected = Expected { host: &host, now, warn_days, bundles: &bundles, make: &make, install: &install };
-    let findings = judge(&set, &expected);
+    let findings = verify(&set, &expected);
     print(args.output, &findings, &host, &set)?;
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
 /// The set, and what the registrations trust.
-fn look(args: &Args) -> anyhow::Result<(Set, Vec<Bundle>)> {
+fn look(args: &Args) -> anyhow::Result<(CertificateSet, Vec<Bundle>)> {
     let mut cluster = None;
     if args.place.secret.is_some() || args.webhook.is_some() {
         cluster = Some(Cluster::connect()?);
     }
     let set = match (&args.place.dir, &args.place.secret, &cluster) {
-        (Some(folder), _, _) => Set::of_folder(folder)?,
+        (Some(folder), _, _) => CertificateSet::read_folder(folder)?,
         (None, Some((namespace, name)), Some(cluster)) => {
             let secret = cluster.secret(namespace, name)?;
             of_secret(&secret.with_context(|| format!("there is no Secret {namespace}/{name}"))?)
         }
-        _ => Set::default(), // clap wants one of them
+        _ => CertificateSet::default(), // clap wants one of them
     };
     let bundles = match (&args.webhook, &cluster) {
         (Some(name), Some(cluster)) => bundles(&cluster.registrations(name)?),
         _ => Vec::new(),
     };
     Ok((set, bundles))
-}
-
-pub(super) fn of_secret(secret: &Secret) -> Set {
-    let text = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-        bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
-    };
-    Set { authorities: text(CA), chain: text(CERTIFICATE), key: text(KEY), key_is_open: false }
 }
 
 /// What ends most findings, as it is typed here: to make a set, and to install it.
@@ -120,7 +111,7 @@ fn commands(args: &Args, service: &Service) -> (String, String) {
     )
 }
 
-fn print(output: Output, findings: &[Finding], host: &str, set: &Set) -> anyhow::Result<()> {
+fn print(output: Output, findings: &[CertificateError], host: &str, set: &CertificateSet) -> anyhow::Result<()> {
     let until = set.chain.as_deref().and_then(|text| certificates(text).ok());
     let until = until.and_then(|chain| parsed(&chain).first().map(|leaf| day(leaf.validity().not_after.timestamp())));
     if output == Output::Json {

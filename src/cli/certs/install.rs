@@ -11,20 +11,16 @@ use anyhow::{anyhow, bail};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::check::of_secret;
-use super::judge::{Bundle, Expected, judge};
-use super::set::{CA, CERTIFICATE, KEY, Set, bundle, certificates, parsed};
+use super::cluster::{Cluster, Registration, decoded, of_secret, webhooks, why};
+use super::set::{CA, CERTIFICATE, CertificateSet, KEY, bundle, certificates, parsed};
+use super::verify::{Expected, verify};
 use super::{Service, now};
 
 /// Whose fields these are, for server-side apply.
 const MANAGER: &str = "podgraft-certs";
-
-/// The kinds that have a caBundle.
-const KINDS: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
 /// Put a certificate into the cluster: the Secret, and the registration's caBundle.
 #[derive(Debug, clap::Args)]
@@ -61,8 +57,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let set = Set::of_folder(&args.dir)?;
-    sound(args, &set)?;
+    let set = CertificateSet::read_folder(&args.dir)?;
+    check_before_install(args, &set)?;
     let cluster = Cluster::connect()?;
     let registrations = cluster.registrations(&args.webhook)?;
     let before = cluster.secret(&args.service.namespace, &args.secret)?;
@@ -83,74 +79,24 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Refuses a set with which the API server could not call podgraft.
-fn sound(args: &Args, set: &Set) -> anyhow::Result<()> {
+fn check_before_install(args: &Args, set: &CertificateSet) -> anyhow::Result<()> {
     let (host, dir) = (args.service.host(), args.dir.display());
     let make = format!("podgraft certs make --dir {dir}");
     let expected = Expected { host: &host, now: now(), warn_days: 0, bundles: &[], make: &make, install: "this again" };
-    match judge(set, &expected).first() {
+    match verify(set, &expected).first() {
         Some(finding) => bail!("nothing was changed: {} {}\n  {}", finding.place, finding.message, finding.remedy),
         None => Ok(()),
     }
 }
 
-/// The cluster of the user's kubeconfig.
-pub(super) struct Cluster {
-    client: kube::Client,
-    runtime: tokio::runtime::Runtime,
-}
-
-/// One webhook configuration: its kind, and itself.
-pub(super) struct Registration {
-    kind: &'static str,
-    object: DynamicObject,
-}
-
 impl Cluster {
-    pub(super) fn connect() -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = runtime.block_on(kube::Client::try_default());
-        // what lies between says the same twice over, in words of the client library
-        let client = client.map_err(|error| {
-            let why = anyhow::Error::from(error).root_cause().to_string();
-            anyhow!("no way to the API server: KUBECONFIG, or ~/.kube/config, cannot be used: {why}")
-        })?;
-        Ok(Self { client, runtime })
-    }
-
-    pub(super) fn secret(&self, namespace: &str, name: &str) -> anyhow::Result<Option<Secret>> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let found = self.runtime.block_on(api.get_opt(name));
-        found.map_err(|error| anyhow!("the Secret {namespace}/{name} cannot be read: {}", why(&error)))
-    }
-
-    fn configurations(&self, kind: &str) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind))
-    }
-
-    /// The webhook configurations of this name; at least one.
-    pub(super) fn registrations(&self, name: &str) -> anyhow::Result<Vec<Registration>> {
-        let mut found = Vec::new();
-        for kind in KINDS {
-            let object = self.runtime.block_on(self.configurations(kind).get_opt(name));
-            let object = object.map_err(|error| anyhow!("the {kind} {name} cannot be read: {}", why(&error)))?;
-            found.extend(object.map(|object| Registration { kind, object }));
-        }
-        if found.is_empty() {
-            bail!(
-                "there is no MutatingWebhookConfiguration {name}: install podgraft's manifests first, or name it with --webhook"
-            );
-        }
-        Ok(found)
-    }
-
     fn params(args: &Args) -> PatchParams {
         // force: whoever set the fields before (an older way of installing) gives them up
         let params = PatchParams::apply(MANAGER).force();
         if args.dry_run { params.dry_run() } else { params }
     }
 
-    fn put_secret(&self, args: &Args, set: &Set, before: Option<&Secret>) -> anyhow::Result<()> {
+    fn put_secret(&self, args: &Args, set: &CertificateSet, before: Option<&Secret>) -> anyhow::Result<()> {
         let (namespace, name) = (&args.service.namespace, &args.secret);
         let what = format!("Secret {namespace}/{name}");
         if before.is_some_and(|secret| same(&of_secret(secret), set)) {
@@ -169,7 +115,7 @@ impl Cluster {
     }
 
     /// Sets the caBundle of every entry that calls podgraft's Service.
-    fn trust(&self, args: &Args, set: &Set, registration: &Registration) -> anyhow::Result<()> {
+    fn trust(&self, args: &Args, set: &CertificateSet, registration: &Registration) -> anyhow::Result<()> {
         let Registration { kind, object } = registration;
         let what = format!("{kind} {}", args.webhook);
         let mut entries = Vec::new();
@@ -197,33 +143,13 @@ impl Cluster {
     }
 }
 
-/// The API server's own sentence, without the object around it; otherwise all that the client knows.
-fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("the API server answers {}", status.code),
-        error => {
-            let mut text = error.to_string();
-            let mut inner = std::error::Error::source(error);
-            while let Some(source) = inner {
-                let next = source.to_string();
-                if !text.contains(&next) {
-                    text = format!("{text}: {next}");
-                }
-                inner = source.source();
-            }
-            text
-        }
-    }
-}
-
 fn said(args: &Args, what: &str, done: &str) -> anyhow::Result<()> {
     say!("{what}: {done}{}", if args.dry_run { " (dry run)" } else { "" });
     Ok(())
 }
 
 /// The bundle that an entry is to have: the set's authorities, and those it has that still last.
-fn wanted(args: &Args, set: &Set, has: &str) -> String {
+fn wanted(args: &Args, set: &CertificateSet, has: &str) -> String {
     let set = certificates(set.authorities.as_deref().unwrap_or_default()).unwrap_or_default();
     if args.drop_old_ca {
         return bundle(set.first());
@@ -235,34 +161,12 @@ fn wanted(args: &Args, set: &Set, has: &str) -> String {
 }
 
 /// Whether nothing of the set differs.
-fn same(a: &Set, b: &Set) -> bool {
+fn same(a: &CertificateSet, b: &CertificateSet) -> bool {
     (&a.authorities, &a.chain, &a.key) == (&b.authorities, &b.chain, &b.key)
-}
-
-fn webhooks(object: &DynamicObject) -> impl Iterator<Item = &Value> {
-    object.data["webhooks"].as_array().map_or(&[][..], Vec::as_slice).iter()
 }
 
 /// Whether an entry calls this Service.
 fn calls(entry: &Value, service: &Service) -> bool {
     let called = &entry["clientConfig"]["service"];
     called["name"] == service.service.as_str() && called["namespace"] == service.namespace.as_str()
-}
-
-fn decoded(bundle: &str) -> String {
-    let bytes = BASE64_STANDARD.decode(bundle).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// What the entries of registrations trust.
-pub(super) fn bundles(registrations: &[Registration]) -> Vec<Bundle> {
-    let mut found = Vec::new();
-    for Registration { kind, object } in registrations {
-        let name = object.metadata.name.as_deref().unwrap_or_default();
-        for entry in webhooks(object) {
-            let place = format!("{kind} {name}, entry {}", entry["name"].as_str().unwrap_or_default());
-            found.push(Bundle { place, text: entry["clientConfig"]["caBundle"].as_str().map(decoded) });
-        }
-    }
-    found
 }

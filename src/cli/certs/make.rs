@@ -14,8 +14,8 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::judge::{Expected, day, judge};
-use super::set::{CA, CA_KEY, CERTIFICATE, KEY, Set, bundle, certificates, parsed, read, write};
+use super::set::{CA, CA_KEY, CERTIFICATE, CertificateSet, KEY, bundle, certificates, parsed, read, write};
+use super::verify::{Expected, day, verify};
 use super::{DAY, Service, now};
 
 /// Ten years: replacing it means to replace the caBundle, with an overlap.
@@ -86,16 +86,16 @@ fn make(args: &Args, now: i64) -> anyhow::Result<()> {
     let lasting: Vec<_> = before.iter().filter(|der| ends(der).is_some_and(|end| end > now)).collect();
     let overlap = !lasting.is_empty();
     let authorities = bundle([&authority.certificate].into_iter().chain(lasting));
-    let set = Set { authorities: Some(authorities), chain: Some(chain), key: Some(key), key_is_open: false };
+    let set = CertificateSet { authorities: Some(authorities), chain: Some(chain), key: Some(key), key_is_open: false };
     store(args, set, authority.key.as_deref(), now)?;
     report(args, &authority, overlap, until)
 }
 
 /// Writes what was made, if it is sound: an authority of somebody's own may be anything.
-fn store(args: &Args, set: Set, ca_key: Option<&str>, now: i64) -> anyhow::Result<()> {
+fn store(args: &Args, set: CertificateSet, ca_key: Option<&str>, now: i64) -> anyhow::Result<()> {
     let host = args.service.host();
     let expected = Expected { host: &host, now, warn_days: 0, bundles: &[], make: "", install: "" };
-    if let Some(finding) = judge(&set, &expected).first() {
+    if let Some(finding) = verify(&set, &expected).first() {
         bail!("nothing was made: {} {}", finding.place, finding.message);
     }
     if let Some(key) = ca_key {

@@ -23,7 +23,7 @@ pub(super) const KEY: &str = "tls.key";
 
 /// PEM texts; absent where there is no such file or key.
 #[derive(Default, Clone)]
-pub(super) struct Set {
+pub(super) struct CertificateSet {
     /// [`CA`]
     pub(super) authorities: Option<String>,
     /// [`CERTIFICATE`]
@@ -34,9 +34,9 @@ pub(super) struct Set {
     pub(super) key_is_open: bool,
 }
 
-impl Set {
+impl CertificateSet {
     /// Reads a folder. A file that is not there is absent; one that cannot be read is an error.
-    pub(super) fn of_folder(folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read_folder(folder: &Path) -> anyhow::Result<Self> {
         if !folder.is_dir() {
             bail!("{} is no folder", folder.display());
         }

@@ -8,8 +8,8 @@ use rcgen::{
 };
 
 use super::DAY;
-use super::judge::{Bundle, Expected, Finding, Reason, judge};
-use super::set::Set;
+use super::set::CertificateSet;
+use super::verify::{Bundle, CertificateError, Expected, Reason, verify};
 
 const NOW: i64 = 1_800_000_000; // 15 January 2027
 const HOST: &str = "podgraft.podgraft.svc";
@@ -35,10 +35,10 @@ fn authority(name: &str) -> Authority {
 }
 
 /// A set of this authority's, with a certificate as the test wants it.
-fn set(authority: &Authority, params: &CertificateParams) -> Set {
+fn set(authority: &Authority, params: &CertificateParams) -> CertificateSet {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
-    Set {
+    CertificateSet {
         authorities: Some(authority.pem()),
         chain: Some(certificate.pem()),
         key: Some(key.serialize_pem()),
@@ -46,25 +46,25 @@ fn set(authority: &Authority, params: &CertificateParams) -> Set {
     }
 }
 
-fn sound(authority: &Authority) -> Set {
+fn sound(authority: &Authority) -> CertificateSet {
     set(authority, &params(&[HOST], -1, 365))
 }
 
-fn judged_with(set: &Set, bundles: &[Bundle]) -> Vec<Finding> {
+fn judged_with(set: &CertificateSet, bundles: &[Bundle]) -> Vec<CertificateError> {
     let (make, install) = ("podgraft certs make --dir D", "podgraft certs install --dir D");
-    judge(set, &Expected { host: HOST, now: NOW, warn_days: 30, bundles, make, install })
+    verify(set, &Expected { host: HOST, now: NOW, warn_days: 30, bundles, make, install })
 }
 
 /// The only finding: its reason, and the sentence with its place in front.
 #[track_caller]
-fn only(findings: &[Finding]) -> (Reason, String) {
+fn only(findings: &[CertificateError]) -> (Reason, String) {
     let [finding] = findings else { panic!("{findings:#?}") };
     assert!(!finding.remedy.is_empty());
     (finding.reason, format!("{} {}", finding.place, finding.message))
 }
 
 #[track_caller]
-fn judged(set: &Set) -> (Reason, String) {
+fn judged(set: &CertificateSet) -> (Reason, String) {
     only(&judged_with(set, &[]))
 }
 
@@ -91,11 +91,11 @@ fn a_missing_part_is_named() {
     let sound = sound(&authority("CA"));
     let missing = [
         (
-            Set { authorities: None, ..sound.clone() },
+            CertificateSet { authorities: None, ..sound.clone() },
             "ca.crt is not there, so nobody can say whether the chain leads to it",
         ),
-        (Set { chain: None, ..sound.clone() }, "tls.crt is not there"),
-        (Set { key: None, ..sound }, "tls.key is not there"),
+        (CertificateSet { chain: None, ..sound.clone() }, "tls.crt is not there"),
+        (CertificateSet { key: None, ..sound }, "tls.key is not there"),
     ];
     for (set, message) in missing {
         assert_eq!(judged(&set), (Reason::Missing, message.to_owned()));
@@ -106,18 +106,18 @@ fn a_missing_part_is_named() {
 fn what_is_no_pem_is_said_without_quoting_it() {
     let sound = sound(&authority("CA"));
     let secret = "c2VjcmV0LWNhbmFyeQ";
-    let bad_key = Set { key: Some(format!("-----BEGIN PRIVATE KEY-----\n{secret}\n")), ..sound.clone() };
+    let bad_key = CertificateSet { key: Some(format!("-----BEGIN PRIVATE KEY-----\n{secret}\n")), ..sound.clone() };
     assert_eq!(judged(&bad_key), (Reason::Unreadable, "tls.key holds no private key in PEM".into()));
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    let encrypted = Set { key: Some(encrypted.into()), ..sound.clone() };
+    let encrypted = CertificateSet { key: Some(encrypted.into()), ..sound.clone() };
     assert_eq!(judged(&encrypted), (Reason::Unreadable, "tls.key is encrypted, and podgraft knows no password".into()));
-    let key_as_certificate = Set { chain: sound.key.clone(), ..sound.clone() };
+    let key_as_certificate = CertificateSet { chain: sound.key.clone(), ..sound.clone() };
     let (reason, message) = judged(&key_as_certificate);
     assert_eq!(
         (reason, message.as_str()),
         (Reason::Unreadable, "tls.crt holds no certificate (no `-----BEGIN CERTIFICATE-----`)")
     );
-    let torn = Set { chain: sound.chain.as_ref().map(|text| text[..200].to_owned()), ..sound };
+    let torn = CertificateSet { chain: sound.chain.as_ref().map(|text| text[..200].to_owned()), ..sound };
     assert_eq!(judged(&torn).0, Reason::Unreadable);
 }
 
@@ -160,19 +160,19 @@ fn a_certificate_outside_of_its_time_says_since_when() {
 fn an_authority_that_ended_is_a_finding_only_where_it_signed() {
     let (old, new) = (authority_until("old", -2), authority("new"));
     assert_eq!(judged(&sound(&old)).0, Reason::Expired);
-    let both = Set { authorities: Some(new.pem() + &old.pem()), ..sound(&new) };
+    let both = CertificateSet { authorities: Some(new.pem() + &old.pem()), ..sound(&new) };
     assert_eq!(judged_with(&both, &[]), []);
 }
 
 #[test]
 fn a_chain_that_leads_elsewhere_names_who_signed() {
     let (authority, stranger) = (authority("CA"), self::authority("stranger"));
-    let set = Set { authorities: Some(authority.pem()), ..sound(&stranger) };
+    let set = CertificateSet { authorities: Some(authority.pem()), ..sound(&stranger) };
     assert_eq!(
         judged(&set),
         (Reason::UnknownAuthority, "tls.crt was signed by `CN=stranger`, which is not in ca.crt".into())
     );
-    let namesake = Set { authorities: Some(self::authority("CA").pem()), ..sound(&authority) };
+    let namesake = CertificateSet { authorities: Some(self::authority("CA").pem()), ..sound(&authority) };
     let (reason, message) = judged(&namesake);
     assert_eq!(reason, Reason::UnknownAuthority);
     assert!(message.ends_with("same name, other key"), "{message}");
@@ -186,12 +186,12 @@ fn a_chain_with_an_intermediate_leads_to_the_root_only_with_it() {
     between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let between = CertifiedIssuer::signed_by(between, KeyPair::generate().unwrap(), &root).unwrap();
     let leaf = sound(&between);
-    let lacks = Set { authorities: Some(root.pem()), ..leaf.clone() };
+    let lacks = CertificateSet { authorities: Some(root.pem()), ..leaf.clone() };
     assert_eq!(judged(&lacks).0, Reason::UnknownAuthority);
     let chain = leaf.chain.clone().unwrap();
-    let has = Set { chain: Some(chain.clone() + &between.pem()), ..lacks.clone() };
+    let has = CertificateSet { chain: Some(chain.clone() + &between.pem()), ..lacks.clone() };
     assert_eq!(judged_with(&has, &[]), []);
-    let turned = Set { chain: Some(between.pem() + &chain), ..lacks };
+    let turned = CertificateSet { chain: Some(between.pem() + &chain), ..lacks };
     let findings = judged_with(&turned, &[]);
     assert_eq!(findings[0].reason, Reason::Order, "{findings:#?}");
     assert_eq!(findings[0].message, "has the server's own certificate as number 2 of 2, and it must be the first");
@@ -201,7 +201,7 @@ fn a_chain_with_an_intermediate_leads_to_the_root_only_with_it() {
 fn the_key_of_another_certificate_is_found() {
     let sound = sound(&authority("CA"));
     for other in [KeyPair::generate().unwrap(), KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap()] {
-        let set = Set { key: Some(other.serialize_pem()), ..sound.clone() };
+        let set = CertificateSet { key: Some(other.serialize_pem()), ..sound.clone() };
         assert_eq!(judged(&set), (Reason::KeyMismatch, "tls.key is not the key of any certificate in tls.crt".into()));
     }
 }
@@ -231,7 +231,7 @@ hgICIECeaHUcIeuMpRSdc+h8cvJy9GKbTJVYyhnXBW4nw6ky
 
 #[test]
 fn a_signature_with_sha_1_is_found() {
-    let set = Set { chain: Some(SHA1.to_owned()), ..sound(&authority("CA")) };
+    let set = CertificateSet { chain: Some(SHA1.to_owned()), ..sound(&authority("CA")) };
     let findings = judged_with(&set, &[]);
     let weak = findings.iter().find(|finding| finding.reason == Reason::WeakSignature).unwrap();
     assert_eq!(weak.message, "is signed with SHA-1, which the API server refuses");
@@ -252,7 +252,7 @@ fn a_registration_must_trust_who_signed() {
     assert_eq!(judged_with(&set, &bundle(Some(stranger.pem() + &authority.pem()))), []);
 
     // the next authority is in ca.crt before it signs
-    let next = Set { authorities: Some(stranger.pem() + &authority.pem()), ..set };
+    let next = CertificateSet { authorities: Some(stranger.pem() + &authority.pem()), ..set };
     let (reason, message) = only(&judged_with(&next, &bundle(Some(authority.pem()))));
     assert_eq!(reason, Reason::BundleDiffers);
     assert!(message.contains("lacks the newest authority"), "{message}");
@@ -261,13 +261,13 @@ fn a_registration_must_trust_who_signed() {
 #[test]
 fn a_set_without_its_authority_is_held_against_the_registration() {
     let authority = authority("CA");
-    let set = Set { authorities: None, ..sound(&authority) };
+    let set = CertificateSet { authorities: None, ..sound(&authority) };
     assert_eq!(judged_with(&set, &bundle(Some(authority.pem()))), []);
 }
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
-    let set = Set { key_is_open: true, ..set(&authority("CA"), &params(&["other"], -30, -3)) };
+    let set = CertificateSet { key_is_open: true, ..set(&authority("CA"), &params(&["other"], -30, -3)) };
     let reasons: Vec<_> = judged_with(&set, &bundle(None)).into_iter().map(|finding| finding.reason).collect();
     assert_eq!(reasons, [Reason::KeyIsOpen, Reason::Expired, Reason::WrongName, Reason::BundleDiffers]);
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use bumpalo::Bump;
 use serde_json::Value;
 
-use super::report::Finding;
+use crate::config::Diagnostic;
 use crate::config::{Position, is_file_volume};
+use crate::explain::yaml;
 use crate::json::Json;
-use crate::snapshot::{Conflict, Graft, Layer, Snapshot};
-use crate::yaml;
+use crate::merge::layer::{Conflict, Layer};
+use crate::model::snapshot::{Snapshot, UnitSpec};
 
 /// Booleans of a pod's and a container's security; in a PodTemplate of Flyte's, `true` beats the pod's `false`.
 const SECURITY: &[&str] = &[
@@ -32,21 +33,21 @@ const CLEARED: &[&str] = &["spec.priorityClassName", "spec.runtimeClassName"];
 const NAMED: usize = 3;
 
 /// Of all layers, in the order of the configuration.
-pub(super) fn of_layers(snapshot: &Snapshot) -> Vec<Finding> {
-    let base = snapshot.base.iter().filter_map(|unit| unit.good.as_deref());
-    let environments = snapshot.environments.iter().filter_map(|unit| unit.good.as_deref());
-    let queues = super::report::queues(snapshot).filter_map(|unit| unit.good.as_deref());
-    let grafts: Vec<&Graft> =
+pub(super) fn layer_notices(snapshot: &Snapshot) -> Vec<Diagnostic> {
+    let base = snapshot.base.iter().filter_map(|unit| unit.last_valid.as_deref());
+    let environments = snapshot.environments.iter().filter_map(|unit| unit.last_valid.as_deref());
+    let queues = snapshot.queues.iter().filter_map(|unit| unit.last_valid.as_deref());
+    let grafts: Vec<&UnitSpec> =
         base.chain(environments.map(|one| &one.graft)).chain(queues.map(|one| &one.graft)).collect();
-    grafts.iter().flat_map(|graft| &graft.layers).flat_map(of_layer).collect()
+    grafts.iter().flat_map(|graft| &graft.layers).flat_map(notices_of_layer).collect()
 }
 
-fn of_layer(layer: &Layer) -> Vec<Finding> {
+fn notices_of_layer(layer: &Layer) -> Vec<Diagnostic> {
     let arena = Bump::new();
-    let lines = yaml::lines(Json::lift(&layer.fragment, &arena), &arena);
+    let lines = yaml::lines(Json::borrowed(&layer.fragment, &arena), &arena);
     let paths: BTreeSet<&str> = lines.iter().filter(|line| !line.text.ends_with(':')).map(|line| &*line.path).collect();
     let at = Position { line: layer.line, column: 0 };
-    let finding = |message| Finding::new(&layer.file, at, &layer.source.to_string(), message);
+    let finding = |message| Diagnostic::new(&layer.file, at, &layer.source.to_string(), message);
     let mut findings = Vec::new();
     let files = file_mounts(layer);
     let of_file = |path: &&str| files.iter().any(|file| file.holds(path));
@@ -65,7 +66,7 @@ fn of_layer(layer: &Layer) -> Vec<Finding> {
         let names: Vec<String> = files.iter().map(|file| format!("fileMounts[{}]", file.mount)).collect();
         let message = overrides(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let at = Position { line: layer.file_mounts.unwrap_or(layer.line), column: 0 };
-        findings.push(Finding::new(&layer.file, at, &layer.source.to_string(), message));
+        findings.push(Diagnostic::new(&layer.file, at, &layer.source.to_string(), message));
     }
     if layer.fragment.pointer("/spec/tolerations").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
         findings.push(finding(
@@ -139,7 +140,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::snapshot::Source;
+    use crate::merge::layer::Source;
 
     fn told(conflict: Conflict, spec: &Value) -> Vec<String> {
         let (source, fragment) = (Source::Queue("q".into()), json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));
@@ -154,7 +155,7 @@ mod tests {
             unknown: false,
             fragment,
         };
-        of_layer(&layer).iter().map(ToString::to_string).collect()
+        notices_of_layer(&layer).iter().map(ToString::to_string).collect()
     }
 
     #[test]

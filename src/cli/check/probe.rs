@@ -1,11 +1,12 @@
 //! Trying a configuration: what becomes of a pod, and whether it stays so.
 
 use crate::config::Position;
-use crate::offline::{self, Outcome, Sender};
-use crate::snapshot::{Snapshot, Source};
+use crate::explain::simulate::{self, Sender, Simulation};
+use crate::merge::layer::Source;
+use crate::model::snapshot::Snapshot;
 
-use super::report::Finding;
 use super::samples::{self, Sample};
+use crate::config::Diagnostic;
 
 /// A module whose bytes are there.
 pub(super) struct Compiled {
@@ -20,66 +21,68 @@ pub(super) struct Compiled {
 }
 
 /// How a unit's sample pods fared.
-pub(super) struct Tried {
+pub(super) struct UnitProbe {
     pub(super) unit: Source,
-    pub(super) result: Fared,
+    pub(super) result: ProbeResult,
 }
 
 /// The same of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fared {
+pub(super) enum ProbeResult {
     Changed,
     Unchanged,
     /// sending it again changes it once more: who and where
     Unstable(String),
     /// code, reason and sentence
-    Refused(String),
+    Denied(String),
     /// not a task pod
-    Alone,
+    Skipped,
 }
 
-impl Fared {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        match (&outcome.result, &outcome.again) {
-            (Err(why), _) => Fared::Refused(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message)),
-            (Ok(_), Err(why)) => Fared::Unstable(format!("is refused: {}", why.message)),
+impl ProbeResult {
+    pub(super) fn of(outcome: &Simulation) -> Self {
+        match (&outcome.result, &outcome.second_run) {
+            (Err(why), _) => {
+                ProbeResult::Denied(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message))
+            }
+            (Ok(_), Err(why)) => ProbeResult::Unstable(format!("is refused: {}", why.message)),
             (Ok(_), Ok(touches)) if !touches.is_empty() => {
                 let touches: Vec<_> =
                     touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
-                Fared::Unstable(format!("changes again: {}", touches.join(", ")))
+                ProbeResult::Unstable(format!("changes again: {}", touches.join(", ")))
             }
-            (Ok(_), Ok(_)) if !outcome.ours => Fared::Alone,
-            (Ok(_), Ok(_)) if outcome.touches.is_empty() => Fared::Unchanged,
-            (Ok(_), Ok(_)) => Fared::Changed,
+            (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Skipped,
+            (Ok(_), Ok(_)) if outcome.touches.is_empty() => ProbeResult::Unchanged,
+            (Ok(_), Ok(_)) => ProbeResult::Changed,
         }
     }
 
     /// One word for a table.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Fared::Changed => "patched",
-            Fared::Unchanged => "unchanged",
-            Fared::Unstable(_) => "unstable",
-            Fared::Refused(_) => "rejected",
-            Fared::Alone => "left alone",
+            ProbeResult::Changed => "patched",
+            ProbeResult::Unchanged => "unchanged",
+            ProbeResult::Unstable(_) => "unstable",
+            ProbeResult::Denied(_) => "rejected",
+            ProbeResult::Skipped => "left alone",
         }
     }
 }
 
 /// Tries every unit.
-pub(super) fn units(snapshot: &Snapshot) -> Vec<Tried> {
+pub(super) fn probe_units(snapshot: &Snapshot) -> Vec<UnitProbe> {
     let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
-        let review = offline::review(pod, Sender::default(), snapshot).ok()?;
-        let outcome = offline::outcome(&review, snapshot).ok()?;
-        Some(Tried { unit, result: Fared::of(&outcome) })
+        let review = simulate::review(pod, Sender::default(), snapshot).ok()?;
+        let outcome = simulate::simulate(&review, snapshot).ok()?;
+        Some(UnitProbe { unit, result: ProbeResult::of(&outcome) })
     });
     tried.collect()
 }
 
 /// What is to be said of the units that are not stable. Refusals are no findings: a sample has no vault of its own.
-pub(super) fn findings(tried: &[Tried]) -> impl Iterator<Item = Finding> {
+pub(super) fn findings(tried: &[UnitProbe]) -> impl Iterator<Item = Diagnostic> {
     tried.iter().filter_map(|one| match &one.result {
-        Fared::Unstable(how) => Some(Finding::new(
+        ProbeResult::Unstable(how) => Some(Diagnostic::new(
             "",
             Position::default(),
             &one.unit.to_string(),

@@ -1,32 +1,17 @@
 //! What `podgraft check` found, and how it is told.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::notices;
-use super::probe::{self, Compiled, Fared, Tried};
-use crate::cli::input::Given;
+use super::probe::{self, Compiled, ProbeResult, UnitProbe};
+use crate::cli::input::Manifest;
 use crate::cli::load::counted;
 use crate::cli::table;
-use crate::config::{Built, Position, Problem};
-use crate::offline::{self, Outcome};
-use crate::snapshot::{Graft, Match, Queue, Snapshot, Source, Unit};
-
-/// One thing that is wrong or worth knowing.
-#[derive(Debug, Serialize)]
-pub(super) struct Finding {
-    /// empty where it is about no file
-    file: String,
-    /// from 1; 0 is the whole file
-    line: u32,
-    /// from 1; 0 is the whole line
-    column: u32,
-    /// a path in the configuration, or a unit
-    about: String,
-    message: String,
-}
+use crate::config::{Built, Diagnostic, Position};
+use crate::explain::simulate::{self, Simulation};
+use crate::model::snapshot::{Match, Snapshot, Unit, UnitSpec};
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -34,8 +19,8 @@ pub(super) struct Finding {
 pub(super) struct Report {
     /// of all that went in: equal on all replicas that have the same
     digest: String,
-    pub(super) problems: Vec<Finding>,
-    pub(super) notices: Vec<Finding>,
+    pub(super) problems: Vec<Diagnostic>,
+    pub(super) notices: Vec<Diagnostic>,
     /// base, environments by priority, queues by name
     units: Vec<Row>,
     modules: Vec<ModuleRow>,
@@ -53,7 +38,7 @@ struct Row {
     /// how sample pods fared: patched, unchanged, unstable, rejected, left alone, or broken
     sample: &'static str,
     /// why one was refused
-    refused: Option<String>,
+    denied: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,57 +57,22 @@ struct ModuleRow {
 struct PodRow {
     manifest: String,
     outcome: &'static str,
-    note: Option<String>,
+    notice: Option<String>,
 }
 
 /// A unit without any sound version.
-const BROKEN: &str = "broken";
-
-impl Finding {
-    pub(super) fn new(file: &str, at: Position, about: &str, message: String) -> Self {
-        Self { file: file.to_owned(), line: at.line, column: at.column, about: about.to_owned(), message }
-    }
-}
-
-impl From<&Problem> for Finding {
-    fn from(problem: &Problem) -> Self {
-        let at = Position { line: problem.line, column: problem.column };
-        Self::new(&problem.file, at, &problem.path, problem.message.clone())
-    }
-}
-
-impl fmt::Display for Finding {
-    /// `queue.yaml:12:7: queues.pvc-test.mode: …`, without what is not known.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.file)?;
-        for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
-            write!(formatter, ":{number}")?;
-        }
-        let colon = if self.file.is_empty() { "" } else { ": " };
-        match self.about.as_str() {
-            "" => write!(formatter, "{colon}{}", self.message),
-            about => write!(formatter, "{colon}{about}: {}", self.message),
-        }
-    }
-}
-
-/// The queues, each once.
-pub(super) fn queues(snapshot: &Snapshot) -> impl Iterator<Item = &Unit<Queue>> {
-    let all = snapshot.queues.by_id.values().chain(snapshot.queues.by_name.values());
-    let each: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
-    each.into_values()
-}
+const INVALID: &str = "broken";
 
 // === impl Report ===
 
 impl Report {
-    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Given]) -> Self {
+    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Manifest]) -> Self {
         let snapshot = &*built.snapshot;
-        let tried = probe::units(snapshot);
+        let tried = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            problems: built.problems.iter().map(Finding::from).collect(),
-            notices: built.notices.iter().map(Finding::from).chain(notices::of_layers(snapshot)).collect(),
+            problems: built.problems.clone(),
+            notices: built.notices.iter().cloned().chain(notices::layer_notices(snapshot)).collect(),
             units: rows(snapshot, &tried),
             modules: Vec::new(),
             pods: Vec::new(),
@@ -142,23 +92,23 @@ impl Report {
         ModuleRow { name, digest, bytes, imports, compiles: is_sound, used_by }
     }
 
-    fn try_pod(&mut self, given: &Given, snapshot: &Snapshot) {
+    fn try_pod(&mut self, given: &Manifest, snapshot: &Snapshot) {
         let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
-        let outcome = review.and_then(|review| offline::outcome(&review, snapshot));
-        let finding = |message: String| Finding::new(&given.label, Position::default(), "", message);
+        let outcome = review.and_then(|review| simulate::simulate(&review, snapshot));
+        let finding = |message: String| Diagnostic::new(&given.label, Position::default(), "", message);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(why) => return self.problems.push(finding(why)),
         };
-        let fared = Fared::of(&outcome);
+        let fared = ProbeResult::of(&outcome);
         match &fared {
-            Fared::Refused(why) => self.problems.push(finding(format!("is rejected {why}"))),
-            Fared::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
-            Fared::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
-            Fared::Unchanged | Fared::Alone => {}
+            ProbeResult::Denied(why) => self.problems.push(finding(format!("is rejected {why}"))),
+            ProbeResult::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
+            ProbeResult::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
+            ProbeResult::Unchanged | ProbeResult::Skipped => {}
         }
         self.notices.extend(outcome.note.iter().cloned().map(finding));
-        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), note: outcome.note });
+        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), notice: outcome.note });
     }
 
     /// The tables for people.
@@ -172,7 +122,7 @@ impl Report {
             let modules =
                 if row.modules.is_empty() { String::new() } else { format!(", modules {}", row.modules.join(", ")) };
             let layers = counted(row.layers, "layer");
-            let gives = if row.sample == BROKEN { String::new() } else { format!("{layers}{modules}") };
+            let gives = if row.sample == INVALID { String::new() } else { format!("{layers}{modules}") };
             [row.unit.clone(), row.applies_to.clone(), gives, row.sample.to_owned()]
         });
         section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
@@ -189,7 +139,7 @@ impl Report {
         section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "IMPORTS", "USED BY"]), modules);
         let pods = self.pods.iter().map(|row| [row.manifest.clone(), row.outcome.to_owned()]);
         section(&mut text, words(&["MANIFEST", "OUTCOME"]), pods);
-        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.refused.as_ref()?))) {
+        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.denied.as_ref()?))) {
             let _ = writeln!(text, "\nA sample pod for {unit} is rejected {why}");
         }
         text
@@ -205,7 +155,7 @@ fn section<const N: usize>(text: &mut String, head: Vec<String>, rows: impl Iter
 }
 
 /// Fields that the manifest sets, no update may change, and the webhook changed. A list of tolerations is one field.
-fn applied_twice(outcome: &Outcome) -> Option<String> {
+fn applied_twice(outcome: &Simulation) -> Option<String> {
     let added =
         outcome.touches.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
     let replaced = outcome.replaced.iter().map(String::as_str).filter(|path| path.starts_with("spec."));
@@ -216,10 +166,11 @@ fn applied_twice(outcome: &Outcome) -> Option<String> {
     })
 }
 
-fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
-    let base = snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.good.as_deref(), tried));
+fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
+    let base =
+        snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
     let environments = snapshot.environments.iter().map(|unit| {
-        let good = unit.good.as_deref();
+        let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
             let own = || "pods that name it".to_owned();
             let who = if one.matches.is_empty() { own() } else { conditions(&one.matches) };
@@ -227,8 +178,8 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
         });
         row(unit, who, good.map(|one| &one.graft), tried)
     });
-    let queues = queues(snapshot).map(|unit| {
-        let good = unit.good.as_deref();
+    let queues = snapshot.queues.iter().map(|unit| {
+        let good = unit.last_valid.as_deref();
         let who = good.map_or_else(String::new, |one| {
             let id = one.id.as_ref().map(|id| format!("id {id}"));
             let system = one.system.as_ref().map(|system| format!("system {system}"));
@@ -240,24 +191,25 @@ fn rows(snapshot: &Snapshot, tried: &[Tried]) -> Vec<Row> {
     base.chain(environments).chain(queues).collect()
 }
 
-fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&Graft>, tried: &[Tried]) -> Row {
+fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[UnitProbe]) -> Row {
     let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
-    let refused = results().find_map(|result| if let Fared::Refused(why) = result { Some(why.clone()) } else { None });
+    let refused =
+        results().find_map(|result| if let ProbeResult::Denied(why) = result { Some(why.clone()) } else { None });
     // The worst of several systems' samples.
-    let rank = |result: &&Fared| match result {
-        Fared::Unstable(_) => 0,
-        Fared::Refused(_) => 1,
-        Fared::Changed => 2,
-        Fared::Unchanged => 3,
-        Fared::Alone => 4,
+    let rank = |result: &&ProbeResult| match result {
+        ProbeResult::Unstable(_) => 0,
+        ProbeResult::Denied(_) => 1,
+        ProbeResult::Changed => 2,
+        ProbeResult::Unchanged => 3,
+        ProbeResult::Skipped => 4,
     };
     Row {
         unit: unit.source.to_string(),
         applies_to,
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
-        sample: if graft.is_none() { BROKEN } else { results().min_by_key(rank).map_or("none", Fared::word) },
-        refused,
+        sample: if graft.is_none() { INVALID } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
+        denied: refused,
     }
 }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{Environment, Match, Queue, Snapshot, Source, System, SystemKind};
-use crate::task::{ENVIRONMENT, QUEUE, canonical_queue_name};
+use crate::k8s::labels::{ENVIRONMENT, QUEUE};
+use crate::merge::layer::Source;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Environment, Match, Queue, Snapshot};
+use crate::model::system::{System, SystemKind};
 
 /// One synthetic pod.
 pub(super) struct Sample {
@@ -22,12 +25,14 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
             samples.push(sample(Source::Base, system, &Match::default(), system_label(system)));
         }
         for unit in &snapshot.environments {
-            if let Some(environment) = unit.good.as_deref() {
+            if let Some(environment) = unit.last_valid.as_deref() {
                 samples.push(of_environment(&unit.source, environment, system));
             }
         }
-        let queues: BTreeMap<_, _> = super::report::queues(snapshot).map(|unit| (&unit.source, unit)).collect();
-        for (source, queue) in queues.into_iter().filter_map(|(source, unit)| Some((source, unit.good.as_deref()?))) {
+        let queues: BTreeMap<_, _> = snapshot.queues.iter().map(|unit| (&unit.source, unit)).collect();
+        for (source, queue) in
+            queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?)))
+        {
             if queue.system.as_ref().is_none_or(|name| *name == system.name) {
                 samples.extend(of_queue(source, queue, system));
             }
@@ -94,10 +99,11 @@ mod tests {
 
     use super::*;
     use crate::config::{Builder, File, Input};
-    use crate::layers::Plan;
-    use crate::offline::{Sender, review};
-    use crate::review::Review;
-    use crate::task::{Pod, Task};
+    use crate::explain::simulate::{Sender, review};
+    use crate::model::pod::Pod;
+    use crate::model::review::Review;
+    use crate::model::task::Task;
+    use crate::mutate::plan::Plan;
 
     const CONFIG: &str = "
 apiVersion: podgraft.io/v1alpha1
@@ -126,9 +132,9 @@ queues:
             let body = review(sample.pod, Sender::default(), &built.snapshot).unwrap().to_string();
             let arena = Bump::new();
             let review = Review::parse(body.as_bytes(), &arena).unwrap();
-            let Some(task) = Task::from_pod(&review, &built.snapshot).unwrap() else { continue };
-            let pod = Pod { object: review.object, namespace: review.namespace };
-            let plan = Plan::of(&task, &pod, &built.snapshot).unwrap().unwrap();
+            let pod = Pod::of(&review);
+            let Some(task) = Task::from_pod(&pod, &review, &built.snapshot).unwrap() else { continue };
+            let plan = Plan::choose(&task, &pod, &built.snapshot).unwrap().unwrap();
             let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);
             assert!(is_laid, "{} by {}", sample.unit, task.system.name);
             reached.push(format!("{} by {}", sample.unit, task.system.name));

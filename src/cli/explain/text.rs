@@ -4,39 +4,40 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::account::{Explanation, Identity, Place, Step};
+use super::report::{Identity, Location, Report, Step};
 use crate::cli::table;
 
 /// The whole text; `field` is what it is limited to.
-pub(super) fn of(explanation: &Explanation, field: Option<&str>) -> String {
+pub(super) fn of(explanation: &Report, field: Option<&str>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} ({}): {}", strong(&explanation.pod), explanation.manifest, headline(explanation));
     if let Some(task) = &explanation.task {
         text.push_str(&identity(task));
     }
-    let (title, set) = match explanation.rejection {
+    let (title, set) = match explanation.denial {
         None => ("Order in which it was laid", "Set (+) and removed (-)"),
         Some(_) => ("Order in which it was laid, until the refusal", "Set (+) and removed (-) until the refusal"),
     };
-    section(&mut text, title, &steps(&explanation.order, 1));
-    let rest = steps(&explanation.rest, explanation.order.len() + 1);
+    section(&mut text, title, &steps(&explanation.applied, 1));
+    let rest = steps(&explanation.not_reached, explanation.applied.len() + 1);
     section(&mut text, "Was still to be laid (modules where their condition holds)", &rest);
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
     let fields = explanation.fields.iter().map(|field| {
         let sign = if field.removed { "-" } else { "+" };
-        let over = if field.over.is_empty() { String::new() } else { format!(" (over {})", field.over.join(", ")) };
+        let over =
+            if field.replaced.is_empty() { String::new() } else { format!(" (over {})", field.replaced.join(", ")) };
         [sign.to_owned(), field.source.clone(), at(field.at.as_ref()), format!("{}{over}", field.path)]
     });
     section(&mut text, &format!("{set}{of_field}"), &fields.collect::<Vec<_>>());
     let lost = explanation
-        .lost
+        .overridden
         .iter()
         .map(|one| [one.source.clone(), at(one.at.as_ref()), format!("{}: {}", one.path, one.because)]);
     section(&mut text, &format!("Asked for, and not there{of_field}"), &lost.collect::<Vec<_>>());
-    let passed = explanation.passed.iter().map(|one| [one.source.clone(), one.because.clone()]);
+    let passed = explanation.not_applied.iter().map(|one| [one.source.clone(), one.because.clone()]);
     section(&mut text, "Did not apply", &passed.collect::<Vec<_>>());
-    if let Some(field) = field.filter(|_| explanation.fields.is_empty() && explanation.lost.is_empty()) {
-        let whose = if explanation.rejection.is_some() { "was laid until the refusal" } else { "applies" };
+    if let Some(field) = field.filter(|_| explanation.fields.is_empty() && explanation.overridden.is_empty()) {
+        let whose = if explanation.denial.is_some() { "was laid until the refusal" } else { "applies" };
         let _ = writeln!(text, "\nNo layer and no module that {whose} has anything for {field}.");
     }
     text
@@ -50,8 +51,8 @@ fn steps(steps: &[Step], first: usize) -> Vec<[String; 4]> {
     (first..).zip(steps).map(row).collect()
 }
 
-fn headline(explanation: &Explanation) -> String {
-    match (&explanation.rejection, &explanation.because) {
+fn headline(explanation: &Report) -> String {
+    match (&explanation.denial, &explanation.because) {
         (Some(refusal), _) => {
             let word = painted(AnsiColor::Red, "rejected");
             format!("{word} ({}, {}): {}", refusal.code, refusal.reason, refusal.message)
@@ -85,7 +86,7 @@ fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]])
     }
 }
 
-fn at(place: Option<&Place>) -> String {
+fn at(place: Option<&Location>) -> String {
     place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line))
 }
 

@@ -12,10 +12,10 @@ use bumpalo::Bump;
 use super::call::Subject;
 use super::size;
 use crate::cli::render::refusal;
-use crate::module::{Engine, Seen};
-use crate::offline;
-use crate::render::{Call, Pace, Render};
-use crate::snapshot::Budget;
+use crate::explain::simulate;
+use crate::model::hook::Budget;
+use crate::model::hook::{Execution, Hook, HookRequest};
+use crate::wasm::{Engine, RecordedCall};
 
 /// A module that returns `unchanged` at once; `empty.wat` is its text.
 const EMPTY: &[u8] = include_bytes!("empty.wasm");
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new()?;
     let call = args.subject.prepare(&engine)?;
     let arena = Bump::new();
-    let answered = offline::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
+    let answered = simulate::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
     if let Err(rejection) = answered.result {
         tell!("{}", refusal(&rejection));
         return Ok(ExitCode::from(1));
@@ -66,20 +66,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The times of each, sorted: called in turn, so that whatever else the machine does meets both.
 fn times(
-    modules: &[Arc<dyn Render>; 2],
-    seen: &Seen,
+    modules: &[Arc<dyn Hook>; 2],
+    seen: &RecordedCall,
     budget: Budget,
     calls: u32,
 ) -> anyhow::Result<[Vec<Duration>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..WARM_UP + calls {
         for (module, times) in modules.iter().zip(&mut times) {
-            let rendered = module.render(&Call {
+            let rendered = module.call(&HookRequest {
                 request: &seen.request,
                 template: &seen.template,
                 task_config: &seen.task_config,
                 budget,
-                pace: Pace::Patient(&|| Duration::MAX),
+                execution: Execution::Pooled(&|| Duration::MAX),
             });
             if let Err(fault) = rendered.result {
                 bail!("in call {}, the module {fault}", round + 1);
@@ -95,7 +95,7 @@ fn times(
     Ok(times)
 }
 
-fn table(own: &[Duration], baseline: &[Duration], seen: &Seen, budget: Budget) -> String {
+fn table(own: &[Duration], baseline: &[Duration], seen: &RecordedCall, budget: Budget) -> String {
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let calls = u32::try_from(own.len()).unwrap_or(u32::MAX);
     let rate = f64::from(calls) / own.iter().sum::<Duration>().as_secs_f64();

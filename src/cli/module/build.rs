@@ -11,7 +11,7 @@ use serde_json::Value;
 use wit_component::ComponentEncoder;
 
 use super::{name_of, read, size};
-use crate::module::{Engine, sha256_hex};
+use crate::wasm::{Engine, sha256_hex};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 

@@ -9,13 +9,17 @@ use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::{name_of, read};
-use crate::cli::input::{self, Sending};
-use crate::config::{Builder, File, Input, Problem, Wasm};
-use crate::module::{Engine, Trial};
-use crate::render::Render;
-use crate::review::Review;
-use crate::snapshot::{Budget, Snapshot};
-use crate::task::{self, Pod, Task};
+use crate::cli::input::{self, SendArgs};
+use crate::config::{Builder, Diagnostic, File, Input, Wasm};
+use crate::k8s::labels::QUEUE;
+use crate::model::hook::Budget;
+use crate::model::hook::Hook;
+use crate::model::pod::Pod;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::review::Review;
+use crate::model::snapshot::Snapshot;
+use crate::model::task::{self, Task};
+use crate::wasm::{Engine, RecordingModule};
 
 /// The module and what it is given.
 #[derive(Debug, clap::Args)]
@@ -27,7 +31,7 @@ pub(super) struct Subject {
     #[arg(short, long, value_name = "POD|JOB|REVIEW")]
     filename: PathBuf,
     #[command(flatten)]
-    sending: Sending,
+    sending: SendArgs,
     /// The module's `params`: a map as JSON or YAML, or @ and a file that holds it
     #[arg(long, value_name = "MAP|@FILE")]
     params: Option<String>,
@@ -56,7 +60,7 @@ pub(super) struct Prepared {
     /// the module's name
     pub(super) name: String,
     /// the module
-    pub(super) trial: Arc<Trial>,
+    pub(super) trial: Arc<RecordingModule>,
     /// the configuration around it
     pub(super) snapshot: Arc<Snapshot>,
     /// the review
@@ -75,7 +79,7 @@ impl Subject {
     pub(super) fn prepare(&self, engine: &Engine) -> anyhow::Result<Prepared> {
         let bytes = self.bytes()?;
         let name = name_of(&self.module);
-        let trial = engine.on_trial(&name, &bytes).map_err(anyhow::Error::msg)?;
+        let trial = engine.compile_recording(&name, &bytes).map_err(anyhow::Error::msg)?;
         let (queue, body) = self.review()?;
         let map = |flag: &str, given: &Option<String>| given.as_ref().map_or(Ok(json!({})), |text| map(flag, text));
         let budget = [("time", &self.budget_time), ("memory", &self.budget_memory)];
@@ -94,7 +98,7 @@ impl Subject {
         let wasm = Wasm { name: "module.wasm".to_owned(), origin: "the command line".to_owned(), bytes: bytes.into() };
         let snapshot = configuration(config, vec![wasm], Some(&trial))?;
         let graft = snapshot.queues.by_name.values().chain(snapshot.queues.by_id.values());
-        let module = graft.filter_map(|unit| unit.good.as_ref()).find_map(|queue| queue.graft.modules.first());
+        let module = graft.filter_map(|unit| unit.last_valid.as_ref()).find_map(|queue| queue.graft.modules.first());
         let budget = module.map_or_else(Budget::default, |module| module.budget);
         Ok(Prepared { name, trial, snapshot, body, budget })
     }
@@ -108,7 +112,8 @@ impl Subject {
         };
         let arena = Bump::new();
         let review = Review::parse(&given.body, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
-        let task = Task::from_pod(&review, &stock).map_err(|rejection| anyhow::anyhow!(rejection.message))?;
+        let task = Task::from_pod(&Pod::of(&review), &review, &stock)
+            .map_err(|rejection| anyhow::anyhow!(rejection.message))?;
         let own = task.and_then(|task| task.queue_name.or(task.queue_id));
         let Some(queue) = self.queue.as_deref().or(own) else {
             bail!("{}: the pod names no queue, so no module would run: give one with --queue NAME", given.label);
@@ -123,19 +128,19 @@ impl Subject {
 
 /// The review of the same pod in another queue: in the label that names its own, or podgraft's.
 fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) -> anyhow::Result<Vec<u8>> {
-    let pod = Pod { object: review.object, namespace: review.namespace };
+    let pod = Pod::of(&review);
     let label = task::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
     let mut review: Value = serde_json::from_slice(body)?;
     let metadata = &mut review["request"]["object"]["metadata"];
     if !metadata["labels"].is_object() {
         metadata["labels"] = json!({});
     }
-    metadata["labels"][label.unwrap_or(task::QUEUE)] = task::canonical_queue_name(queue).into();
+    metadata["labels"][label.unwrap_or(QUEUE)] = canonical_queue_name(queue).into();
     Ok(serde_json::to_vec(&review)?)
 }
 
 /// What a configuration of these keys gives.
-fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<Trial>>) -> anyhow::Result<Arc<Snapshot>> {
+fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<RecordingModule>>) -> anyhow::Result<Arc<Snapshot>> {
     let mut config = json!({"apiVersion": "podgraft.io/v1alpha1", "kind": "GraftConfig"});
     if let (Value::Object(config), Value::Object(keys)) = (&mut config, keys) {
         config.extend(keys);
@@ -143,7 +148,7 @@ fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<Trial>>) -> an
     let file = File { name: "the command line".to_owned(), text: config.to_string() };
     let input = Input { files: vec![file], wasm, namespace: String::new() };
     let built = Builder::default().build(&input, &|_, _| match trial {
-        Some(trial) => Ok(Arc::clone(trial) as Arc<dyn Render>),
+        Some(trial) => Ok(Arc::clone(trial) as Arc<dyn Hook>),
         None => Err("is not there".to_owned()),
     });
     match built.problems.first() {
@@ -161,8 +166,8 @@ const FLAGS: [(&str, &str); 4] = [
 ];
 
 /// A problem as whoever typed the flags knows it: there is no file and no line.
-fn of_flag(problem: &Problem) -> String {
-    let Problem { path, message, .. } = problem;
+fn of_flag(problem: &Diagnostic) -> String {
+    let Diagnostic { path, message, .. } = problem;
     match FLAGS.iter().find(|(part, _)| path.contains(part)) {
         Some((_, flag)) => format!("{flag}: {message}"),
         None => format!("{path}: {message}"),

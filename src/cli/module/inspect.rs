@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{name_of, read, size};
-use crate::module::{Engine, Inspection, sha256_hex};
+use crate::wasm::{Engine, Inspection, sha256_hex};
 
 /// Say what a module's file holds, and whether podgraft would take it.
 #[derive(Debug, clap::Args)]

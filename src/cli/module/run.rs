@@ -12,9 +12,9 @@ use super::call::Subject;
 use super::size;
 use crate::cli::diff::{self, Side};
 use crate::cli::render::{refusal, say_logs};
-use crate::module::{Engine, Seen};
+use crate::explain::simulate;
 use crate::mutate::Mutation;
-use crate::offline;
+use crate::wasm::{Engine, RecordedCall};
 
 /// Run a module over a pod, alone: what it logs, what it returns, what that does to the pod.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let engine = Engine::new()?;
     let call = args.subject.prepare(&engine)?;
     let arena = Bump::new();
-    let answered = offline::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
+    let answered = simulate::answer(&call.body, &call.snapshot, &arena).map_err(anyhow::Error::msg)?;
     say_logs(&answered.runs);
     let Some(seen) = call.trial.last() else {
         bail!("this is no creation of a task pod, so no module would run");
@@ -85,7 +85,7 @@ fn described(outcome: &str, text: &str) -> String {
     if text.is_empty() { outcome.to_owned() } else { format!("{outcome} of {} bytes", text.len()) }
 }
 
-fn input(seen: &Seen) -> Value {
+fn input(seen: &RecordedCall) -> Value {
     json!({"request": value(&seen.request), "template": value(&seen.template), "task_config": &*seen.task_config})
 }
 
@@ -101,6 +101,6 @@ fn print(value: &Value) -> anyhow::Result<()> {
 
 fn show(mutation: &Mutation<'_>, arena: &Bump) -> anyhow::Result<()> {
     let (before, after) = (Side::new(mutation.steps.submitted, arena), Side::new(mutation.steps.last(), arena));
-    let text = diff::text(&before, &after, &mutation.steps.touches(arena), "");
+    let text = diff::text(&before, &after, &mutation.steps.changes(arena), "");
     Ok(write!(anstream::stdout().lock(), "{text}")?)
 }

@@ -19,18 +19,18 @@ use serde_json::Value;
 
 use crate::cli::diff::{self, Side};
 use crate::cli::load::load;
+use crate::explain::simulate::{self, Sender, Simulation};
+use crate::explain::yaml;
 use crate::json::Json;
-use crate::mutate::Rejection;
-use crate::offline::{self, Outcome, Sender};
-use crate::pod_security::Policy;
-use crate::provenance::Touch;
-use crate::snapshot::Snapshot;
-use crate::yaml;
+use crate::k8s::pod_security::Policy;
+use crate::model::denial::Denial;
+use crate::model::snapshot::Snapshot;
+use crate::mutate::provenance::Change;
 
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
 const EXPECTED: &str = "expected.yaml";
-const REJECTION: &str = "rejection.txt";
+const DENIAL: &str = "rejection.txt";
 const POD_SECURITY: &str = "pod-security.txt";
 
 /// A folder with one case.
@@ -74,7 +74,7 @@ pub fn find(root: &Path) -> anyhow::Result<Vec<Case>> {
 }
 
 fn look_into(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result<()> {
-    if [POD, REVIEW, EXPECTED, REJECTION].iter().any(|file| folder.join(file).is_file()) {
+    if [POD, REVIEW, EXPECTED, DENIAL].iter().any(|file| folder.join(file).is_file()) {
         // `.` has a name, too
         let whole = || folder.canonicalize().unwrap_or_default();
         let own = || whole().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -105,8 +105,8 @@ impl Case {
         let user = fs::read_to_string(self.folder.join("as.txt")).ok();
         let sender = Sender { namespace: None, user: user.as_deref().map(str::trim) };
         snapshot.pod_security.set_everywhere(self.pod_security()?);
-        let review = offline::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
-        let outcome = offline::outcome(&review, &snapshot).map_err(anyhow::Error::msg)?;
+        let review = simulate::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
+        let outcome = simulate::simulate(&review, &snapshot).map_err(anyhow::Error::msg)?;
         if let Some(why) = unstable(&outcome) {
             return Ok(Verdict::Failed(why));
         }
@@ -122,7 +122,7 @@ impl Case {
             }
             (Some(Expectation::Refusal(wanted)), Err(rejection)) if wanted == refusal(rejection) => None,
             (Some(Expectation::Refusal(wanted)), Err(rejection)) => {
-                Some(format!("{REJECTION} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
+                Some(format!("{DENIAL} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
             }
             (Some(Expectation::Refusal(wanted)), Ok(pod)) => {
                 let changes = differences(submitted, pod, &outcome.touches);
@@ -130,7 +130,7 @@ impl Case {
             }
             (None, _) if suite.update => Some(String::new()),
             (None, result) => {
-                bail!("neither {EXPECTED} nor {REJECTION} is there; --update writes what comes out: {}", told(result))
+                bail!("neither {EXPECTED} nor {DENIAL} is there; --update writes what comes out: {}", told(result))
             }
         };
         match failed {
@@ -166,7 +166,7 @@ impl Case {
             (true, true) => bail!("{POD} and {REVIEW} are both there: one of them is what is sent"),
             (false, false) => bail!("neither {POD} nor {REVIEW} is there: one of them is what is sent"),
         };
-        let mut documents = offline::documents(name, &self.read(name)?).map_err(anyhow::Error::msg)?;
+        let mut documents = simulate::documents(name, &self.read(name)?).map_err(anyhow::Error::msg)?;
         match (documents.pop(), documents.len()) {
             (Some(only), 0) => Ok(only.object),
             (_, more) => {
@@ -177,12 +177,12 @@ impl Case {
 
     /// An empty file expects nothing yet: it is the first thing that somebody makes of a new case.
     fn expectation(&self, update: bool) -> anyhow::Result<Option<Expectation>> {
-        match (self.folder.join(EXPECTED).is_file(), self.folder.join(REJECTION).is_file()) {
-            (true, true) => bail!("{EXPECTED} and {REJECTION} are both there: only one of them can come true"),
+        match (self.folder.join(EXPECTED).is_file(), self.folder.join(DENIAL).is_file()) {
+            (true, true) => bail!("{EXPECTED} and {DENIAL} are both there: only one of them can come true"),
             (false, false) => Ok(None),
-            (false, true) => Ok(Some(Expectation::Refusal(self.read(REJECTION)?.trim().to_owned()))),
+            (false, true) => Ok(Some(Expectation::Refusal(self.read(DENIAL)?.trim().to_owned()))),
             (true, false) => {
-                let mut documents = offline::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
+                let mut documents = simulate::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
                 match (documents.pop(), documents.is_empty()) {
                     (Some(only), true) => Ok(Some(Expectation::Pod(only.object))),
                     (None, _) if update => Ok(None),
@@ -197,13 +197,13 @@ impl Case {
         fs::read_to_string(self.folder.join(name)).with_context(|| format!("{name} cannot be read"))
     }
 
-    fn write(&self, result: &Result<Value, Rejection>) -> anyhow::Result<()> {
+    fn write(&self, result: &Result<Value, Denial>) -> anyhow::Result<()> {
         let (name, other, text) = match result {
             Ok(pod) => {
                 let arena = Bump::new();
-                (EXPECTED, REJECTION, yaml::text(Json::lift(pod, &arena)))
+                (EXPECTED, DENIAL, yaml::text(Json::borrowed(pod, &arena)))
             }
-            Err(rejection) => (REJECTION, EXPECTED, refusal(rejection) + "\n"),
+            Err(rejection) => (DENIAL, EXPECTED, refusal(rejection) + "\n"),
         };
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -223,17 +223,17 @@ enum Expectation {
 }
 
 /// A refusal as `rejection.txt` holds it.
-fn refusal(rejection: &Rejection) -> String {
+fn refusal(rejection: &Denial) -> String {
     format!("{} {}: {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }
 
-fn told(result: &Result<Value, Rejection>) -> String {
+fn told(result: &Result<Value, Denial>) -> String {
     result.as_ref().map_or_else(refusal, |_| "a pod".to_owned())
 }
 
 /// Whatever comes out must stay as it is when it is sent again.
-fn unstable(outcome: &Outcome) -> Option<String> {
-    match &outcome.again {
+fn unstable(outcome: &Simulation) -> Option<String> {
+    match &outcome.second_run {
         Ok(touches) if touches.is_empty() => None,
         Ok(touches) => {
             let lines: Vec<_> = touches.iter().map(|touch| format!("  {} by {}", touch.path, touch.source)).collect();
@@ -243,8 +243,8 @@ fn unstable(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn differences(before: &Value, after: &Value, touches: &[Touch]) -> String {
+fn differences(before: &Value, after: &Value, touches: &[Change]) -> String {
     let arena = Bump::new();
-    let side = |pod| Side::whole(Json::lift(pod, &arena), &arena);
+    let side = |pod| Side::whole(Json::borrowed(pod, &arena), &arena);
     diff::text(&side(before), &side(after), touches, "")
 }

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Conflict, OnError, SystemKind, UnknownQueue};
+use crate::merge::layer::Conflict;
+use crate::model::snapshot::{OnError, UnknownQueue};
+use crate::model::system::SystemKind;
 
 #[test]
 fn both_forms_give_the_same_fragment() {
@@ -46,11 +48,11 @@ fn layers_carry_their_rule_and_place() {
          templateOverrides: {labels: {a: c}}\n  written:\n    conflict: Keep\n    templateOverrides: {labels: {a: c}}\n  \
          other:\n    podTemplate:\n      spec: {containers: [{name: helper, env: [{name: B, value: b}]}]}\n",
     );
-    let base = built.snapshot.base.as_ref().unwrap().good.as_ref().unwrap();
+    let base = built.snapshot.base.as_ref().unwrap().last_valid.as_ref().unwrap();
     assert_eq!((base.layers[0].conflict, base.layers[0].explicit), (Conflict::Keep, false));
     assert_eq!((&*base.layers[0].file, base.layers[0].line), ("c.yaml", 3));
     let rules = |label: &str| -> Vec<_> {
-        let queue = queue(&built, label).good.as_ref().unwrap();
+        let queue = queue(&built, label).last_valid.as_ref().unwrap();
         queue.graft.layers.iter().map(|layer| (layer.conflict, layer.explicit, layer.line)).collect()
     };
     assert_eq!(rules("q"), [(Conflict::Keep, false, 6), (Conflict::Override, false, 7)]);
@@ -78,7 +80,7 @@ fn a_queue_sees_the_base_without_what_it_replaces() {
         "containers": [{"name": "primary", "env": [{"name": "A", "value": "a"}]}],
         "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"n": "m"}}});
     let base = |label: &str| {
-        let queue = queue(&built, label).good.as_ref().unwrap();
+        let queue = queue(&built, label).last_valid.as_ref().unwrap();
         queue.base.as_ref().map(|layer| layer.fragment.clone())
     };
     let spec_only = whole["spec"].clone();
@@ -133,13 +135,13 @@ fn modules_systems_and_vaults_are_read() {
     assert_eq!(snapshot.systems[1].pod_name_prefix, "t-");
     let order: Vec<_> = snapshot.environments.iter().map(|unit| unit.source.to_string()).collect();
     assert_eq!(order, ["environment/early", "environment/b", "environment/late"]);
-    let late = snapshot.environments[2].good.as_ref().unwrap();
+    let late = snapshot.environments[2].last_valid.as_ref().unwrap();
     assert_eq!(late.matches.namespaces, ["a"]);
     let module = &late.graft.modules[0];
     assert_eq!((module.may_remove, module.on_error), (true, OnError::Ignore));
     assert_eq!((module.budget.time.as_millis(), module.budget.memory), (1000, 16 << 20));
     assert_eq!(module.params, json!({"text": "${HOME}", "n": 1}));
-    let by_id = snapshot.queues.by_id["q-7"].good.as_ref().unwrap();
+    let by_id = snapshot.queues.by_id["q-7"].last_valid.as_ref().unwrap();
     assert_eq!((by_id.name.as_str(), by_id.system.as_deref()), ("q", Some("ours")));
     let ran: Vec<_> = by_id.graft.modules.iter().map(|module| module.name.as_str()).collect();
     assert_eq!(ran, ["plain", "m"]);
@@ -158,7 +160,7 @@ fn without_systems_the_stock_ones_are_there() {
     assert_eq!(systems[0].pod_name_prefix, "clearml-id-");
     assert_eq!(systems[0].submitters, ["system:serviceaccount:clearml:clearml-agent-sa"]);
     assert_eq!(systems[1].name, "generic");
-    assert!(built.readable && built.files == 0 && built.snapshot.generation == 1);
+    assert!(built.parsed && built.files == 0 && built.snapshot.generation == 1);
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn a_configmap_manifest_is_read_as_the_cluster_s() {
             "graft/typo.yaml:3:1: queue: unknown key; did you mean queues?",
         ]
     );
-    assert_eq!(queue(&built, "q").good.as_ref().unwrap().graft.modules[0].name, "m");
+    assert_eq!(queue(&built, "q").last_valid.as_ref().unwrap().graft.modules[0].name, "m");
     assert_eq!(built.files, 2);
 }
 

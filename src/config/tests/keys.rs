@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::keys::{FILE, FLAT, Keys, Kind, Stage};
+use super::super::keys::{FILE, FLAT, KeyStatus, Keys, Kind};
 use super::super::node::{Node, Tree};
 use super::super::yaml;
 use super::*;
@@ -19,7 +19,7 @@ fn spec(built: &Built, label: &str) -> Value {
 #[test]
 fn every_key_of_the_tables_stands_in_the_sample() {
     fn visit(node: &Node, keys: &'static Keys, missing: &mut BTreeSet<String>, seen: &mut BTreeSet<String>) {
-        for key in keys.all().filter(|key| matches!(key.stage, Stage::Optional | Stage::Required)) {
+        for key in keys.all().filter(|key| matches!(key.stage, KeyStatus::Optional | KeyStatus::Required)) {
             // parts that several mappings share are one
             let path = format!("{} ({})", key.name, key.about);
             let Some(below) = node.get(key.name) else {
@@ -119,7 +119,7 @@ fn unknown_fields_pass_where_they_are_allowed() {
     let built = sound(&text(true));
     assert_eq!(spec(&built, "flat")["volumes"], json!([{"name": "v", "emptyDir": {"newer": 1}}]));
     assert_eq!(spec(&built, "full"), json!({"newest": {"a": "b"}}));
-    let layers = |label: &str| queue(&built, label).good.as_ref().unwrap().graft.layers[0].unknown;
+    let layers = |label: &str| queue(&built, label).last_valid.as_ref().unwrap().graft.layers[0].unknown;
     assert!(layers("flat") && layers("full"));
     let refused = texts(&build(&text(false)));
     assert_eq!(refused.len(), 2);
@@ -128,7 +128,7 @@ fn unknown_fields_pass_where_they_are_allowed() {
 
 /// The base's fragment as a queue sees it.
 fn base_of(built: &Built, label: &str) -> Value {
-    let queue = queue(built, label).good.as_ref().unwrap();
+    let queue = queue(built, label).last_valid.as_ref().unwrap();
     queue.base.as_ref().map_or(Value::Null, |layer| layer.fragment.clone())
 }
 
@@ -215,7 +215,7 @@ fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
     let text = format!("queues:\n{}", queues.concat());
     let built = build(&text);
     assert_eq!(texts(&built), ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]);
-    let serving = built.snapshot.queues.by_name.values().filter(|unit| unit.good.is_some()).count();
+    let serving = built.snapshot.queues.by_name.values().filter(|unit| unit.last_valid.is_some()).count();
     assert_eq!((serving, built.snapshot.queues.by_name.len()), (999, 1000));
     assert!(queue(&built, "q500").error.as_ref().unwrap().contains("envs"));
 }
@@ -231,7 +231,7 @@ fn an_empty_value_of_the_primary_container_replaces_nothing_of_the_base() {
 
 /// What is left of the base under the queue `q`.
 fn queue_base(built: &Built) -> Value {
-    queue(built, "q").good.as_ref().unwrap().base.as_ref().unwrap().fragment.clone()
+    queue(built, "q").last_valid.as_ref().unwrap().base.as_ref().unwrap().fragment.clone()
 }
 
 #[test]

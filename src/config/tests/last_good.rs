@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{Snapshot, Source, UnknownQueue};
+use crate::merge::layer::Source;
+use crate::model::snapshot::{Snapshot, UnknownQueue};
 
 /// A builder that is fed one configuration after the other.
 #[derive(Default)]
@@ -18,7 +19,7 @@ impl Life {
 /// What the queue `q` sets, and whether something is wrong with it.
 fn label(snapshot: &Snapshot, name: &str) -> (Option<Value>, bool) {
     let unit = &snapshot.queues.by_name[name];
-    let layer = unit.good.as_ref().map(|queue| queue.graft.layers[0].fragment["metadata"]["labels"]["v"].clone());
+    let layer = unit.last_valid.as_ref().map(|queue| queue.graft.layers[0].fragment["metadata"]["labels"]["v"].clone());
     (layer, unit.error.is_some())
 }
 
@@ -45,7 +46,7 @@ fn a_bad_queue_stays_and_the_others_move_on() {
 fn what_was_never_good_has_no_version_and_says_why() {
     let built = build(&queues("true", "b"));
     let unit = queue(&built, "q");
-    assert!(unit.good.is_none());
+    assert!(unit.last_valid.is_none());
     assert_eq!(unit.source, Source::Queue("q".into()));
     let why = "c.yaml:4:39: queues.q.templateOverrides.labels.v: must be a string, but YAML reads a boolean here: put it in quotes";
     assert_eq!(unit.error.as_deref(), Some(why));
@@ -67,8 +68,8 @@ fn a_bad_module_keeps_its_users_at_their_last_good() {
     assert_eq!(label(&bad.snapshot, "u"), (Some(json!("a")), true));
     assert_eq!(label(&bad.snapshot, "r"), (Some(json!("b")), false));
     let unit = queue(&bad, "u");
-    assert_eq!(unit.good.as_ref().unwrap().graft.modules[0].name, "m");
-    assert!(bad.snapshot.environments[0].good.is_some() && bad.snapshot.environments[0].error.is_some());
+    assert_eq!(unit.last_valid.as_ref().unwrap().graft.modules[0].name, "m");
+    assert!(bad.snapshot.environments[0].last_valid.is_some() && bad.snapshot.environments[0].error.is_some());
     let good = life.load(&[("c.yaml", &with("ok.wasm", "c"))]);
     assert_eq!((label(&good.snapshot, "u"), good.problems), ((Some(json!("c")), false), vec![]));
 }
@@ -84,13 +85,13 @@ fn a_bad_base_stays_and_queues_are_laid_over_it() {
     life.load(&[("c.yaml", &text("a", "a"))]);
     let bad = life.load(&[("c.yaml", &text("1", "b"))]);
     assert!(bad.snapshot.base.as_ref().unwrap().error.is_some());
-    let queue = queue(&bad, "q").good.as_ref().unwrap();
+    let queue = queue(&bad, "q").last_valid.as_ref().unwrap();
     assert_eq!(queue.base.as_ref().unwrap().fragment["metadata"]["labels"]["b"], "a");
     assert_eq!(label(&bad.snapshot, "q"), (Some(json!("b")), false));
     // without any good base its volumes are unknown: the queue is not to blame
     let never = build(&text("1", "b"));
     assert_eq!(never.problems.len(), 1, "{:?}", texts(&never));
-    assert!(never.snapshot.base.as_ref().unwrap().good.is_none());
+    assert!(never.snapshot.base.as_ref().unwrap().last_valid.is_none());
 }
 
 #[test]
@@ -99,13 +100,13 @@ fn a_torn_file_keeps_what_was_in_it() {
     let whole = format!("{}{rest}", queues("a", "a"));
     for torn in ["queues: [\n", "queue: {}\n", "queues: []\n", "a: &a {}\nb: *c\n"] {
         let mut life = Life::default();
-        assert!(life.load(&[("a.yaml", &whole), ("b.yaml", "queues: {x: {}}")]).readable);
+        assert!(life.load(&[("a.yaml", &whole), ("b.yaml", "queues: {x: {}}")]).parsed);
         let built = life.load(&[("a.yaml", torn), ("b.yaml", "queues: {y: {modules: [m]}}")]);
-        assert!(!built.readable);
+        assert!(!built.parsed);
         assert_eq!(label(&built.snapshot, "q"), (Some(json!("a")), true), "{torn}");
         let snapshot = &built.snapshot;
         assert!(!snapshot.queues.by_name.contains_key("x"), "b.yaml is whole, so x is really gone");
-        assert!(snapshot.environments[0].good.is_some() && snapshot.base.as_ref().unwrap().good.is_some());
+        assert!(snapshot.environments[0].last_valid.is_some() && snapshot.base.as_ref().unwrap().last_valid.is_some());
         assert!(snapshot.queues.by_name["y"].error.as_ref().unwrap().contains("module `m` is broken"));
         assert_eq!(snapshot.unknown_queue, UnknownQueue::Deny);
         assert_eq!(snapshot.task_config.len(), 1);
@@ -209,9 +210,9 @@ fn modules_do_not_run_without_what_they_read() {
         let built = life.load(&[("c.yaml", &text(bad))]);
         let why = format!("modules.m: may read {section}, which has no valid version: see {section}");
         assert!(texts(&built).iter().any(|text| text.ends_with(&why)), "{:?}", texts(&built));
-        assert!(queue(&built, "q").good.is_none() && queue(&built, "r").good.is_some());
+        assert!(queue(&built, "q").last_valid.is_none() && queue(&built, "r").last_valid.is_some());
         let mended = life.load(&[("c.yaml", &text(good))]);
-        assert!(mended.problems.is_empty() && queue(&mended, "q").good.is_some());
+        assert!(mended.problems.is_empty() && queue(&mended, "q").last_valid.is_some());
         // now there is a version to stay at
         let again = life.load(&[("c.yaml", &text(bad))]);
         assert_eq!((again.problems.len(), queue(&again, "q").error.is_some()), (1, false));
@@ -228,9 +229,9 @@ fn a_queue_is_not_to_blame_for_an_environment_whose_volumes_nobody_knows() {
     };
     let built = build(&text("true", "v"));
     assert_eq!(built.problems.len(), 1, "{:?}", texts(&built));
-    assert!(queue(&built, "q").good.is_some());
+    assert!(queue(&built, "q").last_valid.is_some());
     // of one that is known, a mount of another volume is wrong as before
-    assert!(queue(&build(&text("a", "w")), "q").good.is_none());
+    assert!(queue(&build(&text("a", "w")), "q").last_valid.is_none());
 }
 
 #[test]
@@ -249,7 +250,8 @@ fn code_that_did_not_change_is_not_compiled_again() {
     let text = |name: &str| format!("modules: {{m: {{wasm: ok.wasm}}}}\nqueues: {{{name}: {{modules: [m]}}}}\n");
     let first = life.load(&[("c.yaml", &text("a"))]);
     let second = life.load(&[("c.yaml", &text("b"))]);
-    let code = |built: &Built, name: &str| Arc::clone(&queue(built, name).good.as_ref().unwrap().graft.modules[0].code);
+    let code =
+        |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].hook);
     assert!(Arc::ptr_eq(&code(&first, "a"), &code(&second, "b")));
 }
 
@@ -257,6 +259,6 @@ fn code_that_did_not_change_is_not_compiled_again() {
 fn an_environment_that_was_never_sound_says_whom_it_was_for() {
     let built = build("environments: {e: {match: {namespaces: [ml]}, podTemplate: {sepc: {}}}}");
     let unit = &built.snapshot.environments[0];
-    assert!(unit.good.is_none());
-    assert_eq!(unit.meant_for.as_ref().unwrap().namespaces, ["ml"]);
+    assert!(unit.last_valid.is_none());
+    assert_eq!(unit.claimed_match.as_ref().unwrap().namespaces, ["ml"]);
 }

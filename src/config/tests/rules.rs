@@ -369,7 +369,7 @@ fn the_same_file_is_the_same_volume_in_every_layer() {
         "basePodTemplate: {fileMounts: [{name: custom_code.py, folderPath: /root/, fileContent: base}]}\n\
          queues:\n  q: {merge: Strategic, templateOverrides: {fileMounts: [{name: custom_code.py, folderPath: /root, fileContent: queue}]}}\n",
     );
-    let queue = queue(&built, "q").good.as_ref().unwrap();
+    let queue = queue(&built, "q").last_valid.as_ref().unwrap();
     let (base, own) = (&queue.base.as_ref().unwrap().fragment, &queue.graft.layers[0].fragment);
     assert_eq!(base["spec"], own["spec"]);
     let annotations = own["metadata"]["annotations"].as_object().unwrap();

@@ -28,7 +28,7 @@ fn objects_that_no_schema_knows_merge_key_by_key() {
         json!({"future": {"own": 1, "new": 2, "both": {"a": "pod", "b": "layer"}, "list": [1]}, "other": {"x": {}}})
     );
     let gone = json!({"spec": {"future": {"both": {"$patch": "delete"}, "own": null}}});
-    let removing = Rule { may_remove: true, ..OVERRIDE };
+    let removing = MergeRule { may_remove: true, ..OVERRIDE };
     assert_eq!(lay(&pod, &[(removing, gone)]).unwrap(), json!({"spec": {"future": {"list": [1]}}}));
     let absent = json!({"spec": {"absent": {"$patch": "delete"}}});
     assert_eq!(lay(&pod, &[(removing, absent)]).unwrap(), pod);
@@ -77,8 +77,9 @@ fn empty_and_zero_values_in_a_map_are_somebodys_choice() {
 fn env_that_the_tasks_owner_gave_stays_unless_override_was_written_out() {
     let pod = main_with(&json!({"env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}));
     let fragment = primary(&json!({"env": [{"name": "NCCL_DEBUG", "value": "WARN"}, {"name": "NEW", "value": "1"}]}));
-    let value = |rule: Rule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
-    assert_eq!(value(Rule { keeps_env: true, ..OVERRIDE })[1], json!({"name": "NCCL_DEBUG", "value": "INFO"}));
+    let value =
+        |rule: MergeRule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
+    assert_eq!(value(MergeRule { keeps_env: true, ..OVERRIDE })[1], json!({"name": "NCCL_DEBUG", "value": "INFO"}));
     assert_eq!(value(OVERRIDE)[1], json!({"name": "NCCL_DEBUG", "value": "WARN"}));
 }
 
@@ -92,7 +93,7 @@ fn kept(own: &Value, layer: &Value, pointer: &str) -> Value {
 #[test]
 fn env_of_a_layer_that_says_override_is_not_a_later_layers_that_does_not() {
     let env = |value: &str| primary(&json!({"env": [{"name": "A", "value": value}]}));
-    let stack = [(OVERRIDE, env("said")), (Rule { keeps_env: true, ..OVERRIDE }, env("not said"))];
+    let stack = [(OVERRIDE, env("said")), (MergeRule { keeps_env: true, ..OVERRIDE }, env("not said"))];
     for pod in [main_with(&json!({})), main_with(&json!({"env": [{"name": "A", "value": "own"}]}))] {
         let once = lay(&pod, &stack).unwrap();
         assert_eq!(once["spec"]["containers"][0]["env"], json!([{"name": "A", "value": "said"}]));
@@ -222,7 +223,7 @@ fn deny_refuses_a_different_value_and_names_the_path() {
         ),
     ];
     for (pod, fragment, path) in cases {
-        assert_eq!(lay(&pod, &[(DENY, fragment)]), Err(Trouble::Conflict(path.to_owned())));
+        assert_eq!(lay(&pod, &[(DENY, fragment)]), Err(MergeError::Conflict(path.to_owned())));
     }
 }
 
@@ -261,9 +262,9 @@ fn deny_judges_the_submitted_pod_and_not_what_layers_made_of_it() {
     let stack = [(KEEP, layer("k")), (OVERRIDE, layer("o")), (DENY, layer("d"))];
     assert_eq!(lay(&json!({}), &stack).unwrap(), layer("d"));
     assert_eq!(lay(&layer("d"), &stack).unwrap(), layer("d"), "the second time");
-    assert_eq!(lay(&layer("x"), &stack), Err(Trouble::Conflict("metadata.labels.team".to_owned())));
+    assert_eq!(lay(&layer("x"), &stack), Err(MergeError::Conflict("metadata.labels.team".to_owned())));
     let volume = |source: Value| json!({"spec": {"volumes": [source]}});
-    let taking = Rule { may_remove: true, ..OVERRIDE };
+    let taking = MergeRule { may_remove: true, ..OVERRIDE };
     let stack = [
         (taking, volume(json!({"name": "v", "$patch": "delete"}))),
         (DENY, volume(json!({"name": "v", "emptyDir": {}}))),
@@ -271,7 +272,7 @@ fn deny_judges_the_submitted_pod_and_not_what_layers_made_of_it() {
     let pod = volume(json!({"name": "v", "nfs": {"server": "s"}}));
     assert_eq!(
         lay(&pod, &stack),
-        Err(Trouble::Conflict("spec.volumes[v]".to_owned())),
+        Err(MergeError::Conflict("spec.volumes[v]".to_owned())),
         "also where a layer took it away"
     );
 }
@@ -279,13 +280,13 @@ fn deny_judges_the_submitted_pod_and_not_what_layers_made_of_it() {
 #[test]
 fn two_layers_that_deny_and_disagree_refuse_every_pod() {
     let labels = |value: &str| json!({"metadata": {"labels": {"team": value}}});
-    assert!(matches!(lay(&json!({}), &[(DENY, labels("a")), (DENY, labels("b"))]), Err(Trouble::Conflict(_))));
+    assert!(matches!(lay(&json!({}), &[(DENY, labels("a")), (DENY, labels("b"))]), Err(MergeError::Conflict(_))));
     let volume = |source: Value| json!({"spec": {"volumes": [source]}});
     let stack = [
         (DENY, volume(json!({"name": "v", "emptyDir": {}}))),
         (DENY, volume(json!({"name": "v", "nfs": {"server": "s"}}))),
     ];
-    assert_eq!(lay(&json!({}), &stack), Err(Trouble::Conflict("spec.volumes[v]".to_owned())));
+    assert_eq!(lay(&json!({}), &stack), Err(MergeError::Conflict("spec.volumes[v]".to_owned())));
     assert_eq!(lay(&json!({}), &[(DENY, labels("a")), (DENY, labels("a"))]).unwrap(), labels("a"));
 }
 
@@ -295,9 +296,9 @@ fn deny_refuses_another_duration_of_the_same_toleration() {
     assert_eq!(lay(&layer(60), &[(DENY, layer(60))]).unwrap(), layer(60));
     assert_eq!(
         lay(&layer(60), &[(DENY, layer(90))]),
-        Err(Trouble::Conflict("spec.tolerations[gpu/Exists//NoExecute]".to_owned()))
+        Err(MergeError::Conflict("spec.tolerations[gpu/Exists//NoExecute]".to_owned()))
     );
-    assert!(matches!(lay(&json!({}), &[(DENY, layer(60)), (DENY, layer(90))]), Err(Trouble::Conflict(_))));
+    assert!(matches!(lay(&json!({}), &[(DENY, layer(60)), (DENY, layer(90))]), Err(MergeError::Conflict(_))));
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn deny_takes_nothing_away() {
         json!({"spec": {"volumes": [{"name": "v", "$patch": "delete"}]}}),
     ] {
         let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"volumes": [{"name": "v"}]}});
-        let Err(Trouble::Directive(what)) = lay(&pod, &[(DENY, fragment)]) else { panic!("laid") };
+        let Err(MergeError::Directive(what)) = lay(&pod, &[(DENY, fragment)]) else { panic!("laid") };
         assert!(what.ends_with("a layer whose conflict is Deny takes nothing away"), "{what}");
     }
 }

@@ -7,16 +7,16 @@ fn removals_need_permission() {
     let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"volumes": [{"name": "v"}]}});
     let fragment =
         json!({"metadata": {"labels": {"a": null}}, "spec": {"volumes": [{"name": "v", "$patch": "delete"}]}});
-    assert_eq!(lay(&pod, &[(OVERRIDE, fragment.clone())]), Err(Trouble::Removal("metadata.labels.a".to_owned())));
-    let allowed = Rule { may_remove: true, ..OVERRIDE };
+    assert_eq!(lay(&pod, &[(OVERRIDE, fragment.clone())]), Err(MergeError::Removal("metadata.labels.a".to_owned())));
+    let allowed = MergeRule { may_remove: true, ..OVERRIDE };
     assert_eq!(
         lay(&pod, &[(allowed, fragment)]).unwrap(),
         json!({"metadata": {"labels": {}}, "spec": {"volumes": []}})
     );
 }
 
-const REMOVING: Rule = Rule { may_remove: true, ..OVERRIDE };
-const KEEPING: Rule = Rule { may_remove: true, ..KEEP };
+const REMOVING: MergeRule = MergeRule { may_remove: true, ..OVERRIDE };
+const KEEPING: MergeRule = MergeRule { may_remove: true, ..KEEP };
 
 #[expect(clippy::needless_pass_by_value, reason = "json! makes one")]
 fn volumes(list: Value) -> Value {
@@ -71,7 +71,7 @@ fn replace_of_a_list_needs_permission_only_where_something_goes() {
     assert_eq!(lay(&volumes(json!([])), &[(OVERRIDE, fragment.clone())]).unwrap(), volumes(json!([{"name": "a"}])));
     assert_eq!(
         lay(&volumes(json!([{"name": "b"}])), &[(OVERRIDE, fragment)]),
-        Err(Trouble::Removal("spec.volumes".to_owned()))
+        Err(MergeError::Removal("spec.volumes".to_owned()))
     );
 }
 
@@ -90,7 +90,7 @@ fn replace_and_delete_of_a_map_or_object_are_of_the_whole() {
     );
     assert_eq!(
         lay(&pod, &[(OVERRIDE, labels(json!({"$patch": "delete"})))]),
-        Err(Trouble::Removal("metadata.labels".to_owned()))
+        Err(MergeError::Removal("metadata.labels".to_owned()))
     );
     let probe = |probe: Value| json!({"spec": {"containers": [{"name": "main", "livenessProbe": probe}]}});
     let (own, new) =
@@ -134,12 +134,14 @@ fn null_takes_away_the_part_of_a_union_that_it_names() {
 
 #[test]
 fn delete_takes_away_the_part_of_a_union_that_it_stands_in() {
-    let taking =
-        [(Rule { may_remove: true, ..OVERRIDE }, volumes(json!([{"name": "v", "emptyDir": {"$patch": "delete"}}])))];
+    let taking = [(
+        MergeRule { may_remove: true, ..OVERRIDE },
+        volumes(json!([{"name": "v", "emptyDir": {"$patch": "delete"}}])),
+    )];
     let pod = volumes(json!([{"name": "v", "emptyDir": {"medium": "Memory"}}]));
     assert_eq!(lay(&pod, &taking), Ok(volumes(json!([{"name": "v"}]))));
     let forbidden = [(OVERRIDE, taking[0].1.clone())];
-    assert!(matches!(lay(&pod, &forbidden), Err(Trouble::Removal(_))));
+    assert!(matches!(lay(&pod, &forbidden), Err(MergeError::Removal(_))));
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_list_without_keys_can_only_be_replaced() {
     );
     assert!(matches!(
         lay(&pod, &[(REMOVING, tolerations(json!([{"key": "a", "$patch": "delete"}])))]),
-        Err(Trouble::Directive(_))
+        Err(MergeError::Directive(_))
     ));
 }
 
@@ -186,7 +188,7 @@ fn a_directive_that_is_not_supported_is_refused_by_name() {
         (json!({"$patch": "replace", "spec": {}}), ": $patch is not supported"),
     ];
     for (fragment, expected) in cases {
-        let Err(Trouble::Directive(what)) = lay(&volumes(json!([{"name": "own"}])), &[(REMOVING, fragment)]) else {
+        let Err(MergeError::Directive(what)) = lay(&volumes(json!([{"name": "own"}])), &[(REMOVING, fragment)]) else {
             panic!("laid: {expected}")
         };
         assert!(what.starts_with(expected), "{what}");

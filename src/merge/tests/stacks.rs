@@ -92,7 +92,7 @@ fn layers() -> impl Strategy<Value = (u8, Value)> {
 /// everything written by its creator).
 #[test]
 fn laying_a_stack_twice_changes_nothing() {
-    let rules = [KEEP, OVERRIDE, DENY].map(|rule| Rule { may_remove: true, ..rule });
+    let rules = [KEEP, OVERRIDE, DENY].map(|rule| MergeRule { may_remove: true, ..rule });
     let strategy = (fragments(), prop::collection::vec(layers(), 0..6), any::<bool>());
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) });
     let counts = (Cell::new(0), Cell::new(0));
@@ -105,9 +105,9 @@ fn laying_a_stack_twice_changes_nothing() {
         }
         stack.sort_by_key(|(class, _)| *class);
         let denies = stack.iter().any(|(class, _)| *class == 2);
-        let stack: Vec<(Rule, Value)> = stack.into_iter().map(|(class, fragment)| (rules[usize::from(class)], fragment)).collect();
+        let stack: Vec<(MergeRule, Value)> = stack.into_iter().map(|(class, fragment)| (rules[usize::from(class)], fragment)).collect();
         let once = match lay(&pod, &stack) {
-            Err(Trouble::Conflict(_)) if denies => {
+            Err(MergeError::Conflict(_)) if denies => {
                 counts.1.set(counts.1.get() + 1);
                 return Ok(());
             }
@@ -133,7 +133,7 @@ proptest! {
     fn the_pods_own_elements_keep_their_order(pod in fragments(), stack in prop::collection::vec(fragments(), 0..4)) {
         let mut pod = pod;
         pod["spec"]["containers"][0]["name"] = json!("main");
-        let layers: Vec<(Rule, Value)> = stack.into_iter().map(|fragment| (OVERRIDE, fragment)).collect();
+        let layers: Vec<(MergeRule, Value)> = stack.into_iter().map(|fragment| (OVERRIDE, fragment)).collect();
         let result = lay(&pod, &layers).unwrap();
         for pointer in ["/spec/volumes", "/spec/containers/0/env"] {
             let list = |pod: &Value| pod.pointer(pointer).map(|list| names(list).into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();

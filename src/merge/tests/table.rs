@@ -101,23 +101,26 @@ fn required_node_affinity_is_anded_into_every_term() {
 fn without_a_primary_container_its_fields_are_refused() {
     let arena = Bump::new();
     let pod = main_with(&json!({}));
-    let original = Json::lift(&pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let original = Json::borrowed(&pod, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let fragment = primary(&json!({"env": []}));
-    let result = Merger::new(original, &owners, None, &arena).lay(original, Json::lift(&fragment, &arena), KEEP);
-    assert_eq!(result.err(), Some(Trouble::NoPrimary));
+    let result = Merger::new(original, &owners, None, &arena).apply(original, Json::borrowed(&fragment, &arena), KEEP);
+    assert_eq!(result.err(), Some(MergeError::NoPrimary));
 }
 
 #[test]
 fn an_empty_fragment_gives_the_very_same_pod() {
     let arena = Bump::new();
     let pod = main_with(&json!({"env": [{"name": "X", "value": "1"}]}));
-    let original = Json::lift(&pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let original = Json::borrowed(&pod, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let fragment = json!({"metadata": {"labels": {}}, "spec": {"volumes": [], "containers": [{"name": "primary", "env": [{"name": "X", "value": "1"}]}]}});
-    let result =
-        Merger::new(original, &owners, Some("main"), &arena).lay(original, Json::lift(&fragment, &arena), OVERRIDE);
-    assert!(result.unwrap().same(&original));
+    let result = Merger::new(original, &owners, Some("main"), &arena).apply(
+        original,
+        Json::borrowed(&fragment, &arena),
+        OVERRIDE,
+    );
+    assert!(result.unwrap().ptr_eq(&original));
 }
 
 #[test]
@@ -342,7 +345,7 @@ fn an_env_name_that_stands_twice_stays_under_keep() {
     let layer = |value: &str| primary(&json!({"env": [{"name": "X", "value": value}]}));
     assert_eq!(lay(&pod, &[(KEEP, layer("3"))]).unwrap(), pod);
     assert_eq!(lay(&pod, &[(DENY, layer("2"))]).unwrap(), pod, "the last is its value");
-    assert!(matches!(lay(&pod, &[(DENY, layer("1"))]), Err(Trouble::Conflict(_))));
+    assert!(matches!(lay(&pod, &[(DENY, layer("1"))]), Err(MergeError::Conflict(_))));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What layers change, take away and may not touch.
 
 use super::*;
+use crate::merge::layer::Source;
 
 #[test]
 fn what_is_others_may_not_be_changed() {

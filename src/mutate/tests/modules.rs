@@ -1,6 +1,7 @@
 //! What modules are given, what is taken of what they return, and what they are refused.
 
 use super::*;
+use crate::k8s::labels::APPLIED;
 
 #[test]
 fn a_fragment_of_a_module_is_laid_like_a_layer() {
@@ -108,39 +109,39 @@ fn a_removal_that_was_declared_is_done() {
 
 #[test]
 fn a_fault_refuses_the_pod_or_is_ignored_as_the_module_says() {
-    let faulty = |on_error: OnError, fault: Fault| {
+    let faulty = |on_error: OnError, fault: HookError| {
         let mut hook = module(move |_| Err(fault.clone()));
         hook.on_error = on_error;
         snapshot(json!({}), vec![hook])
     };
-    let time = Fault::Time(Duration::from_millis(200));
+    let time = HookError::TimedOut(Duration::from_millis(200));
     assert_eq!(
         denial(&pod(), &faulty(OnError::Fail, time.clone())),
         "503 ModuleUnavailable module hook exceeded its time budget of 200 ms"
     );
-    let memory = Fault::Memory(64 << 20);
+    let memory = HookError::Memory(64 << 20);
     assert_eq!(
         denial(&pod(), &faulty(OnError::Fail, memory)),
         "422 ModuleFailed module hook exceeded its memory budget of 64 MiB"
     );
     let ignored = answered_to(&pod(), &faulty(OnError::Ignore, time));
     assert_eq!(ignored.outcome, Outcome::Patched);
-    assert_eq!(ignored.modules[0].fault.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
+    assert_eq!(ignored.modules[0].error.as_deref(), Some("module hook exceeded its time budget of 200 ms"));
     assert_eq!(applied(&pod(), &ignored)["metadata"]["annotations"][APPLIED], "base, queue/GPU");
 }
 
 #[test]
 fn a_slow_module_sends_the_request_elsewhere() {
-    let snapshot = snapshot(json!({}), vec![module(|_| Err(Fault::Slow))]);
-    let verdict = answer(&review(&pod(), SUBMITTER), &snapshot, Pace::Inline, &Bump::new());
-    assert!(matches!(verdict, Verdict::Slow(module) if module == "hook"));
+    let snapshot = snapshot(json!({}), vec![module(|_| Err(HookError::TooSlowInline))]);
+    let verdict = answer(&review(&pod(), SUBMITTER), &snapshot, Execution::Inline, &Bump::new());
+    assert!(matches!(verdict, Verdict::NeedsPool(module) if module == "hook"));
 }
 
 #[test]
 fn a_modules_words_carry_no_secret() {
     let mut snapshot = snapshot(
         json!({}),
-        vec![module(|_| Err(Fault::Refused("nfs at 10.1.2.3-canary with plain-value and tokentoken".to_owned())))],
+        vec![module(|_| Err(HookError::Denied("nfs at 10.1.2.3-canary with plain-value and tokentoken".to_owned())))],
     );
     snapshot.task_config = vec![Vault {
         namespaces: Vec::new(),
@@ -157,8 +158,8 @@ fn a_modules_words_carry_no_secret() {
 fn without_any_time_left_modules_that_may_fail_are_left_out() {
     // what the admission asks for when the module threads are full
     let busy = |on_error: OnError| {
-        let mut hook = module(|call| match call.pace {
-            Pace::Patient(left) if left().is_zero() => Err(Fault::Busy),
+        let mut hook = module(|call| match call.execution {
+            Execution::Pooled(left) if left().is_zero() => Err(HookError::Unavailable),
             _ => panic!("there is no time"),
         });
         hook.on_error = on_error;
@@ -166,9 +167,9 @@ fn without_any_time_left_modules_that_may_fail_are_left_out() {
     };
     let answered = |snapshot: &Snapshot| {
         let none = || Duration::ZERO;
-        match answer(&review(&pod(), SUBMITTER), snapshot, Pace::Patient(&none), &Bump::new()) {
+        match answer(&review(&pod(), SUBMITTER), snapshot, Execution::Pooled(&none), &Bump::new()) {
             Verdict::Done(answer) => answer,
-            Verdict::Slow(module) => panic!("slow: {module}"),
+            Verdict::NeedsPool(module) => panic!("slow: {module}"),
         }
     };
     assert_eq!(answered(&busy(OnError::Ignore)).outcome, Outcome::Patched);
@@ -266,7 +267,7 @@ fn whatever_fails_of_a_module_that_may_fail_is_left_out_whole() {
     let result = applied(&pod(), &answer);
     assert!(result["metadata"]["labels"].get("x").is_none());
     assert_eq!(result["metadata"]["annotations"][APPLIED], "base, queue/GPU");
-    assert!(answer.modules[0].fault.as_ref().unwrap().contains("spec.nodeName may not be changed"));
+    assert!(answer.modules[0].error.as_ref().unwrap().contains("spec.nodeName may not be changed"));
 }
 
 #[test]

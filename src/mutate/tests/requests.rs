@@ -1,6 +1,8 @@
 //! Which pods are podgraft's, and what the request as a whole gives.
 
 use super::*;
+use crate::k8s::labels::APPLIED;
+use crate::merge::layer::Source;
 
 #[test]
 fn base_queue_and_annotation_arrive_and_a_second_time_changes_nothing() {
@@ -41,7 +43,7 @@ fn what_is_not_ours_passes_untouched() {
     ];
     for body in others {
         let arena = Bump::new();
-        let Verdict::Done(answer) = answer(&body, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+        let Verdict::Done(answer) = answer(&body, &snapshot, Execution::Inline, &arena) else { panic!("slow") };
         assert_eq!((answer.status, answer.outcome), (200, Outcome::Skipped));
     }
 }
@@ -53,7 +55,7 @@ fn a_dry_run_gets_the_same_patch() {
     body["request"]["dryRun"] = json!(true);
     let dry = serde_json::to_vec(&body).unwrap();
     let arena = Bump::new();
-    let Verdict::Done(dry) = answer(&dry, &snapshot, Pace::Inline, &arena) else { panic!("slow") };
+    let Verdict::Done(dry) = answer(&dry, &snapshot, Execution::Inline, &arena) else { panic!("slow") };
     assert_eq!(dry.body, answered_to(&pod(), &snapshot).body);
 }
 
@@ -104,7 +106,8 @@ fn vaults_are_laid_from_global_to_user_and_a_user_counts_only_from_a_submitter()
     pod["metadata"]["annotations"] = json!({"podgraft.io/user": "ada"});
     let seen = |user: &str| {
         let left = || Duration::from_secs(1);
-        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Pace::Patient(&left), &Bump::new()) else {
+        let Verdict::Done(answer) = answer(&review(&pod, user), &snapshot, Execution::Pooled(&left), &Bump::new())
+        else {
             panic!("slow")
         };
         serde_json::from_str::<Value>(applied(&pod, &answer)["metadata"]["annotations"]["seen"].as_str().unwrap())
@@ -135,9 +138,9 @@ fn a_unit_that_was_never_sound_denies_its_pods_and_nobody_elses() {
     let mut snapshot = snapshot(json!({}), Vec::new());
     let bad = Unit {
         source: Source::Queue("GPU".to_owned()),
-        good: None,
+        last_valid: None,
         error: Some("podgraft.yaml:3:5: it is broken".to_owned()),
-        meant_for: None,
+        claimed_match: None,
     };
     snapshot.queues.by_name.insert("gpu".to_owned(), bad);
     assert_eq!(
@@ -155,9 +158,9 @@ fn an_environment_that_was_never_sound_denies_the_pods_that_it_says_it_is_for() 
     let mut snapshot = snapshot(json!({}), Vec::new());
     snapshot.environments = vec![Unit {
         source: Source::Environment("prod".to_owned()),
-        good: None,
+        last_valid: None,
         error: Some("podgraft.yaml:9:1: it is broken".to_owned()),
-        meant_for: Some(meant_for),
+        claimed_match: Some(meant_for),
     }];
     assert_eq!(
         denial(&pod(), &snapshot),

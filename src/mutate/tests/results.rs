@@ -161,7 +161,7 @@ fn annotations_beyond_what_a_pod_may_have_are_refused_by_name() {
     );
     // kubectl's copy counts as what it says, not as it is spelled
     let mut copied = with(0);
-    copied["metadata"]["annotations"][crate::review::LAST_APPLIED] = json!("\"".repeat(40_000));
+    copied["metadata"]["annotations"][crate::k8s::labels::LAST_APPLIED] = json!("\"".repeat(40_000));
     assert_eq!(answered_to(&copied, &snapshot(layer, vec![])).outcome, Outcome::Patched);
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use bumpalo::Bump;
 use podgraft::json::Json;
-use podgraft::pod_security::{Policy, violations};
+use podgraft::k8s::pod_security::{Policy, violations};
 use podgraft_testkit::oracle::{self, number};
 use podgraft_testkit::random::Random;
 use serde_json::{Value, json};
@@ -239,7 +239,7 @@ fn every_check_finds_what_kubernetes_finds() {
         let theirs = answer["warn"].as_str().filter(|warn| !warn.starts_with("privileged:"));
         assert_eq!(said.as_deref(), theirs, "{labels:?}");
         let arena = Bump::new();
-        let pod = Json::lift(&question["pod"], &arena);
+        let pod = Json::borrowed(&question["pod"], &arena);
         let ours = policy.into_iter().flat_map(|policy| violations(pod, policy)).map(|it| it.reason.to_owned());
         let mut ours: Vec<String> = ours.collect();
         let reasons = answer["reasons"].as_array().into_iter().flatten();

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use bumpalo::Bump;
 use k8s_openapi::api::core::v1::Pod;
 use podgraft::json::Json;
-use podgraft::schema::{POD, Type, check};
+use podgraft::k8s::schema::{POD, Type, validate};
 use serde_json::{Map, Value, json};
 
 /// Kubernetes' patch merge keys (the struct tags of core/v1), which `OpenAPI` v3 schemas of k8s-openapi do not
@@ -240,7 +240,7 @@ fn places(kind: Type, path: &str, all: &mut Vec<(String, Type)>) {
 }
 
 fn podgraft_takes(pod: &Value) -> bool {
-    check(Json::lift(pod, &Bump::new()), Type::Object(&POD), true).is_ok()
+    validate(Json::borrowed(pod, &Bump::new()), Type::Object(&POD), true).is_ok()
 }
 
 fn k8s_openapi_takes(pod: &Value) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podgraft::schema::{Field, List, Object, POD, Type};
+use podgraft::k8s::schema::{Field, ListType, Object, POD, Type};
 use serde_json::{Map, Value, json};
 
 use podgraft_testkit::random::Random;
@@ -58,7 +58,7 @@ impl<'k> Generator<'k> {
             .filter(|field| !matches!(field.kind, Type::Any) && !["apiVersion", "kind"].contains(&field.name))
             .collect();
         let special =
-            |field: &&&Field| field.list != List::Atomic || ["affinity", "nodeAffinity"].contains(&field.name);
+            |field: &&&Field| field.list != ListType::Atomic || ["affinity", "nodeAffinity"].contains(&field.name);
         let lists: Vec<&'static Field> = fields.iter().filter(special).copied().collect();
         let mut members = Map::new();
         let wanted = [9, 8, 6, 3][depth.min(3)];
@@ -184,7 +184,7 @@ impl<'k> Generator<'k> {
 }
 
 /// The key of a list's element as one text.
-pub(crate) fn key(item: &Value, list: List) -> String {
+pub(crate) fn key(item: &Value, list: ListType) -> String {
     let part = |name: &&str| match (&item[*name], *name) {
         (Value::Null, "protocol") => "TCP".to_owned(),
         (Value::String(text), _) => text.clone(),

@@ -1,7 +1,7 @@
 //! The places where podgraft merges differently from Kubernetes on purpose, each as the change that makes the two
 //! comparable: the input that the oracle gets instead, and the part of a result that does not count.
 
-use podgraft::schema::{Field, List, POD, Type};
+use podgraft::k8s::schema::{Field, ListType, POD, Type};
 use serde_json::{Map, Value};
 
 use crate::generate::key;
@@ -96,7 +96,7 @@ fn meetings(pod: &mut Value, patch: &mut Value, kind: Type, visit: &mut Meeting<
     }
 }
 
-fn deleted(items: &[Value], list: List) -> Vec<String> {
+fn deleted(items: &[Value], list: ListType) -> Vec<String> {
     items.iter().filter(|item| item["$patch"] == "delete").map(|item| key(item, list)).collect()
 }
 
@@ -142,7 +142,7 @@ fn drop_empty(pod: &mut Value) {
                 for (name, member) in members.iter_mut() {
                     let Some(field) = object.field(name) else { continue };
                     // A volume's `emptyDir: {}` says something.
-                    if !matches!(field.list, List::KeyedWhole(_)) {
+                    if !matches!(field.list, ListType::MapAtomicItem(_)) {
                         drop(member, field.kind);
                     }
                 }
@@ -158,7 +158,7 @@ fn drop_empty(pod: &mut Value) {
 
 /// Strips nulls and directives of whatever lies over nothing.
 fn plain_over_nothing(pod: &mut Value, patch: &mut Value) {
-    fn member(was: Option<&Value>, value: &mut Value, kind: Type, list: List) -> bool {
+    fn member(was: Option<&Value>, value: &mut Value, kind: Type, list: ListType) -> bool {
         match (kind, was, value) {
             (_, _, Value::Null) => was.is_some(),
             (Type::Object(_) | Type::Map(_), Some(Value::Object(_)), value) if value["$patch"].is_null() => {
@@ -178,7 +178,7 @@ fn plain_over_nothing(pod: &mut Value, patch: &mut Value) {
                     let name = key(item, list);
                     let was = own.iter().rfind(|own| key(own, list) == name && !gone.contains(&name) && !all);
                     match was {
-                        Some(_) if matches!(list, List::Keyed(_)) => object(was, item, *element),
+                        Some(_) if matches!(list, ListType::Map(_)) => object(was, item, *element),
                         // Its nulls say what is to go.
                         Some(_) => item.as_object_mut().into_iter().flatten().for_each(|(_, part)| _ = plain(part)),
                         _ => drop(plain(item)),
@@ -196,10 +196,10 @@ fn plain_over_nothing(pod: &mut Value, patch: &mut Value) {
             match kind {
                 Type::Object(object) => {
                     let field = object.field(name);
-                    let (kind, list) = field.map_or((Type::Any, List::Atomic), |field| (field.kind, field.list));
+                    let (kind, list) = field.map_or((Type::Any, ListType::Atomic), |field| (field.kind, field.list));
                     member(was, value, kind, list)
                 }
-                Type::Map(element) => member(was, value, *element, List::Atomic),
+                Type::Map(element) => member(was, value, *element, ListType::Atomic),
                 _ => true,
             }
         });
@@ -234,7 +234,7 @@ fn drop_defaults(pod: &mut Value) {
                     let Some(field) = object.field(name) else { return true };
                     drop(member, field.kind);
                     let arena = bumpalo::Bump::new();
-                    let lifted = podgraft::json::Json::lift(member, &arena);
+                    let lifted = podgraft::json::Json::borrowed(member, &arena);
                     let empty = lifted.is_empty() && !matches!(field.kind, Type::Object(_));
                     !empty && !field.default.is_some_and(|default| default.is(lifted))
                 });
@@ -246,7 +246,7 @@ fn drop_defaults(pod: &mut Value) {
     drop(pod, Type::Object(&POD));
 }
 
-fn keep_last(items: &mut Vec<Value>, list: List, which: impl Fn(&str) -> bool) {
+fn keep_last(items: &mut Vec<Value>, list: ListType, which: impl Fn(&str) -> bool) {
     let names: Vec<String> = items.iter().map(|item| key(item, list)).collect();
     let mut index = 0;
     items.retain(|_| {
@@ -275,7 +275,7 @@ fn fold_env(pod: &mut Value) {
 
 fn drop_union_parts(pod: &mut Value, patch: &mut Value) {
     meetings(pod, patch, Type::Object(&POD), &mut |field, own, items| {
-        let List::KeyedWhole(keys) = field.list else { return };
+        let ListType::MapAtomicItem(keys) = field.list else { return };
         let has_part = |item: &&Value| {
             item.get("$patch").is_none()
                 && item.as_object().is_some_and(|item| {
@@ -293,7 +293,7 @@ fn drop_union_parts(pod: &mut Value, patch: &mut Value) {
 
 fn null_union_parts(pod: &mut Value, patch: &mut Value) {
     meetings(pod, patch, Type::Object(&POD), &mut |field, _, items| {
-        if !matches!(field.list, List::KeyedWhole(_)) {
+        if !matches!(field.list, ListType::MapAtomicItem(_)) {
             return;
         }
         for item in items.iter_mut().filter(|item| item.get("$patch").is_none()) {
@@ -328,7 +328,7 @@ fn merge_claims(pod: &mut Value, patch: &mut Value) {
 
 fn concatenate(pod: &mut Value, patch: &mut Value) {
     meetings(pod, patch, Type::Object(&POD), &mut |field, own, items| {
-        if field.list == List::Concat {
+        if field.list == ListType::Prepend {
             items.retain(|item| !own.contains(item));
             items.extend(own.iter().cloned());
         }
@@ -338,7 +338,7 @@ fn concatenate(pod: &mut Value, patch: &mut Value) {
 /// Removes repeated items of the lists that are concatenated.
 fn drop_repeats(pod: &mut Value) {
     lists(pod, Type::Object(&POD), &mut |field, items| {
-        if field.list == List::Concat {
+        if field.list == ListType::Prepend {
             let mut seen: Vec<Value> = Vec::new();
             items.retain(|item| {
                 let new = !seen.contains(item);
@@ -372,7 +372,7 @@ fn add_tolerations(pod: &mut Value, patch: &mut Value) {
 
 fn and_terms(pod: &mut Value, patch: &mut Value) {
     meetings(pod, patch, Type::Object(&POD), &mut |field, own, items| {
-        if field.list != List::AndTerms || own.is_empty() {
+        if field.list != ListType::NodeSelectorTerms || own.is_empty() {
             return;
         }
         let list = |term: &Value, name: &str| term[name].as_array().cloned().unwrap_or_default();

@@ -22,10 +22,10 @@ use generate::Generator;
 use known_differences::{CHOICES, Choice};
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::json::Json;
-use podgraft::merge::{Merger, Rule};
-use podgraft::owners::Owners;
-use podgraft::schema::{List, POD, Type};
-use podgraft::snapshot::Conflict;
+use podgraft::k8s::managed_fields::ManagedFields;
+use podgraft::k8s::schema::{ListType, POD, Type};
+use podgraft::merge::layer::Conflict;
+use podgraft::merge::{MergeRule, Merger};
 use podgraft_testkit::Outcome;
 use podgraft_testkit::control_plane::ProgramDir;
 use podgraft_testkit::oracle::{self, number, printed};
@@ -87,11 +87,11 @@ impl Oracle {
 /// Merges a pair by podgraft; `None` where the patch is an error.
 fn lay((pod, patch): &Pair) -> Option<Value> {
     let arena = Bump::new();
-    let original = Json::lift(pod, &arena);
-    let owners = Owners::of(original, &arena);
+    let original = Json::borrowed(pod, &arena);
+    let owners = ManagedFields::from_pod(original, &arena);
     let mut merger = Merger::new(original, &owners, None, &arena);
-    let rule = Rule { conflict: Conflict::Override, keeps_env: false, may_remove: true, alias: false };
-    merger.lay(original, Json::lift(patch, &arena), rule).ok().map(|pod| pod.to_value())
+    let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: true, alias: false };
+    merger.apply(original, Json::borrowed(patch, &arena), rule).ok().map(|pod| pod.to_value())
 }
 
 /// The oracle's input with these differences taken out.
@@ -239,7 +239,7 @@ fn merge_keys(oracle: &Oracle) -> Outcome {
         match ours.get(name) {
             None if name.starts_with("PodStatus.") || name.starts_with("ContainerStatus.") => {}
             None if !tags.is_empty() => _ = differ.insert(format!("{name}: {tags}, and unknown to podgraft")),
-            Some(list) if list.keys().join(" ") != wanted && !(wanted == "merge" && *list == List::Set) => {
+            Some(list) if list.keys().join(" ") != wanted && !(wanted == "merge" && *list == ListType::Set) => {
                 differ.insert(format!("{name}: {wanted:?} and {list:?}"));
             }
             _ => {}
@@ -255,8 +255,8 @@ fn merge_keys(oracle: &Oracle) -> Outcome {
 }
 
 /// The list type of every field of podgraft's pod, by `Type.field`.
-fn table() -> BTreeMap<String, List> {
-    fn collect(kind: Type, all: &mut BTreeMap<String, List>) {
+fn table() -> BTreeMap<String, ListType> {
+    fn collect(kind: Type, all: &mut BTreeMap<String, ListType>) {
         match kind {
             Type::List(element) | Type::Map(element) => collect(*element, all),
             Type::Object(object) => {

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use podgraft::module::Engine;
-use podgraft::render::{Call, Outcome, Pace, Render, Rendered};
-use podgraft::review::Review;
-use podgraft::snapshot::{Budget, Module, Snapshot};
+use podgraft::model::hook::Budget;
+use podgraft::model::hook::{Execution, Hook, HookOutput, HookRequest, HookResponse};
+use podgraft::model::review::Review;
+use podgraft::model::snapshot::{Module, Snapshot};
+use podgraft::wasm::Engine;
 use serde_json::{Value, json};
 
 /// The program's own allocator.
@@ -113,15 +114,16 @@ fn modules(criterion: &mut Criterion) {
         let (request, template) = arguments(&body, &layers);
         let task_config = Arc::clone(&snapshot.task_config[0].config);
         let left = || Duration::from_secs(10);
-        let (budget, pace) = (Budget::default(), Pace::Patient(&left));
-        let call = Call { request: &request, template: &template, task_config: &task_config, budget, pace };
+        let (budget, pace) = (Budget::default(), Execution::Pooled(&left));
+        let call =
+            HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution: pace };
         println!("sandbox/{name}: the template has {} bytes", template.len());
         let mut group = criterion.benchmark_group("module");
         group.bench_function(name, |bencher| answers(bencher, &body, &snapshot));
         group.finish();
         let mut group = criterion.benchmark_group("sandbox");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| black_box(module.code.render(&call)).result.unwrap());
+            bencher.iter(|| black_box(module.hook.call(&call)).result.unwrap());
         });
         group.finish();
     }
@@ -136,7 +138,7 @@ fn answers(bencher: &mut criterion::Bencher<'_>, body: &[u8], snapshot: &Snapsho
 }
 
 /// A module's input for this review.
-fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, String) {
+fn arguments(body: &[u8], layers: &[podgraft::merge::layer::Layer]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let module = Module {
         name: "spy".to_owned(),
@@ -144,9 +146,9 @@ fn arguments(body: &[u8], layers: &[podgraft::snapshot::Layer]) -> (String, Stri
         when: None,
         params: json!(null),
         may_remove: false,
-        on_error: podgraft::snapshot::OnError::Fail,
+        on_error: podgraft::model::snapshot::OnError::Fail,
         budget: Budget::default(),
-        code: Arc::new(Spy(Arc::clone(&seen))),
+        hook: Arc::new(Spy(Arc::clone(&seen))),
     };
     fixture::answer(body, &fixture::snapshot(layers, 10, &[Arc::new(module)]), &Bump::new());
     seen.lock().unwrap().take().unwrap()
@@ -161,10 +163,10 @@ impl fmt::Debug for Spy {
     }
 }
 
-impl Render for Spy {
-    fn render(&self, call: &Call<'_>) -> Rendered {
+impl Hook for Spy {
+    fn call(&self, call: &HookRequest<'_>) -> HookResponse {
         assert!(serde_json::from_str::<Value>(call.template).is_ok());
         *self.0.lock().unwrap() = Some((call.request.to_owned(), call.template.to_owned()));
-        Rendered { result: Ok(Outcome::Unchanged), logs: Vec::new(), elapsed: Duration::ZERO }
+        HookResponse { result: Ok(HookOutput::Unchanged), logs: Vec::new(), elapsed: Duration::ZERO }
     }
 }

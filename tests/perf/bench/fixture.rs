@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
-use podgraft::module::{Engine, sha256_hex};
+use podgraft::merge::layer::{Conflict, Layer, Source};
+use podgraft::model::hook::Budget;
+use podgraft::model::hook::Execution;
+use podgraft::model::snapshot::{Environment, Match, Module, OnError, Queue, Snapshot, Unit, UnitSpec, Vault};
+use podgraft::model::system::{System, SystemKind};
 use podgraft::mutate::{self, Answer, Verdict};
-use podgraft::render::Pace;
-use podgraft::snapshot::{
-    Budget, Conflict, Environment, Graft, Layer, Match, Module, OnError, Queue, Snapshot, Source, System, SystemKind,
-    Unit, Vault,
-};
+use podgraft::wasm::{Engine, sha256_hex};
 use serde_json::{Value, json};
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
@@ -76,8 +76,8 @@ pub(crate) fn clearml_review(pod: &str, with_last_applied: bool) -> Vec<u8> {
         let copy = json!(format!("{pod}\n"));
         pod["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = copy;
     }
-    let sender = podgraft::offline::Sender { namespace: None, user: Some(SUBMITTER) };
-    let review = podgraft::offline::review(pod, sender, &Snapshot::default()).unwrap();
+    let sender = podgraft::explain::simulate::Sender { namespace: None, user: Some(SUBMITTER) };
+    let review = podgraft::explain::simulate::review(pod, sender, &Snapshot::default()).unwrap();
     serde_json::to_vec(&review).unwrap()
 }
 
@@ -149,12 +149,12 @@ pub(crate) fn snapshot(layers: &[Layer], queues: usize, modules: &[Arc<Module>])
     for layer in of(|source| matches!(source, Source::Environment(_))) {
         let alike = environments.iter_mut().find(|unit| unit.source == layer.source);
         if let Some(unit) = alike {
-            Arc::get_mut(unit.good.as_mut().unwrap()).unwrap().graft.layers.push(layer);
+            Arc::get_mut(unit.last_valid.as_mut().unwrap()).unwrap().graft.layers.push(layer);
             continue;
         }
         let matches = Match { namespaces: vec!["a".to_owned(), "clearml".to_owned()], ..Match::default() };
         let source = layer.source.clone();
-        let graft = Graft { layers: vec![layer], modules: Vec::new() };
+        let graft = UnitSpec { layers: vec![layer], modules: Vec::new() };
         environments.push(unit(source.clone(), Environment { name: source.to_string(), priority: 0, matches, graft }));
     }
     environments.sort_by(|a, b| a.source.cmp(&b.source));
@@ -176,19 +176,19 @@ pub(crate) fn snapshot(layers: &[Layer], queues: usize, modules: &[Arc<Module>])
     for number in 0..queues {
         let name = QUEUES.get(number).map_or_else(|| format!("queue-{number}"), |name| (*name).to_owned());
         let modules = if number < QUEUES.len() { modules.to_vec() } else { Vec::new() };
-        add_queue(&mut snapshot, &name, base.first(), Graft { layers: queue_layers.clone(), modules });
+        add_queue(&mut snapshot, &name, base.first(), UnitSpec { layers: queue_layers.clone(), modules });
     }
-    snapshot.base = (!base.is_empty()).then(|| unit(Source::Base, Graft { layers: base, modules: Vec::new() }));
+    snapshot.base = (!base.is_empty()).then(|| unit(Source::Base, UnitSpec { layers: base, modules: Vec::new() }));
     snapshot
 }
 
 /// Adds a queue with these modules only.
 pub(crate) fn add_module_queue(snapshot: &mut Snapshot, name: &str, modules: Vec<Arc<Module>>) {
-    let base = snapshot.base.as_ref().and_then(|unit| unit.good.as_ref()?.layers.first().cloned());
-    add_queue(snapshot, name, base.as_ref(), Graft { layers: Vec::new(), modules });
+    let base = snapshot.base.as_ref().and_then(|unit| unit.last_valid.as_ref()?.layers.first().cloned());
+    add_queue(snapshot, name, base.as_ref(), UnitSpec { layers: Vec::new(), modules });
 }
 
-fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, graft: Graft) {
+fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, graft: UnitSpec) {
     let source = Source::Queue(name.to_owned());
     let queue =
         Queue { name: name.to_owned(), id: None, system: None, matches: Match::default(), base: base.cloned(), graft };
@@ -196,7 +196,7 @@ fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, graft: G
 }
 
 fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, good: Some(Arc::new(value)), error: None, meant_for: None }
+    Unit { source, last_valid: Some(Arc::new(value)), error: None, claimed_match: None }
 }
 
 // === modules ===
@@ -256,7 +256,7 @@ pub(crate) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Arc<Module> 
         may_remove: false,
         on_error: OnError::Fail,
         budget: Budget::default(),
-        code: engine.compile(name, bytes).unwrap(),
+        hook: engine.compile(name, bytes).unwrap(),
     })
 }
 
@@ -265,9 +265,9 @@ pub(crate) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Arc<Module> 
 /// An answer that may take its time.
 pub(crate) fn answer(body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Answer {
     let left = || Duration::from_secs(10);
-    match mutate::answer(body, snapshot, Pace::Patient(&left), arena) {
+    match mutate::answer(body, snapshot, Execution::Pooled(&left), arena) {
         Verdict::Done(answer) => answer,
-        Verdict::Slow(module) => panic!("{module} is slow"),
+        Verdict::NeedsPool(module) => panic!("{module} is slow"),
     }
 }
 

@@ -4,7 +4,7 @@
 //! schema, guards, applying the patch to itself) is left out: this is the cheapest form of the obvious way.
 
 use base64::Engine as _;
-use podgraft::snapshot::{Conflict, Layer};
+use podgraft::merge::layer::{Conflict, Layer};
 use serde_json::{Value, json};
 
 /// Answers a review with these layers.

@@ -9,16 +9,18 @@ use std::{io, process, thread};
 
 use arc_swap::ArcSwap;
 use bumpalo::Bump;
-use podgraft::admission::pool::Limits;
-use podgraft::admission::{Mutate, Reviewer};
-use podgraft::app::{App, Settings, Source, World};
-use podgraft::metrics::Metrics;
-use podgraft::module::Engine;
-use podgraft::mutate::{self, Answer, Outcome, Rejection, Verdict};
-use podgraft::render::Pace;
-use podgraft::server::tls::{Files, Oldest};
-use podgraft::server::{CONNECTIONS, Timeouts};
-use podgraft::snapshot::{Layer, Snapshot};
+use podgraft::http::admission::pool::Limits;
+use podgraft::http::admission::{Mutate, Reviewer};
+use podgraft::http::app::{App, Settings, SharedConfig, Source};
+use podgraft::http::metrics::Metrics;
+use podgraft::http::server::tls::{CertificatePaths, MinTlsVersion};
+use podgraft::http::server::{CONNECTIONS, Timeouts};
+use podgraft::merge::layer::Layer;
+use podgraft::model::denial::Denial;
+use podgraft::model::hook::Execution;
+use podgraft::model::snapshot::Snapshot;
+use podgraft::mutate::{self, Answer, Outcome, Verdict};
+use podgraft::wasm::Engine;
 use tokio::sync::watch;
 
 use crate::{fixture, naive};
@@ -122,9 +124,9 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
     let settings = Settings {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
-        files: Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
+        files: CertificatePaths { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
         trust: None,
-        oldest_tls: Oldest::default(),
+        oldest_tls: MinTlsVersion::default(),
         connections: CONNECTIONS,
         policies: None,
         source: Source::Local("unused".into()),
@@ -133,7 +135,7 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
         timeouts: Timeouts::default(),
         limits: Limits::for_cores(cores),
     };
-    let world = World { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
+    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
     App::start(&settings, world, reviewer, Arc::new(Metrics::default())).await
 }
 
@@ -167,12 +169,12 @@ impl Fixed {
 }
 
 impl Reviewer for Fixed {
-    fn answer(&self, _: &[u8], _: &Snapshot, _: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, _: &[u8], _: &Snapshot, _: Execution<'_>, _: &Bump) -> Verdict {
         Verdict::Done(answer(self.0.clone()))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer {
-        mutate::refuse(body, rejection)
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
+        mutate::deny(body, rejection)
     }
 }
 
@@ -180,12 +182,12 @@ impl Reviewer for Fixed {
 struct Naive(Vec<Layer>);
 
 impl Reviewer for Naive {
-    fn answer(&self, body: &[u8], _: &Snapshot, _: Pace<'_>, _: &Bump) -> Verdict {
+    fn answer(&self, body: &[u8], _: &Snapshot, _: Execution<'_>, _: &Bump) -> Verdict {
         Verdict::Done(answer(naive::answer(body, &self.0)))
     }
 
-    fn refuse(&self, body: &[u8], rejection: Rejection) -> Answer {
-        mutate::refuse(body, rejection)
+    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
+        mutate::deny(body, rejection)
     }
 }
 

@@ -21,7 +21,7 @@ fn one_thing_stands_in_one_file() {
             "b.yaml:6:26: basePodTemplate.merge: Replace is about a queue and the base; here it has nothing to replace",
         ]
     );
-    assert!(queue(&built, "q").good.is_none());
+    assert!(queue(&built, "q").last_valid.is_none());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn files_that_are_not_ours_are_left_alone_and_ours_are_not() {
             "two.yaml:5:1: a second YAML document: one file holds one GraftConfig",
         ]
     );
-    assert!(!built.readable);
+    assert!(!built.parsed);
 }
 
 #[test]

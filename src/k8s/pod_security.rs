@@ -1,0 +1,115 @@
+//! The Pod Security Standards, of whose violation the API server warns.
+//!
+//! A namespace's labels name a level (`pod-security.kubernetes.io/warn`), and the API server warns of a pod that
+//! violates it: one line for all that is wrong, which kubectl prints on stderr. So the first violation of podgraft's
+//! result counts, and only where the incoming pod had none. The checks are those of Kubernetes 1.36
+//! (`k8s.io/pod-security-admission`), each version of them. A server that is older judges `latest` by fewer; its
+//! defaults for namespaces without labels, and whom it exempts, stand in a file that nobody else sees.
+
+mod baseline;
+mod policy;
+mod restricted;
+mod subject;
+
+pub use self::policy::{Level, Levels, Policy};
+
+use self::subject::Subject;
+use crate::json::Json;
+
+/// What a pod has and its namespace's level forbids, or lacks and the level asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// as `spec.initContainers[fetch].securityContext.privileged`
+    pub path: String,
+    /// another place at which it could be said, where there is one: who touched that may be who is to blame
+    pub related_path: Option<&'static str>,
+    /// what would be right, as `must be false`
+    pub must: &'static str,
+    /// how the API server calls it
+    pub reason: &'static str,
+}
+
+/// The first violation of `after`, unless `before` has one, for then the API server warns anyhow.
+pub fn introduced(before: Json<'_>, after: Json<'_>, policy: Policy) -> Option<Violation> {
+    let violation = violations(after, policy).next()?;
+    violations(before, policy).next().is_none().then_some(violation)
+}
+
+/// The violations of a pod, the first of each check.
+pub fn violations(pod: Json<'_>, policy: Policy) -> impl Iterator<Item = Violation> {
+    let subject = Subject::of(pod, policy);
+    CHECKS.iter().filter(move |check| check.is_of(policy)).filter_map(move |check| {
+        let finding = (check.run)(&subject)?;
+        Some(Violation { path: finding.path, related_path: finding.beside, must: finding.must, reason: check.reason })
+    })
+}
+
+/// One of the checks.
+struct Check {
+    /// how the API server calls its violation
+    reason: &'static str,
+    /// the level at which it begins
+    level: Level,
+    /// the minor version at which it begins; what changes within it later is its own affair
+    since: u32,
+    /// the minor version from which `restricted` has a check of its own in its place
+    replaced: Option<u32>,
+    run: fn(&Subject<'_>) -> Option<Breach>,
+}
+
+/// What a check finds.
+struct Breach {
+    path: String,
+    beside: Option<&'static str>,
+    must: &'static str,
+}
+
+impl Breach {
+    fn new(path: String, must: &'static str) -> Self {
+        Self { path, beside: None, must }
+    }
+}
+
+impl Check {
+    const fn baseline(reason: &'static str, run: fn(&Subject<'_>) -> Option<Breach>) -> Self {
+        Self { reason, level: Level::Baseline, since: 0, replaced: None, run }
+    }
+
+    const fn restricted(reason: &'static str, since: u32, run: fn(&Subject<'_>) -> Option<Breach>) -> Self {
+        Self { reason, level: Level::Restricted, since, replaced: None, run }
+    }
+
+    const fn replaced(self, from: u32) -> Self {
+        Self { replaced: Some(from), ..self }
+    }
+
+    fn is_of(&self, policy: Policy) -> bool {
+        let is_replaced = policy.level == Level::Restricted && self.replaced.is_some_and(|from| policy.is_since(from));
+        self.level <= policy.level && policy.is_since(self.since) && !is_replaced
+    }
+}
+
+const CHECKS: &[Check] = &[
+    Check::baseline("forbidden AppArmor profile", baseline::app_armor),
+    Check::baseline("non-default capabilities", baseline::capabilities).replaced(22),
+    Check::baseline("host namespaces", baseline::host_namespaces),
+    Check::baseline("hostPath volumes", baseline::host_path).replaced(0),
+    Check::baseline("hostPort", baseline::host_ports),
+    Check { since: 34, ..Check::baseline("probe or lifecycle host", baseline::probe_hosts) },
+    Check::baseline("privileged", baseline::privileged),
+    Check::baseline("procMount", baseline::proc_mount).replaced(35),
+    Check::baseline("seLinuxOptions", baseline::selinux),
+    Check::baseline("seccompProfile", baseline::seccomp).replaced(19),
+    Check::baseline("forbidden sysctls", baseline::sysctls),
+    Check::baseline("hostProcess", baseline::host_process),
+    Check::restricted("allowPrivilegeEscalation != false", 8, restricted::privilege_escalation),
+    Check::restricted("unrestricted capabilities", 22, restricted::capabilities),
+    Check::restricted("procMount", 35, baseline::masked_proc),
+    Check::restricted("restricted volume types", 0, restricted::volumes),
+    Check::restricted("runAsNonRoot != true", 0, restricted::non_root),
+    Check::restricted("runAsUser=0", 23, restricted::user),
+    Check::restricted("seccompProfile", 19, restricted::seccomp),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Which layers and modules a task pod gets, in which order, and what is known of its user and queue.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::merge::layer::{Conflict, Layer, Source};
+use crate::model::denial::{Denial, Reason};
+use crate::model::pod::Pod;
+use crate::model::queue_name::canonical_queue_name;
+use crate::model::snapshot::{Match, Module, Queue, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
+use crate::model::task::Task;
+
+/// What one pod gets.
+pub struct Plan<'s> {
+    /// in the order in which they are laid: those that keep, those that override, those that deny; inside each
+    /// class base < environments < queue
+    pub layers: Vec<&'s Layer>,
+    /// in the order in which they run
+    pub modules: Vec<&'s Module>,
+    /// the configured queue
+    pub queue: Option<&'s Queue>,
+    /// the environment with the highest priority of those that apply
+    pub environment: Option<&'s str>,
+}
+
+impl<'s> Plan<'s> {
+    /// Chooses what applies. `None` is a pod that is left alone (`unknownQueue: Ignore`).
+    ///
+    /// # Errors
+    /// A unit that applies has no sound version; a queue or environment that does not exist.
+    pub fn choose(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
+        let queue = find_queue(task, pod, snapshot)?;
+        if queue.is_none() && (task.queue_name.is_some() || task.queue_id.is_some()) {
+            match snapshot.unknown_queue {
+                UnknownQueue::Base => {}
+                UnknownQueue::Ignore => return Ok(None),
+                UnknownQueue::Deny => return Err(unknown_queue(task)),
+            }
+        }
+        let base = match &snapshot.base {
+            Some(unit) => Some(last_valid(unit)?),
+            None => None,
+        };
+        let environments = environments(task, pod, snapshot)?;
+        let environment = environments.last().map(|(name, _)| *name);
+        let grafts: Vec<&UnitSpec> = base
+            .into_iter()
+            .chain(environments.into_iter().map(|(_, graft)| graft))
+            .chain(queue.map(|queue| &queue.graft))
+            .collect();
+        let modules = grafts.iter().flat_map(|graft| &graft.modules).map(AsRef::as_ref).collect();
+        let layers = ordered(&grafts, queue);
+        Ok(Some(Self { layers, modules, queue, environment }))
+    }
+}
+
+/// Layers that override beat layers that keep, whatever their place: with plain listed order only about half
+/// of all mixed stacks give the same pod when they are laid a second time. Layers that deny come last: were one
+/// overridden, the pod that came out would be refused when it is created again.
+fn ordered<'s>(grafts: &[&'s UnitSpec], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
+    let listed = || {
+        grafts.iter().flat_map(|graft| &graft.layers).filter_map(|layer| match (&layer.source, queue) {
+            // The queue sees the base without the keys that it replaces.
+            (Source::Base, Some(queue)) => queue.base.as_ref(),
+            _ => Some(layer),
+        })
+    };
+    let of = |conflict: Conflict| listed().filter(move |layer| layer.conflict == conflict);
+    [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(of).collect()
+}
+
+fn last_valid<T>(unit: &Unit<T>) -> Result<&T, Denial> {
+    unit.last_valid.as_deref().ok_or_else(|| {
+        let why = unit.error.as_deref().unwrap_or("it has never been sound");
+        Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
+    })
+}
+
+fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<&'s Queue>, Denial> {
+    let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
+        return Ok(None);
+    };
+    let queue = last_valid(unit)?;
+    let system = queue.system.as_ref().is_none_or(|system| *system == task.system.name);
+    // Names are lossy: a pod that says another id than the queue has is of another queue with the same label.
+    let id = queue.id.as_deref().is_none_or(|id| task.queue_id.is_none_or(|own| own == id));
+    Ok((system && id && (queue.matches.is_empty() || queue.matches.selects(pod))).then_some(queue))
+}
+
+fn unknown_queue(task: &Task<'_, '_>) -> Denial {
+    let name = task.queue_name.or(task.queue_id).unwrap_or_default();
+    Denial::new(Reason::UnknownQueue, format!("queue '{name}' is not configured, and unknownQueue is Deny"))
+}
+
+/// The environments that apply, by priority then name.
+fn environments<'s>(
+    task: &Task<'_, '_>,
+    pod: &Pod<'_>,
+    snapshot: &'s Snapshot,
+) -> Result<Vec<(&'s str, &'s UnitSpec)>, Denial> {
+    let mut found = task.environment.is_none();
+    let mut list = Vec::new();
+    for unit in &snapshot.environments {
+        let named = matches!(&unit.source, Source::Environment(name) if Some(name.as_str()) == task.environment);
+        let meant = || unit.claimed_match.as_ref().is_some_and(|matches| !matches.is_empty() && matches.selects(pod));
+        if unit.last_valid.is_none() && !named && !meant() {
+            continue;
+        }
+        let environment = last_valid(unit)?;
+        let applies = if environment.matches.is_empty() { named } else { environment.matches.selects(pod) };
+        if applies {
+            list.push((environment.name.as_str(), &environment.graft));
+        }
+        found |= named && applies;
+    }
+    if found {
+        return Ok(list);
+    }
+    let name = task.environment.unwrap_or_default();
+    Err(Denial::new(Reason::UnknownEnvironment, format!("environment '{name}' does not exist or is not for this pod")))
+}
+
+impl Match {
+    /// Whether there is no condition at all.
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty() && self.pod_labels.is_empty()
+    }
+
+    /// Whether every condition holds.
+    pub fn selects(&self, pod: &Pod<'_>) -> bool {
+        (self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| namespace == pod.namespace))
+            && self.pod_labels.iter().all(|(key, value)| pod.label(key) == Some(value))
+    }
+}
+
+/// What the entries of `taskConfig` or `providersInfo` say of this pod: global < namespace < queue < user; maps
+/// merge, lists are replaced.
+pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Arc<Value> {
+    let mut matching: Vec<(u8, &Vault)> =
+        entries.iter().filter_map(|entry| Some((rank(entry, task, pod, queue)?, entry))).collect();
+    matching.sort_by_key(|(rank, _)| *rank);
+    let mut values = matching.into_iter().map(|(_, entry)| &entry.config);
+    let Some(first) = values.next() else {
+        return Arc::new(Value::Object(serde_json::Map::new()));
+    };
+    values.fold(Arc::clone(first), |mut all, more| {
+        overlay(Arc::make_mut(&mut all), more);
+        all
+    })
+}
+
+/// How specific an entry is, if it is for this pod.
+fn rank(entry: &Vault, task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Option<u8> {
+    // What the pod calls its queue, and what the configuration calls the queue that was found for it.
+    let names = [task.queue_name, queue.map(|queue| queue.name.as_str())];
+    let queue_is = |wanted: &String| {
+        task.queue_id == Some(wanted)
+            || names.iter().flatten().any(|name| canonical_queue_name(name) == canonical_queue_name(wanted))
+    };
+    let matches = (entry.namespaces.is_empty() || entry.namespaces.iter().any(|namespace| namespace == pod.namespace))
+        && entry.queue.as_ref().is_none_or(queue_is)
+        && entry.user.as_ref().is_none_or(|user| task.user == Some(user));
+    let rank = if entry.user.is_some() {
+        3
+    } else if entry.queue.is_some() {
+        2
+    } else {
+        u8::from(!entry.namespaces.is_empty())
+    };
+    matches.then_some(rank)
+}
+
+fn overlay(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                match under.get_mut(key) {
+                    Some(present) => overlay(present, value),
+                    None => {
+                        under.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
