@@ -1,4 +1,4 @@
-//! What the image holds, without Docker: the static program in a root with nothing else in it, read-only, as a user
+//! The content of the image, without Docker: the static program in a root with nothing else in it, read-only, as a user
 //! without any rights, as the Deployment runs it. And the Dockerfile, held against what it speaks of.
 //!
 //! `PODGRAFT_STATIC` names the program; without it `deploy/static.sh` links one of the profile that the tests are built
@@ -66,7 +66,7 @@ fn contained(image: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn the_static_program_serves_in_an_empty_read_only_root_and_ends_when_asked() {
+fn the_static_program_serves_in_an_empty_read_only_root_and_ends_on_sigterm() {
     let image = image();
     let certificate = install::serving_certificate(&image.path().join("tls")).unwrap();
     let (port, admin_port) = (free_port().unwrap(), free_port().unwrap());
@@ -154,7 +154,7 @@ fn instructions() -> Vec<(String, String)> {
         .collect()
 }
 
-/// What follows the last instruction of this name.
+/// Returns the text after the last instruction of this name.
 fn last(name: &str) -> String {
     instructions().into_iter().rfind(|(word, _)| word == name).unwrap().1
 }

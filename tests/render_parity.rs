@@ -86,7 +86,7 @@ impl Pair {
         }
         match (replied.as_str(), is_tasks(&review)?) {
             ("[]", true) => Err("nothing is done to a task's pod".into()),
-            (some, false) if some != "[]" => Err(format!("{some} is done to a pod that is nobody's task")),
+            (some, false) if some != "[]" => Err(format!("{some} is done to a pod that is no task's")),
             _ => Ok(()),
         }
     }

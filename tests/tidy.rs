@@ -9,6 +9,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use podgraft_testkit::root;
+
 /// The core: pure and synchronous. Everything else under `src/` is shell.
 const CORE: &[&str] = &[
     "account",
@@ -54,7 +56,7 @@ const CORE: &[&str] = &[
     "yaml.rs",
 ];
 
-/// What the core may not name: I/O, time, and those who do I/O.
+/// The names that the core may not use: I/O, time, and crates that do I/O.
 const FORBIDDEN: &[&str] = &[
     "tokio",
     "axum",
@@ -91,10 +93,6 @@ const SHELL: &[&str] = &[
     "watch",
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -108,11 +106,42 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A file's text without its unit tests and without comments, which may speak of anything.
+/// A file's code to its end, without test items and without comments, which may speak of anything.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let code = text.split("#[cfg(test)]").next().unwrap();
+    let code = without_test_items(&text);
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Leaves out each item under `#[cfg(test)]`. The tree is formatted, so that an item ends in its first line, or in the
+/// first one that closes a brace at its own indentation.
+fn without_test_items(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let code = line.trim_start();
+        if code != "#[cfg(test)]" {
+            kept = kept + line + "\n";
+            continue;
+        }
+        let indentation = &line[..line.len() - code.len()];
+        let item = lines.find(|line| !line.trim_start().starts_with("#[")).unwrap_or_default();
+        if !item.ends_with(';') && !item.ends_with('}') {
+            let end = format!("{indentation}}}");
+            assert!(lines.any(|line| line.starts_with(&end)), "the end of `{item}`");
+        }
+    }
+    kept
+}
+
+#[test]
+fn test_items_are_left_out_and_nothing_else() {
+    let text = "use a;\n\
+                #[cfg(test)]\nmod tests;\n\
+                fn b() {}\n\
+                #[cfg(test)]\n#[allow(dead_code)]\nmod more {\n    fn c() {\n    }\n}\n\
+                impl D {\n    #[cfg(test)]\n    fn e() {\n        f();\n    }\n    fn g() {}\n}\n";
+    assert_eq!(without_test_items(text), "use a;\nfn b() {}\nimpl D {\n    fn g() {}\n}\n");
 }
 
 #[test]
@@ -120,7 +149,10 @@ fn the_core_does_no_io() {
     for name in CORE {
         let path = root().join("src").join(name);
         let sources = if path.is_dir() { files(&path, ".rs") } else { vec![path] };
-        for source in sources.iter().filter(|source| !source.ends_with("tests.rs")) {
+        let is_test = |path: &&PathBuf| {
+            path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+        };
+        for source in sources.iter().filter(|source| !is_test(source)) {
             let code = code(source);
             let named: Vec<_> = FORBIDDEN.iter().filter(|word| code.contains(**word)).collect();
             assert!(named.is_empty(), "{} names {named:?}", source.display());
@@ -166,16 +198,41 @@ fn every_fixture_is_used() {
     }
 }
 
+/// The root files of all targets under `tests/`, and of what they share.
+fn test_roots() -> Vec<PathBuf> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let paths = manifest.lines().filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
+    let roots = paths.filter(|path| path.starts_with("tests/") && path.ends_with(".rs"));
+    roots.chain(["tests/support/src/lib.rs"]).map(|path| root().join(path)).collect()
+}
+
 #[test]
 fn every_test_file_is_a_target() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    for entry in fs::read_dir(root().join("tests")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let is_test = name.ends_with(".rs");
-        assert!(
-            !is_test || manifest.contains(&format!("path = \"tests/{name}\"")),
-            "tests/{name} is not in Cargo.toml"
-        );
+    let roots = test_roots();
+    for path in files(&root().join("tests"), ".rs") {
+        let is_root = path.parent() == Some(&root().join("tests")) || path.ends_with("main.rs");
+        assert!(!is_root || roots.contains(&path), "{} is not in Cargo.toml", path.display());
+    }
+}
+
+#[test]
+fn every_test_root_begins_with_a_table_of_its_modules() {
+    for path in test_roots() {
+        let text = fs::read_to_string(&path).unwrap();
+        let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let names =
+            text.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+        let missing: Vec<_> = names.filter(|name| !head.contains(&format!("[`{name}`]"))).collect();
+        assert!(missing.is_empty() && !head.is_empty(), "the head of {} does not name {missing:?}", path.display());
+    }
+}
+
+#[test]
+fn no_test_names_the_path_of_a_module() {
+    for path in files(&root().join("tests"), ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let line = text.lines().position(|line| line.trim_start().starts_with("#[path"));
+        assert_eq!(line, None, "{}: a module lies where its name says", path.display());
     }
 }
 

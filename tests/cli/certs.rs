@@ -42,7 +42,7 @@ fn check(folder: &TempDir, arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn what_is_made_is_sound_and_the_keys_are_their_owners_alone() {
+fn made_certificates_are_valid_and_only_the_owner_reads_the_keys() {
     let folder = folder();
     let said = made(&folder, &[]);
     assert!(said.contains("made a certificate for podgraft.podgraft.svc in set"), "{said}");
@@ -110,7 +110,7 @@ fn a_new_authority_is_trusted_beside_the_old_one() {
 }
 
 #[test]
-fn an_authority_of_ones_own_signs() {
+fn a_given_authority_signs() {
     let (company, folder) = (folder(), folder());
     made(&company, &["--days", "10"]);
     let own = |name: &str| company.path().join("set").join(name).to_str().unwrap().to_owned();
@@ -137,7 +137,7 @@ fn an_authority_of_ones_own_signs() {
 }
 
 #[test]
-fn an_authority_that_ends_before_the_certificate_is_refused_with_the_days_that_fit() {
+fn an_authority_that_expires_first_is_an_error_with_the_days_that_fit() {
     let (company, folder) = (folder(), folder());
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
@@ -154,7 +154,7 @@ fn an_authority_that_ends_before_the_certificate_is_refused_with_the_days_that_f
 }
 
 #[test]
-fn half_an_authority_is_not_written_over() {
+fn half_an_authority_is_not_overwritten() {
     for (gone, left) in [("ca.key", "ca.crt"), ("ca.crt", "ca.key")] {
         let folder = folder();
         made(&folder, &[]);
@@ -183,7 +183,7 @@ fn keys_do_not_get_into_a_repository() {
 }
 
 #[test]
-fn findings_are_there_for_programs_too() {
+fn findings_are_available_as_json() {
     let folder = folder();
     made(&folder, &["--days", "7"]);
     fs::set_permissions(folder.path().join("set/tls.key"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -202,7 +202,7 @@ fn findings_are_there_for_programs_too() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_exit_code_2() {
+fn wrong_arguments_and_unreadable_input_are_exit_code_2() {
     let folder = folder();
     let cases: [(&[&str], &str); 5] = [
         (&["check"], "--dir <DIR>"),
@@ -222,7 +222,7 @@ fn what_cannot_be_looked_at_is_exit_code_2() {
 }
 
 #[test]
-fn a_set_that_is_not_sound_is_not_installed() {
+fn an_invalid_certificate_set_is_not_installed() {
     let folder = folder();
     made(&folder, &[]);
     let other = self::folder();

@@ -24,7 +24,7 @@ pub(crate) fn never_at_rest() -> Vec<u8> {
 }
 
 #[test]
-fn a_sound_configuration_is_summed_up() {
+fn a_valid_configuration_is_summarized() {
     let ran = podgraft(
         &words("check --config tests/cases/readme/config.yaml --policies policies -f tests/cases/readme/pod.yaml"),
         "",
@@ -54,7 +54,7 @@ fn a_sound_configuration_is_summed_up() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_with_its_place_and_what_would_be_right() {
+fn all_errors_are_listed_at_once_with_place_and_correct_form() {
     let one = format!(
         "{HEAD}queues:\n  gpu:\n    templateOverrides: {{nodeSelectr: {{a: b}}}}\n    modules: [nfs-mout]\nmodules:\n  nfs-mount: {{wasm: inject-nsf.wasm}}\n"
     );
@@ -119,7 +119,7 @@ fn notices_count_only_when_strict() {
 }
 
 #[test]
-fn the_agents_own_keys_are_told_and_a_security_boolean_that_is_only_a_default() {
+fn notices_name_the_agents_own_keys_and_a_defaulted_security_boolean() {
     let config = "createQueues: true\nbasePodTemplate:\n  podSecurityContext: {runAsNonRoot: true}\n";
     let folder = folder(&[("podgraft.yaml", &format!("{HEAD}{config}"))]);
     let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --strict"), "");
@@ -137,7 +137,7 @@ fn the_agents_own_keys_are_told_and_a_security_boolean_that_is_only_a_default() 
 }
 
 #[test]
-fn a_module_that_never_comes_to_rest_is_named() {
+fn a_module_that_never_settles_is_named() {
     let config = format!("{HEAD}queues: {{gpu: {{modules: [again]}}}}\nmodules: {{again: {{wasm: again.wasm}}}}\n");
     let folder = folder(&[("podgraft.yaml", &config)]);
     fs::create_dir(folder.path().join("policies")).unwrap();
@@ -150,7 +150,7 @@ fn a_module_that_never_comes_to_rest_is_named() {
 }
 
 #[test]
-fn a_module_that_does_not_compile_and_one_that_nobody_uses_are_told_so() {
+fn a_module_that_does_not_compile_and_an_unused_one_are_named() {
     let modules = "modules:\n  bad: {wasm: bad.wasm}\n  spare: {wasm: again.wasm}\n";
     let folder = folder(&[("podgraft.yaml", &format!("{HEAD}{modules}")), ("bad.wasm", "text")]);
     fs::write(folder.path().join("again.wasm"), never_at_rest()).unwrap();
@@ -168,7 +168,7 @@ fn a_module_that_does_not_compile_and_one_that_nobody_uses_are_told_so() {
 }
 
 #[test]
-fn a_pod_that_is_rejected_is_a_problem_and_a_rejected_sample_is_not() {
+fn a_denied_pod_is_an_error_and_a_denied_sample_is_not() {
     let config = format!(
         "{HEAD}queues: {{gpu: {{modules: [nfs]}}}}\nmodules: {{nfs: {{wasm: inject-nfs.wasm}}}}\ntaskConfig: [{{config: {{nfs: {{}}}}}}]\n"
     );
@@ -189,7 +189,7 @@ fn a_pod_that_is_rejected_is_a_problem_and_a_rejected_sample_is_not() {
 }
 
 #[test]
-fn programs_get_everything_as_json_on_stdout() {
+fn the_report_is_available_as_json_on_stdout() {
     let config = format!("{HEAD}queues: {{gpu: {{modules: [nsf]}}}}\n");
     let folder = folder(&[("podgraft.yaml", &config)]);
     let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml -o json"), "");
@@ -202,7 +202,7 @@ fn programs_get_everything_as_json_on_stdout() {
 }
 
 #[test]
-fn a_wrong_path_is_wrong_usage_and_an_empty_folder_a_problem() {
+fn a_wrong_path_is_wrong_usage_and_an_empty_folder_an_error() {
     let folder = folder(&[("empty/README.md", "")]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let ran = run("check --config nowhere.yaml");

@@ -51,7 +51,7 @@ fn explain(config: &str, pod: &str, extra: &[&str]) -> Ran {
 }
 
 #[test]
-fn a_pods_fields_have_their_layer_file_and_line_and_what_did_not_apply_its_reason() {
+fn each_field_has_its_layer_file_and_line_and_each_setting_not_applied_its_reason() {
     let ran = explain(CONFIG, POD, &[]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_eq!(
@@ -87,7 +87,7 @@ Did not apply
 }
 
 #[test]
-fn a_sender_who_is_no_submitter_is_not_believed_and_told_so() {
+fn a_note_says_that_the_creator_is_no_submitter() {
     let told = explain(CONFIG, POD, &["--as", "eve"]).stdout;
     let sender = "sent by            eve, who is none of systems.clearml.submitters \
         (system:serviceaccount:clearml:clearml-agent-sa): task id and user are not believed, and nothing applies that needs them\n";
@@ -99,7 +99,7 @@ fn a_sender_who_is_no_submitter_is_not_believed_and_told_so() {
 }
 
 #[test]
-fn a_queue_that_gives_nothing_says_why() {
+fn a_queue_without_effect_has_its_reason() {
     let named = |queue: &str| explain(CONFIG, &POD.replace("gpu-queue", queue), &[]).stdout;
     let told = named("gpu-quue");
     assert!(told.contains("queue              gpu-quue, which gives nothing\n"), "{told}");
@@ -109,7 +109,7 @@ fn a_queue_that_gives_nothing_says_why() {
 }
 
 #[test]
-fn a_pod_that_is_no_tasks_says_which_label_would_make_it_one() {
+fn a_non_task_pod_is_explained_with_the_labels_of_task_pods() {
     let pod = "kind: Pod\nmetadata: {name: web, labels: {podgraft.io/quueue: gpu}}\nspec: {containers: [{name: a, image: b}]}\n";
     let ran = explain(CONFIG, pod, &[]);
     assert_eq!(
@@ -133,7 +133,7 @@ fn a_pod_that_is_no_tasks_says_which_label_would_make_it_one() {
 }
 
 #[test]
-fn a_rejected_pod_has_the_fields_that_were_laid_until_then_and_what_was_still_to_be_laid() {
+fn a_denied_pod_has_the_fields_applied_so_far_and_the_layers_not_reached() {
     let vault = CONFIG.to_owned() + "taskConfig: [{config: {nfs: {server: {}}}}]\n";
     let ran = explain(&vault, POD, &[]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
@@ -167,7 +167,7 @@ Did not apply
 }
 
 #[test]
-fn a_layer_that_refuses_the_pod_is_the_first_that_was_not_laid() {
+fn a_layer_that_denies_the_pod_is_the_first_not_applied() {
     let denies = "conflict: Deny\n    templateOverrides:\n      labels: {team: nlp}\n";
     let config = CONFIG
         .replace("templateOverrides:\n", denies)
@@ -196,7 +196,7 @@ Set (+) and removed (-) until the refusal
 }
 
 #[test]
-fn a_rejected_result_has_all_its_fields_and_the_modules_that_did_not_apply() {
+fn a_denied_result_has_all_its_fields_and_the_modules_not_applied() {
     let config = CONFIG.replace("{accelerator: a100}", "{accelerator: a100}\n      resources: {limits: {memory: 1Gi}}");
     let pod = POD.replace("    env:", "    resources: {requests: {memory: 2Gi}}\n    env:");
     let told = explain(&config, &pod, &[]);
@@ -212,7 +212,7 @@ fn a_rejected_result_has_all_its_fields_and_the_modules_that_did_not_apply() {
 }
 
 #[test]
-fn a_rejected_pod_is_exit_code_1_with_the_reason() {
+fn a_denied_pod_is_exit_code_1_with_the_reason() {
     let config = format!("{CONFIG}unknownQueue: Deny\n");
     let ran = explain(&config, &POD.replace("gpu-queue", "cpu"), &[]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
@@ -222,7 +222,7 @@ fn a_rejected_pod_is_exit_code_1_with_the_reason() {
 }
 
 #[test]
-fn a_module_that_ran_in_vain_or_failed_and_may_is_told() {
+fn a_module_without_effect_or_with_a_tolerated_failure_is_listed() {
     let config = |extra: &str, vault: &str| {
         CONFIG.replace("when: has(task_config.nfs)", extra) + &format!("taskConfig: [{{config: {{{vault}}}}}]\n")
     };
@@ -257,7 +257,7 @@ fn the_manager_of_the_value_that_stayed_is_named() {
 }
 
 #[test]
-fn programs_get_the_same_as_json() {
+fn the_explanation_is_available_as_json() {
     let ran = explain(CONFIG, POD, &["-o", "json"]);
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(told["outcome"], "patched");
@@ -274,7 +274,7 @@ fn programs_get_the_same_as_json() {
 }
 
 #[test]
-fn files_that_a_queue_replaces_are_told_by_their_key() {
+fn files_that_a_queue_replaces_are_named_by_their_key() {
     let config = "\
 apiVersion: podgraft.io/v1alpha1
 kind: GraftConfig

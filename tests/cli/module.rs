@@ -37,7 +37,7 @@ fn steady(text: &str) -> String {
 }
 
 #[test]
-fn inspect_shows_a_good_module_with_its_digest() {
+fn inspect_shows_a_valid_module_with_its_digest() {
     let ran = module(&["inspect", "policies/inject-nfs.wasm"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let sums = fs::read_to_string(root().join("policies/SHA256SUMS")).unwrap();
@@ -57,7 +57,7 @@ fn inspect_shows_a_good_module_with_its_digest() {
 }
 
 #[test]
-fn inspect_says_why_a_module_would_be_refused() {
+fn inspect_says_why_a_module_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.wasm");
     fs::write(&text, "not wasm").unwrap();
@@ -152,7 +152,7 @@ fn run_prints_what_came_back_and_what_went_in() {
 }
 
 #[test]
-fn run_hides_in_logs_and_refusals_what_the_webhook_hides() {
+fn run_redacts_logs_and_denials_as_the_webhook_does() {
     let folder = tempfile::tempdir().unwrap();
     let pod = folder.path().join("pod.yaml");
     let text = fs::read_to_string(root().join(POD)).unwrap().replace("INFO", "CANARY-IN-ENV");
@@ -181,7 +181,7 @@ fn run_ends_a_module_that_loops_and_names_it() {
 }
 
 #[test]
-fn a_module_that_refuses_is_exit_code_1() {
+fn a_module_that_denies_is_exit_code_1() {
     let half = r#"{"nfs": {"server": {"ip": "10.0.0.7"}}}"#;
     let refused = "rejected (422, ModuleFailed): module inject-nfs refused: task_config nfs.server.path is missing\n";
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
@@ -192,7 +192,7 @@ fn a_module_that_refuses_is_exit_code_1() {
 }
 
 #[test]
-fn run_and_bench_take_a_budget_and_refuse_what_is_none() {
+fn run_and_bench_accept_valid_budgets_only() {
     let task = ["-f", POD, "--task-config", NFS, "--params", MOUNT];
     let with = |verb, extra: &[&str]| module(&[&[verb, "policies/inject-nfs.wasm"], &task[..], extra].concat());
     let cut = with("run", &["--budget-memory", "64Ki"]);
@@ -215,7 +215,7 @@ fn run_and_bench_take_a_budget_and_refuse_what_is_none() {
 }
 
 #[test]
-fn a_damaged_module_is_told_with_what_helps() {
+fn a_damaged_module_is_an_error_with_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read(root().join("policies/inject-nfs.wasm")).unwrap();
     let mut changed = whole.clone();
@@ -246,7 +246,7 @@ fn build_names_the_folder_that_is_not_there() {
 }
 
 #[test]
-fn bench_tells_rate_times_memory_and_the_share_of_an_empty_call() {
+fn bench_prints_rate_times_memory_and_the_share_of_an_empty_call() {
     let ran = module(&["bench", "policies/inject-nfs.wasm", "-f", POD, "--calls", "20"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let lines: Vec<&str> = ran.stdout.lines().collect();
@@ -265,7 +265,7 @@ fn bench_tells_rate_times_memory_and_the_share_of_an_empty_call() {
 }
 
 #[test]
-fn wrong_input_is_exit_code_2_and_says_what_would_be_right() {
+fn wrong_input_is_exit_code_2_with_the_correct_form() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain.yaml");
     fs::write(&plain, "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: b}]}\n")
@@ -311,7 +311,7 @@ fn wrong_input_is_exit_code_2_and_says_what_would_be_right() {
 }
 
 #[test]
-fn build_refuses_what_is_no_module_and_writes_nothing() {
+fn build_writes_nothing_for_an_invalid_module() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.wasm");
     let core = guest(&folder, "core-module");

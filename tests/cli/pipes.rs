@@ -19,7 +19,7 @@ fn unread(line: &str, stderr_too: bool) -> (Option<i32>, String) {
 const READ: &str = "--config tests/cases/readme/config.yaml --policies policies";
 
 #[test]
-fn a_pipe_that_nobody_reads_ends_the_program_quietly() {
+fn a_closed_pipe_ends_the_program_quietly() {
     let folder = folder(&[]);
     let made = folder.path().join("certs").display().to_string();
     for line in [
@@ -39,7 +39,7 @@ fn a_pipe_that_nobody_reads_ends_the_program_quietly() {
 }
 
 #[test]
-fn files_are_written_although_nobody_reads_the_pipe() {
+fn files_are_written_when_the_pipe_is_closed() {
     let pod = "kind: Pod\nmetadata: {name: train}\nspec: {containers: [{name: a, image: b}]}\n";
     let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
     let folder = folder(&[
@@ -59,7 +59,7 @@ fn files_are_written_although_nobody_reads_the_pipe() {
 }
 
 #[test]
-fn what_is_said_beside_the_result_may_be_unread() {
+fn a_closed_stderr_changes_nothing() {
     let line = "check --config tests/cases/readme/pod.yaml";
     assert_eq!(unread(line, true).0, Some(1), "{line}");
     let line = "render -f tests/cases/readme/pod.yaml --config tests/cases/readme/pod.yaml";

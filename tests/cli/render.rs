@@ -11,7 +11,7 @@ fn render(arguments: &[&str]) -> Ran {
     podgraft(&[&["render", "-f", POD, "--config", CONFIG, "--policies", "policies"], arguments].concat(), "")
 }
 
-/// What render says of a configuration on stderr.
+/// Renders with this configuration and returns stderr.
 fn complaint(text: &str) -> String {
     let folder = config(text);
     let ran =
@@ -43,7 +43,7 @@ fn the_readmes_configurations_are_those_of_cases() {
 }
 
 #[test]
-fn every_form_of_the_result_tells_the_same_pod() {
+fn every_output_format_gives_the_same_pod() {
     let yaml: serde_json::Value = serde_saphyr::from_str(&render(&["-o", "yaml"]).stdout).unwrap();
     let json: serde_json::Value = serde_json::from_str(&render(&["-o", "json"]).stdout).unwrap();
     assert_eq!(yaml, json);
@@ -63,7 +63,7 @@ fn a_pod_can_come_from_standard_input() {
 }
 
 #[test]
-fn a_rejected_pod_is_exit_code_1_and_names_reason_and_module() {
+fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
     let folder = config(
         "modules: {nfs: {wasm: inject-nfs.wasm}}\nqueues: {GPU Queue: {modules: [nfs]}}\ntaskConfig: [{config: {nfs: {}}}]\n",
     );
@@ -94,7 +94,7 @@ fn a_pod_security_level_can_be_given_without_a_cluster() {
 }
 
 #[test]
-fn a_pod_of_nobodys_is_printed_as_it_is_and_said_so() {
+fn non_task_pod_is_printed_unchanged_with_a_note() {
     let pod =
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - image: nginx\n    name: web\n";
     let ran = podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], pod);
@@ -103,7 +103,7 @@ fn a_pod_of_nobodys_is_printed_as_it_is_and_said_so() {
 }
 
 #[test]
-fn wrong_input_is_exit_code_2_and_says_what_would_be_right() {
+fn wrong_input_is_exit_code_2_with_the_correct_form() {
     let stdin = |text: &str| podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], text);
     let cases = [
         (
@@ -149,7 +149,7 @@ fn a_typo_in_the_configuration_is_named_with_its_place_and_the_right_spelling() 
 }
 
 #[test]
-fn a_broken_module_is_named_with_what_is_wrong_with_it() {
+fn an_invalid_module_is_named_with_its_error() {
     let folder = config("modules: {bad: {wasm: bad.wasm}}\nqueues: {GPU Queue: {modules: [bad]}}\n");
     let complaint = |bytes: &[u8]| {
         fs::write(folder.path().join("bad.wasm"), bytes).unwrap();
@@ -165,7 +165,7 @@ fn a_broken_module_is_named_with_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_queue_that_nobody_configured_is_named_and_so_is_a_pod_that_needs_nothing() {
+fn an_unconfigured_queue_is_named_and_so_is_an_unchanged_pod() {
     let folder = config("queues: {other: {}}\n");
     let ran = podgraft(&["render", "-f", POD, "-o", "patch", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "[]\n"));
@@ -194,7 +194,7 @@ spec: {containers: [{name: web, image: nginx}]}
 const LABELS: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nbasePodTemplate: {labels: {team: ml}}\n";
 
 #[test]
-fn a_stream_gives_its_pods_and_jobs_and_says_what_it_leaves_out() {
+fn a_stream_renders_pods_and_jobs_and_names_the_objects_left_out() {
     let folder = folder(&[("stream.yaml", STREAM), ("podgraft.yaml", LABELS)]);
     let run = |output| {
         podgraft_in(folder.path(), &["render", "-f", "stream.yaml", "--config", "podgraft.yaml", "-o", output], "")
@@ -224,7 +224,7 @@ fn a_stream_gives_its_pods_and_jobs_and_says_what_it_leaves_out() {
 }
 
 #[test]
-fn a_jobs_pod_comes_from_the_job_controller_whose_word_on_users_does_not_count() {
+fn a_jobs_pod_comes_from_the_job_controller_which_is_no_submitter() {
     let job = STREAM.split("---\n").nth(1).unwrap().replace("podgraft.io/queue", "clearml-agent-queue-name");
     let vault = "queues: {GPU Queue: {modules: [nfs]}}\nmodules: {nfs: {wasm: inject-nfs.wasm, when: \"user == 'ada'\"}}\n\
         taskConfig: [{config: {nfs: {mountPath: /mnt/x, server: {ip: 10.0.0.7, path: /x}}}}]\n";
@@ -242,7 +242,7 @@ fn a_jobs_pod_comes_from_the_job_controller_whose_word_on_users_does_not_count()
 }
 
 #[test]
-fn what_cannot_be_read_is_told_in_a_sentence_with_its_place() {
+fn unreadable_input_is_one_sentence_with_its_place() {
     let folder = folder(&[("podgraft.yaml", LABELS), ("pods/a.yaml", "kind: Pod\n")]);
     let run = |file: &str, stdin: &str| {
         let ran = podgraft_in(folder.path(), &["render", "-f", file, "--config", "podgraft.yaml"], stdin);

@@ -5,7 +5,7 @@ use super::podgraft;
 const CONFIG: &str = "tests/cases/readme/config.yaml";
 
 #[test]
-fn a_log_level_that_is_none_is_refused() {
+fn an_unknown_log_level_is_an_error() {
     for level in ["loud", "info,=x=y", ""] {
         let ran =
             podgraft(&["serve", "--config", CONFIG, "--tls-cert", "x", "--tls-key", "x", "--log-level", level], "");

@@ -49,7 +49,7 @@ fn cases_pass_with_their_own_configuration_or_the_one_for_all() {
 }
 
 #[test]
-fn a_failure_shows_what_differs_and_who_made_it_and_junit_says_the_same() {
+fn a_failure_shows_each_difference_with_its_layer_also_in_junit() {
     let wrong = EXPECTED.replace("a100}", "h100}").replace("  name: train\n", "  name: train\n  namespace: ml\n");
     let folder = folder(&[
         ("cases/wrong/pod.yaml", POD),
@@ -115,7 +115,7 @@ FAILED  wrong
 }
 
 #[test]
-fn update_writes_what_comes_out_once_and_leaves_alone_what_is_right() {
+fn update_writes_the_result_once_and_keeps_correct_files() {
     let folder = folder(&[
         ("cases/new/pod.yaml", POD),
         ("cases/new/config.yaml", CONFIG),
@@ -172,7 +172,7 @@ fn update_writes_into_files_that_are_empty() {
 }
 
 #[test]
-fn a_module_that_never_comes_to_rest_fails_its_case_by_name() {
+fn a_module_that_never_settles_fails_its_case_by_name() {
     let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {gpu: {modules: [again]}}\nmodules: {again: {wasm: again.wasm}}\n";
     let folder = folder(&[("cases/a/pod.yaml", POD), ("cases/a/config.yaml", config)]);
     fs::create_dir(folder.path().join("policies")).unwrap();
@@ -188,7 +188,7 @@ fn a_module_that_never_comes_to_rest_fails_its_case_by_name() {
 }
 
 #[test]
-fn mistakes_are_told_with_what_would_be_right() {
+fn mistakes_are_errors_with_the_correct_form() {
     let folder = folder(&[
         ("empty/README.md", ""),
         ("cases/both/pod.yaml", POD),
@@ -237,7 +237,7 @@ FAILED  typo
 }
 
 #[test]
-fn a_case_that_one_stands_in_has_its_folders_name() {
+fn a_case_run_from_its_own_folder_has_the_folders_name() {
     let ran = podgraft_in(
         &podgraft_testkit::root().join("tests/cases/readme"),
         &["test", ".", "--policies", &policies()],
@@ -247,7 +247,7 @@ fn a_case_that_one_stands_in_has_its_folders_name() {
 }
 
 #[test]
-fn a_pod_security_level_is_its_own_cases_only() {
+fn a_pod_security_level_applies_to_its_case_only() {
     let init = "{name: i, image: b, ports: [{containerPort: 1, hostPort: 1}]}";
     let config = CONFIG.replace("nodeSelector: {accelerator: a100}", &format!("initContainers: [{init}]"));
     let expected = EXPECTED.replace("nodeSelector: {accelerator: a100}", &format!("initContainers: [{init}]"));

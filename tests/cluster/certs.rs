@@ -13,8 +13,6 @@ use podgraft_testkit::client;
 use podgraft_testkit::expect::{expect, same, says};
 use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::mounted_secret::mount as mount_secret;
-use podgraft_testkit::pod::{applied, task_pod};
-use podgraft_testkit::process::{PATIENCE, wait_until};
 
 /// The name of a Secret that no other trial looks at.
 const SECRET: &str = "certs-trial";
@@ -34,14 +32,14 @@ fn certs(installation: &Installation, arguments: &[&str]) -> Outcome<Ran> {
     Ok(Ran { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
-/// The same, which must succeed; its stdout.
+/// Runs `podgraft certs` as the administrator, which must succeed, and returns its stdout.
 fn done(installation: &Installation, arguments: &[&str]) -> Outcome<String> {
     let ran = certs(installation, arguments)?;
     expect(ran.code == Some(0), || format!("{arguments:?}: {:?}\n{}{}", ran.code, ran.stdout, ran.stderr))?;
     Ok(ran.stdout)
 }
 
-/// What `certs check` finds: reasons and places.
+/// Runs `certs check` and returns the reasons and places of its findings.
 fn found(installation: &Installation, arguments: &[&str]) -> Outcome<Vec<String>> {
     let ran = certs(installation, &[&["check", "-o", "json"], arguments].concat())?;
     let report: Value = serde_json::from_str(&ran.stdout).map_err(|error| format!("{error}: {}", ran.stderr))?;
@@ -51,7 +49,7 @@ fn found(installation: &Installation, arguments: &[&str]) -> Outcome<Vec<String>
     Ok(findings.iter().map(|finding| format!("{}: {}", text(finding, "reason"), text(finding, "place"))).collect())
 }
 
-pub(crate) fn what_is_wrong_in_the_cluster_is_said(installation: &Installation) -> Outcome {
+pub(crate) fn certs_check_finds_errors_in_the_cluster(installation: &Installation) -> Outcome {
     let folder = installation.cluster.dir().join("certs-check");
     let folder = folder.to_string_lossy();
     done(installation, &["make", "--dir", &folder])?;
@@ -70,7 +68,7 @@ pub(crate) fn what_is_wrong_in_the_cluster_is_said(installation: &Installation) 
     let mut command = Command::new(podgraft_testkit::program());
     command.args(["certs", "check"]).args(secret).env("KUBECONFIG", installation.kubeconfig());
     let output = command.output().map_err(|error| error.to_string())?;
-    same("somebody without the right", output.status.code(), Some(2))?;
+    same("a user without the right", output.status.code(), Some(2))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     says(
         &said,
@@ -88,9 +86,9 @@ pub(crate) fn what_is_wrong_in_the_cluster_is_said(installation: &Installation) 
         vec!["Missing: tls.key".into(), "WrongName: tls.crt".into()],
     )?;
 
-    let ran = certs(installation, &["install", "--dir", &folder, "--webhook", "nobody"])?;
+    let ran = certs(installation, &["install", "--dir", &folder, "--webhook", "absent"])?;
     same("a registration that is not there", ran.code, Some(2))?;
-    says(&ran.stderr, "there is no MutatingWebhookConfiguration nobody")?;
+    says(&ran.stderr, "there is no MutatingWebhookConfiguration absent")?;
     let ran = certs(installation, &["install", "--dir", &folder, "--service", "other"])?;
     same("a Service that the certificate is not for", ran.code, Some(2))?;
     says(&ran.stderr, "nothing was changed: tls.crt is for podgraft.podgraft.svc")
@@ -123,7 +121,7 @@ fn rotations(installation: &Installation, ns: &TestNamespace<'_>) -> Outcome {
     let there = installation.cluster.kubectl(&["get", "secret", "-n", "podgraft", SECRET]);
     expect(!there.success(), || "a dry run stored the Secret".into())?;
 
-    // the first time; whoever still shows the certificate of before is believed
+    // the first time; the previous certificate stays trusted
     create_on_a_new_connection(ns, "one", || says(&install(&[])?, "caBundle changed"))?;
     mount(installation, &folder)?;
     same("what is wrong", found(installation, &check)?, vec![])?;

@@ -12,7 +12,7 @@ fn queue(name: &str, key: &str, value: &str) -> String {
     format!("  {name}: {{templateOverrides: {{{key}: [{{name: EDIT, value: {value}}}]}}}}\n")
 }
 
-pub(crate) fn an_edit_shows_and_a_bad_one_takes_nothing_down(installation: &Installation) -> Outcome {
+pub(crate) fn a_valid_edit_shows_and_an_invalid_one_takes_nothing_down(installation: &Installation) -> Outcome {
     let ns = installation.create_namespace("edits", &format!("queues:\n{}", queue("edited", "env", "one")))?;
     ns.until_webhook_says("edited", "one")?;
     same("before the edit", env(&ns.create_in("edited", "before")?, "EDIT"), "one")?;
@@ -56,7 +56,7 @@ fn is_refused(installation: &Installation, ns: &podgraft_testkit::installation::
     says(&installation.webhook_says(ns.name, "never-good")?, "queue/never-good has no valid configuration")
 }
 
-pub(crate) fn podgraft_starts_ready_where_there_is_nothing_to_read(installation: &Installation) -> Outcome {
+pub(crate) fn podgraft_is_ready_without_any_configuration(installation: &Installation) -> Outcome {
     let log = installation.cluster.dir().join("podgraft-of-nothing.log");
     let administrator = installation.cluster.kubeconfig();
     // not even the ConfigMap that Kubernetes puts into every namespace

@@ -44,7 +44,7 @@ fn everything(queue: &str) -> String {
     )
 }
 
-/// What its agent would send: a task's variable given twice, and an init container of an older image.
+/// A pod as an agent would send it: a task's variable given twice, and an init container of an older image.
 fn pod(name: &str, queue: &str) -> Value {
     let mut pod = task_pod(name, queue);
     pod["spec"]["serviceAccountName"] = "submitter".into();
@@ -56,7 +56,7 @@ fn pod(name: &str, queue: &str) -> Value {
     pod
 }
 
-pub(crate) fn another_account_and_other_classes_bring_their_own_and_nothing_of_the_old(
+pub(crate) fn another_service_account_and_other_classes_replace_what_the_old_ones_brought(
     installation: &Installation,
 ) -> Outcome {
     let ns = installation.create_namespace("dependents", &everything("dependents"))?;
@@ -84,7 +84,7 @@ pub(crate) fn another_account_and_other_classes_bring_their_own_and_nothing_of_t
     Ok(())
 }
 
-pub(crate) fn a_stack_of_layers_earns_no_warning(installation: &Installation) -> Outcome {
+pub(crate) fn a_stack_of_layers_causes_no_warning(installation: &Installation) -> Outcome {
     let ns = installation.create_namespace("warnings", &everything("warnings"))?;
     ns.until_webhook_says("warnings", "queue/warnings")?;
     plugins(&ns);
@@ -94,7 +94,7 @@ pub(crate) fn a_stack_of_layers_earns_no_warning(installation: &Installation) ->
     same("the variable", &primary(&stored)["env"][1], &json!({"name": "SEED", "value": "2"}))?;
     same("the placeholder", &primary(&stored)["env"][0]["value"], &json!("/tasks/quiet"))?;
 
-    // The same pod as nobody's task is not sent: the API server warns.
+    // The same pod without a task's labels is not sent: the API server warns.
     let mut alone = pod("loud", "warnings");
     alone["metadata"]["labels"] = json!({"app": "web"});
     let applied = ns.kubectl(&["apply", "-f", "-"], &alone.to_string());
@@ -102,7 +102,7 @@ pub(crate) fn a_stack_of_layers_earns_no_warning(installation: &Installation) ->
     says(&applied.stderr, "Warning: spec.containers[1].env[1]: hides previous definition of \"SEED\"")
 }
 
-pub(crate) fn a_layer_that_would_earn_a_warning_is_refused_by_name(installation: &Installation) -> Outcome {
+pub(crate) fn a_layer_that_would_cause_a_warning_is_denied_by_name(installation: &Installation) -> Outcome {
     let layer =
         "queues: {ports: {templateOverrides: {sidecars: [{name: ssh, image: ssh, ports: [{containerPort: 10022}]}]}}}";
     let ns = installation.create_namespace("ports", layer)?;
@@ -114,7 +114,7 @@ pub(crate) fn a_layer_that_would_earn_a_warning_is_refused_by_name(installation:
     says(&said, "ports[10022/TCP] would earn a warning of the API server")
 }
 
-pub(crate) fn a_queue_label_that_no_label_can_be_is_repaired(installation: &Installation) -> Outcome {
+pub(crate) fn an_invalid_queue_label_is_repaired(installation: &Installation) -> Outcome {
     let ns =
         installation.create_namespace("repaired", "queues: {Größe XL: {templateOverrides: {labels: {size: xl}}}}")?;
     ns.until_webhook_says("größe-xl", "queue/Größe XL")?;
@@ -124,7 +124,7 @@ pub(crate) fn a_queue_label_that_no_label_can_be_is_repaired(installation: &Inst
     same("the queue's layer", &labels["size"], &json!("xl"))
 }
 
-pub(crate) fn other_sources_and_alternatives_are_stored_as_laid(installation: &Installation) -> Outcome {
+pub(crate) fn other_sources_and_alternatives_are_stored_as_applied(installation: &Installation) -> Outcome {
     let term = |keys: &[&str]| {
         let expressions = keys.iter().map(|key| json!({"key": key, "operator": "Exists"}));
         json!({"matchExpressions": expressions.collect::<Vec<_>>()})
@@ -155,7 +155,7 @@ pub(crate) fn other_sources_and_alternatives_are_stored_as_laid(installation: &I
     same("the alternatives", &stored["spec"]["affinity"], &required(terms))
 }
 
-pub(crate) fn a_sidecar_named_as_a_container_is_refused_by_name(installation: &Installation) -> Outcome {
+pub(crate) fn a_sidecar_named_as_a_container_is_denied_by_name(installation: &Installation) -> Outcome {
     let layer = "queues: {names: {templateOverrides: {sidecars: [{name: one, image: proxy}]}}}";
     let ns = installation.create_namespace("names", layer)?;
     ns.until_webhook_says("names", "queue/names")?;

@@ -29,7 +29,7 @@ pub(crate) fn a_users_vault_is_for_what_the_agent_creates_for_that_user(installa
     let (agent, administrator) = (&ns.agent, &installation.cluster.kubeconfig());
     same("for alice", vault_of(&ns, agent, "clearml-id-one", Some("alice"))?, json!("/home/alice"))?;
     same("for bob", vault_of(&ns, agent, "clearml-id-two", Some("bob"))?, Value::Null)?;
-    same("for nobody", vault_of(&ns, agent, "clearml-id-three", None)?, Value::Null)?;
+    same("for no user", vault_of(&ns, agent, "clearml-id-three", None)?, Value::Null)?;
 
     // the same pod from others: who may create pods, who may do anything, and the agent's account from inside a task
     let intruder = installation.cluster.service_account_kubeconfig(ns.name, "intruder");
@@ -39,7 +39,7 @@ pub(crate) fn a_users_vault_is_for_what_the_agent_creates_for_that_user(installa
     same("by a task", vault_of(&ns, &task, "clearml-id-six", Some("alice"))?, Value::Null)
 }
 
-/// Creates a task pod as somebody, for somebody, and gives the path of the export that is mounted.
+/// Creates a task pod as this creator, for this user, and returns the path of the export that is mounted.
 fn vault_of(ns: &TestNamespace<'_>, creator: &Path, name: &str, user: Option<&str>) -> Outcome<Value> {
     let mut pod = task_pod(name, "identity");
     pod["metadata"]["namespace"] = ns.name.into();

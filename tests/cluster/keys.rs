@@ -8,7 +8,7 @@ use podgraft_testkit::fixtures::clearml_manifest;
 use podgraft_testkit::installation::Installation;
 use podgraft_testkit::pod::{applied, named, primary};
 
-/// The same text that the unit tests read.
+/// The configuration with every key, which the unit tests read, too.
 const ALL: &str = include_str!("../../src/config/tests/all-keys.yaml");
 
 /// Without the file's head, and as a queue of this name.

@@ -70,7 +70,7 @@ const HOSTILE: &[(&str, &str, &str)] = &[
     ("output", "ModuleFailed", "returned more than the limit of 1024 KiB"),
 ];
 
-pub(crate) fn a_hostile_module_refuses_its_own_pods_by_name(installation: &Installation) -> Outcome {
+pub(crate) fn a_hostile_modules_own_pods_are_denied_by_name(installation: &Installation) -> Outcome {
     let all = |text: &str| HOSTILE.iter().map(|(name, ..)| text.replace("NAME", name)).collect::<String>();
     let config = format!(
         "modules:\n{}queues:\n  harmless: {{templateOverrides: {{labels: {{harmless: 'yes'}}}}}}\n{}",

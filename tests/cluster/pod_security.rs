@@ -8,7 +8,7 @@ use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::pod::{applied, task_pod};
 use podgraft_testkit::process::{PATIENCE, wait_until};
 
-/// What `restricted` asks of a container.
+/// The security context that `restricted` demands of a container.
 fn context() -> Value {
     json!({
         "allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
@@ -25,7 +25,7 @@ fn compliant(name: &str, queue: &str) -> Value {
     pod
 }
 
-pub(crate) fn what_a_namespace_warns_of_is_refused_by_name_and_followed(installation: &Installation) -> Outcome {
+pub(crate) fn pod_security_warnings_are_denied_by_name_and_follow_the_labels(installation: &Installation) -> Outcome {
     let queue = |context: Value| json!({"templateOverrides": {"initContainers": [{"name": "fetch", "image": "busybox", "securityContext": context}]}});
     let queues = json!({"secured": queue(context()), "bare": queue(json!({}))});
     let ns = installation.create_namespace("pod-security", &format!("queues: {queues}"))?;
@@ -40,7 +40,7 @@ pub(crate) fn what_a_namespace_warns_of_is_refused_by_name_and_followed(installa
     says(&denial, "\"restricted:latest\" (allowPrivilegeEscalation != false)")?;
     the_api_server_warns(&ns)?;
     same("a compliant layer", applied(&ns.create(&compliant("one", "secured"))?), "base, queue/secured")?;
-    a_pod_of_which_is_warned_anyway_is_let_through(&ns)?;
+    a_pod_with_warnings_of_its_own_is_created(&ns)?;
 
     // podgraft runs on while the labels change
     label(&ns, "baseline");
@@ -63,7 +63,7 @@ fn until_denied(ns: &TestNamespace<'_>) -> Outcome<String> {
     })
 }
 
-/// Waits until the layer goes through and nobody warns; the API server takes labels over in its own time.
+/// Waits until the layer goes through without a warning; the API server takes labels over in its own time.
 fn until_quiet(ns: &TestNamespace<'_>, level: &str) -> Outcome {
     wait_until("a pod that goes through", PATIENCE, || {
         let output = ns.dry_run(&compliant("dry", "bare"));
@@ -73,7 +73,7 @@ fn until_quiet(ns: &TestNamespace<'_>, level: &str) -> Outcome {
     quiet(&ns.kubectl(&["create", "-f", "-"], &pod)).map(drop)
 }
 
-/// Of what podgraft refuses, were it nobody's task.
+/// The API server itself warns of the pod that podgraft denies, if it is no task's.
 fn the_api_server_warns(ns: &TestNamespace<'_>) -> Outcome {
     let mut pod = compliant("alone", "bare");
     pod["metadata"]["labels"] = json!({"app": "web"});
@@ -86,7 +86,7 @@ fn the_api_server_warns(ns: &TestNamespace<'_>) -> Outcome {
     says(&warning, "Warning: would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (")
 }
 
-fn a_pod_of_which_is_warned_anyway_is_let_through(ns: &TestNamespace<'_>) -> Outcome {
+fn a_pod_with_warnings_of_its_own_is_created(ns: &TestNamespace<'_>) -> Outcome {
     let output = ns.kubectl(&["create", "-f", "-"], &task_pod("loose", "bare").to_string());
     expect(output.success(), || output.stderr.clone())?;
     let lines: Vec<&str> = output.stderr.lines().collect();

@@ -9,7 +9,7 @@ use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::pod::{applied, env, named, primary, task_pod};
 use podgraft_testkit::process::{PATIENCE, wait_until};
 
-/// What the queues of this file add, key by key.
+/// The queues' additions, key by key.
 const QUEUE: &str = "
     match: {namespaces: [NAMESPACE]}
     merge: Strategic
@@ -210,7 +210,7 @@ pub(crate) fn every_way_to_create_a_pod_gives_the_same(installation: &Installati
     same("the pod of a generated name", spec(&generated), spec(&pod))
 }
 
-/// What a pod is asked for, without the token volume, whose name is random, and without names.
+/// A pod without names and without the token volume, whose name is random.
 fn spec(pod: &Value) -> Value {
     let mut spec = pod["spec"].clone();
     for list in ["containers", "initContainers"] {
@@ -231,7 +231,7 @@ fn without_token(list: &mut Value) {
     }
 }
 
-pub(crate) fn pods_that_are_nobodys_task_are_never_sent(installation: &Installation) -> Outcome {
+pub(crate) fn non_task_pods_are_never_sent(installation: &Installation) -> Outcome {
     let ns =
         installation.create_namespace("others", "queues: {others: {templateOverrides: {labels: {touched: 'yes'}}}}")?;
     ns.until_webhook_says("others", "queue/others")?;

@@ -1,4 +1,4 @@
-//! How the API server calls podgraft: registration, certificates, rights, and what it tells people and the audit log.
+//! The API server's calls of podgraft: registration, certificates, rights, denials, the audit log.
 
 use std::process::Command;
 
@@ -136,7 +136,7 @@ pub(crate) fn podgraft_may_read_its_own_configmaps_all_namespaces_and_nothing_el
     Ok(())
 }
 
-pub(crate) fn without_podgraft_a_pod_is_created_as_it_is_or_refused(installation: &Installation) -> Outcome {
+pub(crate) fn without_podgraft_a_pod_is_created_unchanged_or_denied(installation: &Installation) -> Outcome {
     let optional = installation.create_namespace("optional", "queues: {optional: {}}")?;
     let required = installation.create_namespace("required", "queues: {required: {}}")?;
     required.require_podgraft()?;
@@ -165,7 +165,7 @@ fn without_podgraft(optional: &TestNamespace<'_>, required: &TestNamespace<'_>) 
     required.create(&other).map(drop)
 }
 
-pub(crate) fn the_registration_deleted_is_a_way_out_of_every_pods_way(installation: &Installation) -> Outcome {
+pub(crate) fn deleting_the_webhook_configuration_disables_podgraft(installation: &Installation) -> Outcome {
     let ns = installation.create_namespace("way-out", "queues: {way-out: {}}")?;
     ns.require_podgraft()?;
 
@@ -248,9 +248,7 @@ pub(crate) fn create_on_a_new_connection(
     same("a pod", applied(&ns.create(&pod)?), "base")
 }
 
-pub(crate) fn podgraft_answers_the_api_server_by_its_certificate_and_nobody_else(
-    installation: &Installation,
-) -> Outcome {
+pub(crate) fn podgraft_answers_only_the_api_servers_certificate(installation: &Installation) -> Outcome {
     let ns = installation.create_namespace("clients", "queues: {clients: {}}")?;
     ns.until_webhook_says("clients", "base")?;
     ns.require_podgraft()?;
@@ -261,7 +259,7 @@ pub(crate) fn podgraft_answers_the_api_server_by_its_certificate_and_nobody_else
     with_name("kube-apiserver")?;
     let meanwhile = only_the_api_server(installation, &ns);
     installation.stop_podgraft()?;
-    with_name("somebody-else")?;
+    with_name("another-client")?;
     let other_name = ns.expect_denial(&task_pod("two", "clients"));
     installation.stop_podgraft()?;
     installation.start_podgraft()?;

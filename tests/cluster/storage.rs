@@ -58,7 +58,7 @@ pub(crate) fn an_ephemeral_claim_lives_as_long_as_its_pod(installation: &Install
     same("the volume", volume, &json!({"name": "data", "persistentVolumeClaim": {"claimName": "datasets"}}))
 }
 
-/// Without a kubelet nobody else would end the pod; kubectl warns of `--force`, so it goes through the API.
+/// Without a kubelet nothing else would end the pod; kubectl warns of `--force`, so it goes through the API.
 fn quiet_delete(ns: &podgraft_testkit::installation::TestNamespace<'_>) -> Outcome {
     quiet(&ns.kubectl(&["delete", "pod", "one", "--grace-period=1", "--wait=false"], "")).map(drop)
 }

@@ -1,5 +1,4 @@
-//! What the targets share: a configuration to answer with, a module that gives what it is told, and what must hold of
-//! every answer.
+//! Parts that the targets share: a configuration, a module that returns a given result, and the checks of every answer.
 #![allow(dead_code, reason = "each target includes this file and uses a part of it")]
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,7 @@ use podgraft::model::snapshot::Snapshot;
 use podgraft::mutate::{self, Answer, Outcome as Happened, Verdict};
 use serde_json::Value;
 
-/// What every module returns now.
+/// The result of every module.
 pub static RETURNED: Mutex<Option<HookOutput>> = Mutex::new(None);
 
 #[derive(Debug)]
@@ -82,7 +81,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot) -> Answer {
     }
 }
 
-/// What must hold of every answer; gives the review with the pod as it comes back, where it was patched.
+/// Checks an answer; returns the review with the patched pod, if there is a patch.
 pub fn check(body: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     if answer.status != 200 {
         assert!((400..500).contains(&answer.status), "status {}", answer.status);

@@ -26,7 +26,7 @@ fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
 }
 
 #[test]
-fn a_bad_pair_leaves_the_one_before_and_a_good_one_ends_that() {
+fn invalid_certificate_keeps_the_previous_one() {
     run(Fixture::new(), async |server| {
         let good = server.secret.rotate();
         assert_eq!(server.connect().await.certificate(), good);
@@ -52,7 +52,7 @@ fn a_bad_pair_leaves_the_one_before_and_a_good_one_ends_that() {
 }
 
 #[test]
-fn a_bad_pair_at_the_start_is_an_error_that_names_flag_and_file() {
+fn an_invalid_certificate_at_the_start_is_an_error_that_names_flag_and_file() {
     let (certificate, key) = self_signed();
     for (certificate, key, problem) in [
         (None, Some(key.as_str()), "--tls-cert DIR/tls.crt: cannot be read: No such file or directory (os error 2)"),

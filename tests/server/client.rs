@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         poll_fn(|context| Pin::new(&mut self.stream).poll_flush(context)).await
     }
 
-    /// What has come, at most `limit` bytes; nothing at the end.
+    /// Receives at most `limit` bytes; none at the end.
     pub(crate) async fn receive(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; limit];
         let mut buffer = ReadBuf::new(&mut bytes);

@@ -67,7 +67,7 @@ fn a_clients_name_is_its_common_name_or_one_of_its_dns_names() {
 }
 
 #[test]
-fn the_clients_authority_is_read_again_and_a_bad_one_leaves_the_one_before() {
+fn the_client_authority_is_reloaded_and_an_invalid_one_keeps_the_previous_one() {
     let (old, new) = (authority(), authority());
     let (fixture, folder) = trusting(&old.pem(), &[]);
     run(fixture, async |server| {
@@ -96,14 +96,14 @@ fn the_clients_authority_is_read_again_and_a_bad_one_leaves_the_one_before() {
 }
 
 #[test]
-fn a_bad_client_authority_at_the_start_is_an_error_that_names_flag_and_file() {
+fn an_invalid_client_authority_at_the_start_is_an_error_that_names_flag_and_file() {
     let (fixture, folder) = trusting("text", &[]);
     let error = start_error_of(fixture).replace(folder.path().to_str().unwrap(), "DIR");
     assert_eq!(error, "--client-ca DIR/clients.crt: holds no certificate");
 }
 
 #[test]
-fn tls_1_2_is_spoken_unless_the_oldest_is_1_3() {
+fn tls_1_2_is_accepted_unless_the_minimum_is_1_3() {
     for (oldest, expected) in [(MinTlsVersion::Tls12, Some(200)), (MinTlsVersion::Tls13, None)] {
         let fixture = Fixture { oldest_tls: oldest, ..Fixture::new() };
         run(fixture, async |server| {
@@ -118,7 +118,7 @@ fn tls_1_2_is_spoken_unless_the_oldest_is_1_3() {
 }
 
 #[test]
-fn a_client_that_wants_to_renegotiate_harms_nobody() {
+fn a_client_that_renegotiates_disturbs_no_other() {
     run(Fixture::new(), async |server| {
         let mut beside = server.connect().await;
         assert_eq!(beside.post(b"{}").await.status, 200);

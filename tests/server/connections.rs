@@ -13,7 +13,7 @@ use super::fixture::{Fixture, Gate, gated, run, until};
 use tokio::net::TcpStream;
 
 #[test]
-fn a_new_connection_takes_the_place_of_who_only_ever_connected() {
+fn a_new_connection_evicts_one_that_never_sent_a_request() {
     let fixture = Fixture { connections: 3, ..Fixture::new() };
     run(fixture, async |server| {
         let mut served = server.connect().await;
@@ -38,7 +38,7 @@ fn a_new_connection_takes_the_place_of_who_only_ever_connected() {
 }
 
 #[test]
-fn a_connection_with_a_request_under_way_is_never_closed_for_another() {
+fn a_connection_with_a_request_in_flight_is_never_evicted() {
     let gate = Arc::new(Gate::default());
     let fixture = Fixture { connections: 2, reviewer: gated(&gate), ..Fixture::new() };
     run(fixture, async |server| {
@@ -57,7 +57,7 @@ fn a_connection_with_a_request_under_way_is_never_closed_for_another() {
 }
 
 #[test]
-fn ten_thousand_idle_connections_cost_little_and_keep_nobody_out() {
+fn ten_thousand_idle_connections_cost_little_and_block_no_new_one() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();

@@ -13,7 +13,7 @@ use super::client::{connect, get};
 use super::fixture::{Fixture, Gate, gated, run, start, until};
 
 #[test]
-fn a_drain_drops_nobody() {
+fn a_drain_drops_no_request() {
     let mut fixture = Fixture::new();
     let gate = Arc::new(Gate::default());
     fixture.reviewer = gated(&gate);
@@ -28,7 +28,7 @@ fn a_drain_drops_nobody() {
         half.post(b"{}").await;
         half.send(b"POST /mutate HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConte").await;
 
-        // the grace: not ready, but whoever comes is served and told to come elsewhere
+        // the grace: not ready, but new requests are served, each with `Connection: close`
         let draining = tokio::spawn(server.app.drain(Duration::from_millis(500)));
         until(async || get(admin_address, "/readyz").await == (503, "not ready: on its way out\n".to_owned())).await;
         let reply = idle.post(b"{}").await;
@@ -37,7 +37,7 @@ fn a_drain_drops_nobody() {
         let reply = connect(address, &client_config).await.post(b"{}").await;
         assert_eq!((reply.status, reply.closes), (200, true));
 
-        // then nobody is accepted, but what is under way is answered
+        // then no connection is accepted, but requests in flight are answered
         until(async || TcpStream::connect(address).await.is_err()).await;
         half.send(b"nt-Length: 2\r\n\r\n{}").await;
         let reply = half.reply().await;
@@ -94,7 +94,7 @@ fn a_rolling_restart_under_load_loses_no_request() {
 }
 
 #[test]
-fn a_drain_closes_what_is_idle_only_after_the_grace() {
+fn a_drain_closes_idle_connections_only_after_the_grace() {
     run(Fixture::new(), async |server| {
         let mut idle = server.connect().await;
         assert!(!idle.post(b"{}").await.closes);

@@ -90,7 +90,7 @@ pub(crate) fn answer(body: impl Into<String>) -> Answer {
     }
 }
 
-/// Where module threads wait until the test lets them go on.
+/// A gate at which module threads wait until the test opens it.
 #[derive(Default)]
 pub(crate) struct Gate {
     is_open: Mutex<bool>,
@@ -185,7 +185,7 @@ pub(crate) fn start_error(secret: &MountedSecret) -> String {
     start_error_with(Fixture::new(), secret)
 }
 
-/// Why it does not start with a sound certificate.
+/// Starts with a valid certificate, which must fail, and returns the error.
 pub(crate) fn start_error_of(fixture: Fixture) -> String {
     let secret = MountedSecret::self_signed();
     start_error_with(fixture, &secret)

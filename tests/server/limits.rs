@@ -1,4 +1,4 @@
-//! What may come in, and how long it may be.
+//! Reviews and other bodies up to and beyond the limits of size and memory.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn a_body_without_a_length_meets_the_same_limit() {
 }
 
 #[test]
-fn what_is_no_review_gets_one_clear_sentence() {
+fn a_body_that_is_no_review_gets_one_clear_sentence() {
     run(Fixture::new(), async |server| {
         let json = "Content-Type: application/json\r\n";
         for (line, headers, status, sentence) in [
@@ -61,7 +61,7 @@ fn what_is_no_review_gets_one_clear_sentence() {
     });
 }
 
-/// As large as an API server lets an object be: most of it arguments, full of what JSON escapes, and as many
+/// A review as large as an API server lets an object be: most of it arguments, full of what JSON escapes, and as many
 /// annotations as there may be.
 #[test]
 fn a_review_of_three_mebibytes_gets_its_patch() {
@@ -97,7 +97,7 @@ fn a_review_of_three_mebibytes_gets_its_patch() {
 }
 
 #[test]
-fn a_review_for_which_there_is_no_memory_is_told_so_before_its_deadline() {
+fn a_review_beyond_the_memory_budget_is_answered_before_its_deadline() {
     let gate = Arc::new(Gate::default());
     let of_thread = Arc::clone(&gate);
     let reviewer = Arc::new(Fake::new(move |_, pace| match pace {

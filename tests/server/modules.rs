@@ -15,7 +15,7 @@ use podgraft_testkit::fixtures::task_review;
 use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 
 #[test]
-fn a_panic_is_a_500_and_the_connection_lives() {
+fn a_panic_is_a_500_and_the_connection_stays_open() {
     let mut fixture = Fixture::new();
     fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
         (b"panic", _) | (b"later", Execution::Pooled(_)) => panic!("a bug"),
@@ -34,7 +34,7 @@ fn a_panic_is_a_500_and_the_connection_lives() {
 }
 
 #[test]
-fn a_slow_module_moves_to_the_pool_and_nobody_else_waits() {
+fn a_slow_module_moves_to_the_pool_and_delays_no_other_request() {
     let mut fixture = Fixture::new();
     let gate = Arc::new(Gate::default());
     fixture.reviewer = gated(&gate);
@@ -145,7 +145,7 @@ fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
 }
 
 #[test]
-fn a_request_that_would_wait_past_its_deadline_is_refused_at_once() {
+fn a_request_that_would_wait_past_its_deadline_is_denied_at_once() {
     let gates = [Arc::new(Gate::default()), Arc::new(Gate::default())];
     let mut fixture = Fixture::new();
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
@@ -223,7 +223,7 @@ fn long_calls_have_lowered_threads_and_others_never() {
             ("a long", "0 5"),
             ("b short", "0"), // on the successor
             ("a long", "5 5"),
-            ("a short", "5"), // nobody knows before
+            ("a short", "5"), // not known before
             ("a short", "0"),
             ("b long", "0 5"),
             ("b long", "5 5"),

@@ -11,7 +11,7 @@ use podgraft_testkit::server::LocalPodgraft;
 use super::client::connect;
 
 #[test]
-fn sigterm_drains_and_ends_with_0_and_no_pod_stands_in_the_log() {
+fn sigterm_drains_and_exits_with_0_and_the_log_holds_no_pod() {
     let mut process = LocalPodgraft::start(&["--drain-grace=10ms", "--log-level=trace"]);
     let address = process.address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -46,7 +46,7 @@ fn bodies_that_are_no_reviews_do_not_flood_the_log() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once_with_1() {
+fn a_second_signal_exits_at_once_with_1() {
     let mut process = LocalPodgraft::start(&["--drain-grace=1h"]);
     process.signal("INT").unwrap();
     process.next_line("the drain", |line| line.contains("\"message\":\"draining")).unwrap();
@@ -55,7 +55,7 @@ fn a_second_signal_ends_at_once_with_1() {
 }
 
 #[test]
-fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
+fn an_unreadable_source_shows_in_a_metric_until_it_is_readable() {
     let policies = tempfile::tempdir().unwrap();
     let folder = policies.path().join("policies");
     fs::create_dir(&folder).unwrap();
@@ -64,7 +64,7 @@ fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
     let until = |config: u8, policies: u8| {
         let lines = [("config", config), ("policies", policies)]
             .map(|(source, up)| format!("podgraft_config_source_up{{source=\"{source}\"}} {up}\n"));
-        // whoever hangs here sees that none of them comes
+        // a test that hangs here waits for one of them
         while !lines.iter().all(|line| client::get(admin, "/metrics").unwrap().1.contains(line)) {}
     };
     until(1, 1);
@@ -78,7 +78,7 @@ fn a_source_that_cannot_be_read_is_a_metric_until_it_can() {
 }
 
 #[test]
-fn what_cannot_start_says_why_in_one_sentence_and_ends_with_2() {
+fn a_failed_start_prints_one_sentence_and_exits_with_2() {
     let secret = MountedSecret::self_signed();
     let (certificate, key) = (secret.certificate(), secret.key());
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());

@@ -42,7 +42,7 @@ queues:
 
 const MODULES: [&str; 6] = ["log", "refuse", "trap", "not-json", "echo", "loop"];
 
-/// What came out of the story.
+/// The outputs of one run.
 struct Told {
     log: String,
     metrics: String,
@@ -177,7 +177,7 @@ fn no_canary(told: &Told) {
 }
 
 /// Each family and a series of it that must be above zero at the story's end; `""`: another test moves it. A family
-/// with labels is not there before it has a series: nobody is cut here, see `timeouts`.
+/// with labels is not there before it has a series: no connection times out here, see `timeouts`.
 const SERIES: &[(&str, &str)] = &[
     ("podgraft_build", "podgraft_build_info{version="),
     ("podgraft_request_duration_seconds", "podgraft_request_duration_seconds_count{outcome=\"denied\"}"),

@@ -9,7 +9,7 @@ use super::client::{Client, MIB};
 use super::fixture::{Fake, Fixture, done, run};
 
 #[test]
-fn a_slow_client_is_cut_while_an_idle_keep_alive_lives_on() {
+fn a_slow_client_times_out_while_an_idle_keep_alive_stays_open() {
     let mut fixture = Fixture::new();
     fixture.timeouts.request = Duration::from_millis(200);
     run(fixture, async |server| {
@@ -41,7 +41,7 @@ fn a_slow_client_is_cut_while_an_idle_keep_alive_lives_on() {
 }
 
 #[test]
-fn a_body_that_trickles_is_cut_in_spite_of_its_progress() {
+fn a_trickling_body_times_out_in_spite_of_its_progress() {
     let mut fixture = Fixture::new();
     fixture.timeouts.request = Duration::from_millis(200);
     run(fixture, async |server| {
@@ -57,7 +57,7 @@ fn a_body_that_trickles_is_cut_in_spite_of_its_progress() {
 }
 
 #[test]
-fn an_idle_connection_ends_at_last() {
+fn an_idle_connection_is_closed_at_last() {
     let mut fixture = Fixture::new();
     fixture.timeouts.idle = Duration::from_millis(50);
     run(fixture, async |server| {
@@ -66,7 +66,7 @@ fn an_idle_connection_ends_at_last() {
 }
 
 #[test]
-fn a_handshake_that_never_comes_is_cut() {
+fn a_handshake_that_never_comes_times_out() {
     let mut fixture = Fixture::new();
     fixture.timeouts.handshake = Duration::from_millis(50);
     run(fixture, async |server| {
@@ -80,7 +80,7 @@ fn a_handshake_that_never_comes_is_cut() {
 }
 
 #[test]
-fn a_client_that_does_not_take_its_reply_is_cut() {
+fn a_client_that_does_not_read_its_reply_times_out() {
     let mut fixture = Fixture::new();
     fixture.timeouts.reply = Duration::from_millis(50);
     fixture.reviewer = Arc::new(Fake::new(|_, _| done("x".repeat(64 * MIB)))); // more than the sockets hold

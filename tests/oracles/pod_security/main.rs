@@ -136,7 +136,7 @@ const ANNOTATIONS: &[(&str, &[&str])] = &[
     ("container.seccomp.security.alpha.kubernetes.io/nobody", &["unconfined"]),
 ];
 
-/// What `restricted` asks for.
+/// The values that `restricted` demands.
 fn compliant() -> Value {
     let context = || json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     json!({
@@ -216,7 +216,7 @@ impl Generator {
     }
 }
 
-/// What Kubernetes says of each: by what it warns, and the violations of that.
+/// Asks the oracle: for each pod the level by which it warns, and the violations of that.
 fn oracle(questions: &[Value]) -> Vec<Value> {
     let program = Command::new(oracle::build("pod_security").unwrap());
     let lines = questions.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");

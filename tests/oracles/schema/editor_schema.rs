@@ -19,7 +19,7 @@ fn validator() -> Validator {
 }
 
 #[test]
-fn the_committed_schema_is_what_podgraft_says() {
+fn the_committed_schema_is_up_to_date() {
     let fresh = format!("{:#}\n", podgraft::config::json_schema());
     if std::env::var_os("UPDATE").is_some() {
         fs::write(committed(), &fresh).unwrap();
@@ -71,7 +71,7 @@ fn every_configuration_of_the_repository_fits_the_schema() {
 }
 
 #[test]
-fn the_schema_refuses_wrong_types_words_and_ranges() {
+fn wrong_types_words_and_ranges_do_not_fit_the_schema() {
     let validator = validator();
     let head = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
     for text in [

@@ -46,7 +46,7 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("ResourceRequirements", "claims", "Keyed(&[\"name\"])"),
 ];
 
-/// What the API server fills in where nothing is written (`pkg/apis/core/v1/defaults.go` and the markers that
+/// The defaults that the API server fills in (`pkg/apis/core/v1/defaults.go` and the markers that
 /// `zz_generated.defaults.go` comes from); `{}`, `[]` and `""` are unset anyway. What it works out from another field
 /// (`imagePullPolicy`) or copies from one (`requests`, `hostPort`) is no value of a table.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -196,7 +196,7 @@ fn generate() -> String {
 }
 
 #[test]
-fn the_table_is_what_k8s_openapi_says() {
+fn the_table_is_generated_from_k8s_openapi() {
     let path = podgraft_testkit::root().join("src/schema/table.rs");
     let fresh = generate();
     if std::env::var_os("UPDATE").is_some() {
@@ -248,7 +248,7 @@ fn k8s_openapi_takes(pod: &Value) -> bool {
 }
 
 #[test]
-fn a_pod_of_every_field_is_one_of_k8s_openapis_and_loses_nothing_there() {
+fn a_pod_with_every_field_survives_k8s_openapis_types() {
     let mut pod = sample(Type::Object(&POD));
     assert!(podgraft_takes(&pod));
     pod["apiVersion"] = json!("v1");
@@ -261,7 +261,7 @@ fn a_pod_of_every_field_is_one_of_k8s_openapis_and_loses_nothing_there() {
 }
 
 #[test]
-fn a_wrong_type_is_refused_by_both_wherever_it_stands() {
+fn a_wrong_type_anywhere_is_an_error_for_both() {
     let mut pod = sample(Type::Object(&POD));
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");

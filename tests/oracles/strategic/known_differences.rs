@@ -36,7 +36,7 @@ pub(crate) const CHOICES: &[Choice] = &[
     // Kubernetes merges `value` with `valueFrom`, and an emptyDir with a claim.
     Choice { name: "union parts", before: drop_union_parts, ..NOTHING },
     // What is taken out of a union is gone, as `null` says it. Kubernetes leaves an empty one, and an `emptyDir: {}`
-    // where somebody took the emptyDir away is a volume that nobody asked for.
+    // where a patch took the emptyDir away is a volume that was not asked for.
     Choice { name: "a union part that is taken away", before: null_union_parts, ..NOTHING },
     // A value that the API server fills in anyway is no difference.
     Choice { name: "defaults", both: drop_defaults, ..NOTHING },
@@ -66,7 +66,7 @@ fn lists(value: &mut Value, kind: Type, visit: &mut dyn FnMut(&'static Field, &m
     }
 }
 
-/// What is done with a list of the pod and the patch's list that lies over it.
+/// A change of a list of the pod together with the patch's list for it.
 type Meeting<'m> = dyn FnMut(&'static Field, &mut Vec<Value>, &mut Vec<Value>) + 'm;
 
 /// Every list that a patch lays over one of the pod's.
@@ -335,7 +335,7 @@ fn concatenate(pod: &mut Value, patch: &mut Value) {
     });
 }
 
-/// What equals another once its nulls are gone.
+/// Removes repeated items of the lists that are concatenated.
 fn drop_repeats(pod: &mut Value) {
     lists(pod, Type::Object(&POD), &mut |field, items| {
         if field.list == ListType::Prepend {

@@ -71,7 +71,7 @@ impl Oracle {
         Ok(Self { program, fields })
     }
 
-    /// What becomes of each pod; `None` where the patch is refused.
+    /// Merges each pair; `None` where the patch is an error.
     fn merge(&self, pairs: &[Pair]) -> Outcome<Vec<Option<Value>>> {
         let lines = pairs.iter().map(|(pod, patch)| json!({"original": pod, "patch": patch}).to_string() + "\n");
         let answers = printed(Command::new(&self.program), &lines.collect::<String>())?;
@@ -84,7 +84,7 @@ impl Oracle {
     }
 }
 
-/// What podgraft makes of it; `None` where it refuses.
+/// Merges a pair by podgraft; `None` where the patch is an error.
 fn lay((pod, patch): &Pair) -> Option<Value> {
     let arena = Bump::new();
     let original = Json::borrowed(pod, &arena);
@@ -94,7 +94,7 @@ fn lay((pod, patch): &Pair) -> Option<Value> {
     merger.apply(original, Json::borrowed(patch, &arena), rule).ok().map(|pod| pod.to_value())
 }
 
-/// What the oracle is given when these choices are made.
+/// The oracle's input with these differences taken out.
 fn prepared((pod, patch): &Pair, choices: &[Choice]) -> Pair {
     let (mut pod, mut patch) = (pod.clone(), patch.clone());
     for choice in choices {
@@ -103,7 +103,7 @@ fn prepared((pod, patch): &Pair, choices: &[Choice]) -> Pair {
     (pod, patch)
 }
 
-/// Whether both results are the same when these choices are made.
+/// True if both results are the same with these differences taken out.
 fn same(ours: Option<&Value>, theirs: Option<&Value>, choices: &[Choice]) -> bool {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return ours.is_none() && theirs.is_none() };
     let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
@@ -254,7 +254,7 @@ fn merge_keys(oracle: &Oracle) -> Outcome {
     if differ.iter().eq(expected.iter()) { Ok(()) } else { Err(format!("{differ:#?}")) }
 }
 
-/// How every field of podgraft's pod merges, by `Type.field`.
+/// The list type of every field of podgraft's pod, by `Type.field`.
 fn table() -> BTreeMap<String, ListType> {
     fn collect(kind: Type, all: &mut BTreeMap<String, ListType>) {
         match kind {

@@ -21,7 +21,7 @@ use podgraft::model::snapshot::{Module, Snapshot};
 use podgraft::wasm::Engine;
 use serde_json::{Value, json};
 
-/// As in the program.
+/// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -137,7 +137,7 @@ fn answers(bencher: &mut criterion::Bencher<'_>, body: &[u8], snapshot: &Snapsho
     });
 }
 
-/// What a module is given for this review.
+/// A module's input for this review.
 fn arguments(body: &[u8], layers: &[podgraft::merge::layer::Layer]) -> (String, String) {
     let seen = Arc::new(Mutex::new(None));
     let module = Module {

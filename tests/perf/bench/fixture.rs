@@ -1,4 +1,4 @@
-//! What both benchmarks measure: reviews of several sizes, and configurations that give about 35 operations.
+//! Inputs of both benchmarks: reviews of several sizes, and configurations that give about 35 operations.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::fs;
@@ -60,7 +60,7 @@ pub(crate) fn ordinary_review() -> Vec<u8> {
     review(19, 4)
 }
 
-/// The same review, of a pod in another queue.
+/// A review of a pod in another queue.
 pub(crate) fn review_for(queue: &str) -> Vec<u8> {
     let mut review: Value = serde_json::from_slice(&ordinary_review()).unwrap();
     let labels = &mut review["request"]["object"]["metadata"]["labels"];
@@ -288,7 +288,7 @@ fn read(path: &str) -> Vec<u8> {
     fs::read(podgraft_testkit::root().join(path)).unwrap()
 }
 
-/// Where results go: run.sh says.
+/// The folder for results, which run.sh sets.
 pub(crate) fn output() -> PathBuf {
     let default = || podgraft_testkit::root().join("target/bench");
     std::env::var_os("PODGRAFT_BENCH_OUT").map_or_else(default, PathBuf::from)

@@ -97,7 +97,7 @@ pub(crate) fn stay_on_core_1() {
     assert!(moved.unwrap().success(), "taskset -p");
 }
 
-/// A port that nobody has at the moment.
+/// A port that was free a moment ago.
 fn free_address() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
 }
@@ -106,7 +106,7 @@ fn is_ready(admin: SocketAddr) -> bool {
     client::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
 }
 
-/// What one run of wrk saw.
+/// The results of one run of wrk.
 pub(crate) struct Load {
     requests: f64,
     /// share of them that went to the module threads

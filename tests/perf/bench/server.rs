@@ -30,14 +30,14 @@ use podgraft_testkit::client::{Connection, accepting_any};
 use self::process::{Load, Server};
 use self::variant::{MISBEHAVING, Variant};
 
-/// As in the program.
+/// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// More requests than a module needs to prove itself fast.
 const WARM_UP: usize = 500;
 
-/// What was measured of one variant, one entry a round.
+/// The measurements of one variant, one entry a round.
 #[derive(Default)]
 pub(crate) struct Measured {
     /// CPU per request, µs
@@ -175,7 +175,7 @@ fn check(variant: Variant, server: &Server, body: &[u8]) {
     }
 }
 
-/// What each misbehaving module's pod is told.
+/// The denials of each misbehaving module's pod.
 fn denials(server: &Server) -> Vec<(&'static str, String, Duration)> {
     let mut client = connect(server);
     let told = MISBEHAVING.iter().map(|name| {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::{fixture, naive};
 
-/// What answers.
+/// The code that answers reviews.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Variant {
     /// the same bytes each time: what TLS, HTTP, metrics and the log cost
@@ -191,7 +191,7 @@ impl Reviewer for Naive {
     }
 }
 
-/// What log and metrics need of an answer: as long as podgraft's.
+/// An answer for log and metrics, as long as podgraft's.
 fn answer(body: Vec<u8>) -> Answer {
     Answer {
         status: 200,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use podgraft_testkit::client;
 
-/// How often readiness is asked; a kubelet does it every few seconds, and the drain is shorter here in proportion.
+/// The interval of readiness probes; a kubelet's is a few seconds, and the drain is shorter here in proportion.
 const PROBE: Duration = Duration::from_millis(20);
 
 /// A replica.

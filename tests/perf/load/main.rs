@@ -24,7 +24,7 @@ use podgraft_testkit::server::LocalPodgraft;
 /// Requests a second. A debug build on a busy machine takes several times as many.
 const RATE: u32 = 100;
 
-/// What the pods of the load get.
+/// The configuration of the load's pods.
 const GOOD: &str = "
 taskConfig: [{config: {nfs: {server: {ip: 10.0.0.7, path: /export}, mountPath: /mnt/nfs}}}]
 modules: {nfs: {wasm: inject-nfs.wasm, budget: {time: 2s}}}
@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     // side by side they would measure each other
     arguments.test_threads = Some(1);
     let trials = vec![
-        Trial::test("a_rolling_restart_of_two_replicas_fails_nobody", || Ok(a_rolling_restart()?)),
-        Trial::test("twenty_certificate_rotations_fail_nobody", || Ok(certificate_rotations()?)),
-        Trial::test("two_hundred_edits_of_which_half_are_bad_fail_nobody", || Ok(edits()?)),
-        Trial::test("a_hostile_module_fails_nobody_else", || Ok(a_hostile_module()?)),
+        Trial::test("a_rolling_restart_of_two_replicas_fails_no_request", || Ok(a_rolling_restart()?)),
+        Trial::test("twenty_certificate_rotations_fail_no_request", || Ok(certificate_rotations()?)),
+        Trial::test("two_hundred_edits_half_of_them_invalid_fail_no_request", || Ok(edits()?)),
+        Trial::test("a_hostile_module_fails_no_other_request", || Ok(a_hostile_module()?)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -200,7 +200,7 @@ fn review() -> String {
     task_review("load").replace("\"uid\":\"uid\"", &format!("\"uid\":\"{UID}\""))
 }
 
-/// What the load's pods get; it holds what the configuration gives.
+/// The patch of the load's pods; it must hold what the configuration adds.
 fn expected_patch(replica: &Replica) -> String {
     let seen = Arc::new(std::sync::Mutex::new(String::new()));
     let slot = Arc::clone(&seen);

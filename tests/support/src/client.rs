@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::certificates::{WEBHOOK_NAME, der};
 
-/// How long a client waits for a reply.
+/// The time limit for a reply.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A reply of the webhook's port.

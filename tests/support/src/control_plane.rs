@@ -20,7 +20,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, new_key};
-use crate::process::{PATIENCE, Scratch, Server, Spawner, log_file, log_tail, wait_until};
+use crate::process::{PATIENCE, Program, Scratch, Spawner, log_file, log_tail, wait_until};
 
 /// The controllers that the tests need; with all of them the start takes four seconds longer. No
 /// Deployment controller: nothing could run a Deployment's pods here.
@@ -40,7 +40,7 @@ const CONTROLLERS: &[&str] = &[
     "persistentvolumeclaim-protection-controller",
 ];
 
-/// Where the hostpath provisioner makes its folders; the controller manager has no flag for it.
+/// The folder of the hostpath provisioner's volumes; the controller manager has no flag for it.
 const HOSTPATH_VOLUMES: &str = "/tmp/hostpath_pv";
 
 const AUDIT_POLICY: &str = "\
@@ -86,7 +86,7 @@ impl ProgramDir {
     }
 }
 
-/// What a control plane may be given; the default is what most tests need.
+/// The options of a control plane; the default is for most tests.
 #[derive(Debug, Default)]
 pub struct Options {
     /// The programs; [`ProgramDir::find`] when absent.
@@ -97,19 +97,19 @@ pub struct Options {
     pub extra_apiserver_flags: Vec<String>,
 }
 
-/// What a `kubectl` call gave.
+/// The result of a `kubectl` call.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
     /// Its stdout; bytes that are no UTF-8 are replaced.
     pub stdout: String,
-    /// Its stderr, alike.
+    /// Its stderr; bytes that are no UTF-8 are replaced.
     pub stderr: String,
 }
 
 impl Output {
-    /// Whether the call succeeded.
+    /// True if the call succeeded.
     pub fn success(&self) -> bool {
         self.status.success()
     }
@@ -119,13 +119,13 @@ impl Output {
 pub struct ControlPlane {
     kubectl: PathBuf,
     ports: Ports,
-    etcd: Server,
-    apiserver: Server,
-    controllers: Server,
+    etcd: Program,
+    apiserver: Program,
+    controllers: Program,
     ready_times: Vec<(&'static str, Duration)>,
     kubeconfigs: AtomicUsize,
     spawner: Spawner,
-    // Last, as fields are dropped in this order: the folder goes when nobody writes there any more.
+    // Last, as fields are dropped in this order: the folder goes when no program writes there any more.
     scratch: Scratch,
 }
 
@@ -138,7 +138,7 @@ impl ControlPlane {
         let dir = &scratch.path;
         write_files(dir, &ports)?;
 
-        let server = |name, flags| Server::new(&programs, dir, name, flags);
+        let server = |name, flags| Program::new(&programs, dir, name, flags);
         let mut apiserver_flags = apiserver_flags(dir, &ports);
         apiserver_flags.extend(options.extra_apiserver_flags);
         let mut cluster = Self {
@@ -165,7 +165,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// How long each program took to become ready, in the order of their start.
+    /// The time that each program took to become ready, in the order of their start.
     pub fn ready_times(&self) -> &[(&'static str, Duration)] {
         &self.ready_times
     }
@@ -200,18 +200,18 @@ impl ControlPlane {
         self.kubectl_stdin_as(&self.kubeconfig(), arguments, stdin)
     }
 
-    /// Runs `kubectl` as whom `kubeconfig` says.
+    /// Runs `kubectl` as the user of `kubeconfig`.
     pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Output {
         self.kubectl_stdin_as(kubeconfig, arguments, "")
     }
 
-    /// Runs `kubectl` as whom `kubeconfig` says and gives it `stdin`.
+    /// Runs `kubectl` as the user of `kubeconfig` and gives it `stdin`.
     pub fn kubectl_stdin_as(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> Output {
         self.run_kubectl(kubeconfig, arguments, stdin).expect("kubectl can be run")
     }
 
     fn run_kubectl(&self, kubeconfig: &Path, arguments: &[&str], stdin: &str) -> io::Result<Output> {
-        // A file, not a pipe: nobody has to feed it while the output is read.
+        // A file, not a pipe: it need not be fed while the output is read.
         let mut input = tempfile::tempfile_in(self.dir())?;
         input.write_all(stdin.as_bytes())?;
         input.rewind()?;
@@ -244,7 +244,7 @@ impl ControlPlane {
         expect_success(&arguments, self.kubectl_stdin(&arguments, yaml))
     }
 
-    /// What `kubectl get … -o json` gives; panics when it fails.
+    /// Runs `kubectl get … -o json` and parses what it prints; panics when it fails.
     #[track_caller]
     pub fn get_json(&self, arguments: &[&str]) -> Value {
         let arguments = [&["get", "-o", "json"], arguments].concat();
@@ -273,7 +273,7 @@ impl ControlPlane {
         self.token_kubeconfig(namespace, name, &[])
     }
 
-    /// The same, but the token is bound to a pod, as the token that a pod is given by its kubelet.
+    /// Writes a kubeconfig with a token of a `ServiceAccount` that is bound to a pod, as a kubelet gives it to the pod.
     #[track_caller]
     pub fn pod_kubeconfig(&self, namespace: &str, name: &str, pod: &str) -> PathBuf {
         self.token_kubeconfig(namespace, name, &["--bound-object-kind=Pod", "--bound-object-name", pod])
@@ -289,7 +289,7 @@ impl ControlPlane {
         path
     }
 
-    /// What the API server audited: requests that change pods and Jobs, at level Request, with the
+    /// The events that the API server audited: requests that change pods and Jobs, at level Request, with the
     /// annotations of webhooks. An event is written when its answer is, so wait for it.
     pub fn audit_events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.audit_log()).unwrap_or_default();
@@ -399,7 +399,7 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccount
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        // Clients before servers, so that nobody waits for one that is gone.
+        // Clients before servers, so that none waits for one that is gone.
         self.controllers.stop();
         self.remove_hostpath_volumes();
         self.apiserver.stop();
@@ -441,7 +441,7 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Writes what the programs read: certificates, keys, tokens, kubeconfigs, the audit policy.
+/// Writes the files that the programs read: certificates, keys, tokens, kubeconfigs, the audit policy.
 fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
     let authority = Authority::new("podgraft test cluster")?;
     let (certificate, key) = authority.issue(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
@@ -474,7 +474,7 @@ fn write_files(dir: &Path, ports: &Ports) -> Result<(), String> {
     Ok(())
 }
 
-/// How the API server shows itself to webhooks.
+/// The configuration by which the API server presents a certificate to webhooks.
 fn admission_configuration(dir: &Path) -> String {
     let plugin = |name: &str| {
         json!({
@@ -517,7 +517,7 @@ fn kubeconfig_text(dir: &Path, url: &str, user: &str, token: &str) -> String {
     .to_string()
 }
 
-/// A bearer token that nobody can guess: a fresh public key, which nobody is ever shown.
+/// A bearer token that cannot be guessed: a fresh public key, which is never shown.
 fn random_token() -> Result<String, String> {
     let mut token = String::new();
     for byte in &new_key()?.public_key_raw()[1..33] {

@@ -39,7 +39,7 @@ pub fn quiet(output: &Output) -> Outcome<&str> {
     Ok(&output.stdout)
 }
 
-/// The same, of a call with `-o json`.
+/// Parses the stdout of a call with `-o json` that succeeded and said nothing on stderr.
 pub fn as_json(output: &Output) -> Outcome<Value> {
     serde_json::from_str(quiet(output)?).map_err(|error| error.to_string())
 }

@@ -16,7 +16,7 @@ const NAMES: &[&str] = &[WEBHOOK_NAME, "localhost"];
 /// podgraft as `deploy/kustomize` installs it, but for the way to the webhook: the Service
 /// `podgraft` is another name for `localhost`, and the registrations name the port there.
 pub struct Install<'a> {
-    /// Where to install.
+    /// The control plane to install into.
     pub cluster: &'a ControlPlane,
     /// The folder of the kustomization.
     pub base: &'a Path,
@@ -40,7 +40,7 @@ impl Install<'_> {
         self.apply_objects(&objects)
     }
 
-    /// Deletes the registrations, so that the API server calls nobody.
+    /// Deletes the registrations, so that the API server calls no webhook.
     pub fn remove_webhooks(&self) -> Result<(), String> {
         let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
         let arguments = ["delete", kinds, "podgraft", "--ignore-not-found"];

@@ -208,7 +208,7 @@ impl Installation {
 
 /// A namespace in which one test creates its pods.
 pub struct TestNamespace<'w> {
-    /// Where it is.
+    /// The installation that it belongs to.
     pub installation: &'w Installation,
     /// Its name.
     pub name: &'static str,

@@ -1,4 +1,4 @@
-//! What podgraft's tests share: verbs for what a test does, and nothing that a test is about.
+//! The parts that podgraft's tests share: verbs for what a test does.
 //!
 //! [`control_plane`] starts etcd, an API server, a controller manager and runs `kubectl` as any user. [`install`] puts
 //! podgraft's manifests into it. [`installation`] is both together with a running podgraft and namespaces for tests:

@@ -16,12 +16,12 @@ use crate::client::{Connection, Reply};
 /// Requests that can be under way at once; more than that and those to come are late.
 const CLIENTS: usize = 16;
 
-/// What stands for the uid in a [`Target`]'s review.
+/// The placeholder of the uid in a [`Target`]'s review.
 pub const UID: &str = "THE-UID";
 
 type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
-/// Whom to ask, and what.
+/// A server, and the review to post to it.
 pub struct Target {
     /// where
     pub address: SocketAddr,
@@ -50,7 +50,7 @@ struct Shared {
     report: Mutex<Report>,
 }
 
-/// What came of it.
+/// The results of a load.
 #[derive(Debug, Default)]
 pub struct Report {
     /// from when it was due to its last byte
@@ -60,7 +60,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many were answered as they should be.
+    /// Counts the correct replies.
     pub fn ok(&self) -> usize {
         self.latencies.len()
     }
@@ -114,7 +114,7 @@ impl Load {
         Self { clients: clients.collect(), shared }
     }
 
-    /// How many were answered so far.
+    /// Counts the correct replies so far.
     pub fn ok(&self) -> usize {
         lock(&self.shared.report).ok()
     }
@@ -181,7 +181,7 @@ impl Target {
     }
 }
 
-/// How long each load lasts: `LOAD_SECONDS`, or three seconds.
+/// The duration of each load: `LOAD_SECONDS`, or three seconds.
 pub fn span() -> Duration {
     let seconds = std::env::var("LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     Duration::from_secs(seconds)

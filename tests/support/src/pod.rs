@@ -33,7 +33,7 @@ pub fn env<'p>(pod: &'p Value, name: &str) -> &'p str {
     named(&primary(pod)["env"], name)["value"].as_str().unwrap_or("absent")
 }
 
-/// What was applied, by the pod's own account.
+/// Returns what was applied, as the pod's annotation says.
 pub fn applied(pod: &Value) -> &str {
     pod["metadata"]["annotations"]["podgraft.io/applied"].as_str().unwrap_or("nothing")
 }

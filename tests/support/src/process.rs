@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a program may take to come up, or an object of the cluster to appear. Generous: it is
+/// The time limit for a program to come up, or an object of the cluster to appear. Generous: it is
 /// reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -42,18 +42,18 @@ pub fn wait_until<T>(
 }
 
 /// One program of the control plane, which can be ended and started again.
-pub struct Server {
+pub(crate) struct Program {
     name: &'static str,
-    program: PathBuf,
+    path: PathBuf,
     flags: Vec<String>,
     log: PathBuf,
     child: Mutex<Option<Child>>,
 }
 
-impl Server {
+impl Program {
     /// A program of the folder `programs` that writes its log into `dir`; it is not started yet.
-    pub fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
-        Self { name, program: programs.join(name), flags, log: log_file(dir, name), child: Mutex::new(None) }
+    pub(crate) fn new(programs: &Path, dir: &Path, name: &'static str, flags: Vec<String>) -> Self {
+        Self { name, path: programs.join(name), flags, log: log_file(dir, name), child: Mutex::new(None) }
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
@@ -62,15 +62,15 @@ impl Server {
     }
 
     /// Starts the program.
-    pub fn start(&self, spawner: &Spawner) -> Result<(), String> {
+    pub(crate) fn start(&self, spawner: &Spawner) -> Result<(), String> {
         // Through `setpriv` the error would be an exit status.
-        fs::metadata(&self.program).map_err(|error| format!("{}: {error}", self.program.display()))?;
+        fs::metadata(&self.path).map_err(|error| format!("{}: {error}", self.path.display()))?;
         let mut child = self.child();
         if child.is_some() {
             return Err(format!("{} runs already", self.name));
         }
         let started = File::options().create(true).append(true).open(&self.log).and_then(|log| {
-            let mut command = spawner.command(&self.program);
+            let mut command = spawner.command(&self.path);
             command
                 .args(&self.flags)
                 .stdin(Stdio::null())
@@ -80,17 +80,17 @@ impl Server {
                 .process_group(0);
             spawner.spawn(command)
         });
-        *child = Some(started.map_err(|error| format!("{}: {error}", self.program.display()))?);
+        *child = Some(started.map_err(|error| format!("{}: {error}", self.path.display()))?);
         Ok(())
     }
 
     /// True from the start of the program until it is stopped.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.child().is_some()
     }
 
     /// Waits until the probe succeeds; an error holds the end of the log.
-    pub fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    pub(crate) fn await_ready(&self, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), String> {
         wait_until(self.name, PATIENCE, || match self.ended() {
             Some(status) => Ok(Some(Err(format!("{} ended: {status}", self.name)))),
             None => probe().map(|()| Some(Ok(()))),
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Asks the program to end, and insists when it does not.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         // One that ended by itself has left its process id to others.
         if self.ended().is_none()
             && let Some(child) = self.child().as_mut()
@@ -119,7 +119,7 @@ impl Server {
     }
 
     /// Sends a signal (`STOP`, `CONT`) to a program that runs.
-    pub fn signal(&self, name: &str) -> Result<(), String> {
+    pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
         let child = self.child();
         let child = child.as_ref().ok_or_else(|| format!("{} does not run", self.name))?;
         let kill = format!("kill -{name} {}", child.id());
@@ -128,7 +128,7 @@ impl Server {
     }
 
     /// Ends the program at once; one that ended already is only forgotten.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child().take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -137,12 +137,12 @@ impl Server {
 }
 
 /// The file that a program logs to.
-pub fn log_file(dir: &Path, program: &str) -> PathBuf {
+pub(crate) fn log_file(dir: &Path, program: &str) -> PathBuf {
     dir.join(program).with_extension("log")
 }
 
 /// The last 20 lines of a log.
-pub fn log_tail(log: &Path) -> String {
+pub(crate) fn log_tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
@@ -154,14 +154,14 @@ pub fn log_tail(log: &Path) -> String {
 /// The kernel sends the signal that `setpriv --pdeathsig` asks for when the *thread* that spawned a
 /// program ends, so they are all spawned by one that lives as long as they may. Where there is no
 /// such `setpriv` (macOS) a killed test leaves its programs running.
-pub struct Spawner {
+pub(crate) struct Spawner {
     orders: mpsc::Sender<(Command, mpsc::Sender<io::Result<Child>>)>,
     death_signal: bool,
 }
 
 impl Spawner {
     /// Starts the thread that spawns the programs.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (orders, received) = mpsc::channel::<(Command, mpsc::Sender<_>)>();
         thread::spawn(move || {
             for (mut command, reply) in received {
@@ -196,15 +196,15 @@ impl Spawner {
 ///
 /// A small shell removes it when the pipe to it closes, which the kernel does however this process
 /// ends: no destructor runs at Ctrl-C.
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// The folder.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     janitor: Child,
 }
 
 impl Scratch {
     /// Makes the folder.
-    pub fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("podgraft-cluster-")
             .tempdir()

@@ -22,7 +22,7 @@ pub struct Podgraft {
     /// From the start of the process to the first successful `/readyz`.
     pub ready_after: Duration,
     log: PathBuf,
-    /// How many bytes of the log [`Self::next_line`] has read.
+    /// The number of bytes of the log that [`Self::next_line`] has read.
     read: usize,
 }
 
