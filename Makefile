@@ -1,27 +1,37 @@
 # Two commands do everything, set-up included: `make run` and `make test`.
-# They need Rust (rustup reads rust-toolchain.toml), Go 1.26 (for `make run` KUBEBUILDER_ASSETS will do), and a C compiler.
+# They need Rust (rustup reads rust-toolchain.toml), a C compiler, and Go 1.26 (for `make run` KUBEBUILDER_ASSETS will do).
+# tests/setup.sh looks for what a target NEEDS before anything is compiled, and names what it cannot install.
 
 CARGO ?= cargo
 
-.PHONY: run test check bench policies image fuzz deny sbom clean
+# Cargo and Go use all cores by themselves, and what a target needs is looked for first.
+.NOTPARALLEL:
+.PHONY: run test check needs bench policies image fuzz deny sbom clean
 
 ## run: the main job on a real API server, told step by step; ends by itself
-run: target/cluster.bin
-	PODGRAFT_CLUSTER_BIN="$$(cat $<)" $(CARGO) test --quiet --test demo
+run:
+	@CARGO="$(CARGO)" tests/demo/run.sh
 
 ## test: everything that CI runs
-test: check target/cluster.bin
-	PODGRAFT_CLUSTER_BIN="$$(cat target/cluster.bin)" $(CARGO) test --locked
+test: NEEDS = rust lint wasm cc static go cluster userns git openssl
+test: needs check target/cluster.bin
 	policies/build.sh --check
+	@tests/progress.sh "the tests" "of about 350 crates" $(CARGO) test --locked --no-run
+	PODGRAFT_CLUSTER_BIN="$$(cat target/cluster.bin)" $(CARGO) test --locked
 
 ## check: formatting, lints, and the core by itself: it does no I/O, and a browser could run it
-check:
+check: NEEDS = rust lint wasm cc
+check: needs
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) check --locked --lib --no-default-features --target wasm32-unknown-unknown
+	@tests/progress.sh "clippy" "of about 370 crates" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@tests/progress.sh "the core" "of about 90 crates" $(CARGO) check --locked --lib --no-default-features --target wasm32-unknown-unknown
+
+needs:
+	@tests/setup.sh $(NEEDS)
 
 ## bench: speed and memory as ratios in one run; the table is written to target/bench/
-bench:
+bench: NEEDS = rust wasm cc
+bench: needs
 	tests/perf/bench/run.sh
 
 ## policies: rebuild the committed modules, to the same bytes
@@ -29,7 +39,8 @@ policies:
 	policies/build.sh
 
 ## image: the program of deploy/Dockerfile, static and optimised, and its tests; no Docker is needed
-image:
+image: NEEDS = rust cc static userns
+image: needs
 	program="$$(deploy/static.sh release)" && PODGRAFT_STATIC="$$program" $(CARGO) test --locked --test image && ls -l "$$program"
 
 ## fuzz: each target for FUZZ_SECONDS; TARGETS="review config guest"
@@ -38,11 +49,13 @@ fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(TARGETS)
 
 ## deny: licenses, sources and banned crates of what is shipped; .deny.toml says how advisories are looked at
-deny: target/tools/cargo-deny-0.20.2
+deny: NEEDS = rust cc
+deny: needs target/tools/cargo-deny-0.20.2
 	target/tools/bin/cargo-deny --locked --config .deny.toml check licenses bans sources
 
 ## sbom: what the image is made of, as CycloneDX JSON in target/sbom/
-sbom: target/tools/cargo-cyclonedx-0.5.9
+sbom: NEEDS = rust cc
+sbom: needs target/tools/cargo-cyclonedx-0.5.9
 	deploy/sbom.sh
 
 # tools from crates.io, once; they have a build folder of their own, which goes

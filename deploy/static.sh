@@ -7,6 +7,7 @@
 # built in since 2.34.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+tests/setup.sh rust cc static
 
 profile=${1:-release}
 case $profile in dev) folder=debug ;; *) folder=$profile ;; esac
@@ -15,7 +16,8 @@ mkdir -p "$out"
 # what other tests run lies where this build puts its own: it is put back
 rm -f "$out/.other"
 [ ! -e "$built" ] || ln "$built" "$out/.other"
-${CARGO:-cargo} rustc --locked --profile "$profile" --bin podgraft -- -C target-feature=+crt-static 1>&2
+tests/progress.sh image "of about 300 crates" \
+  "${CARGO:-cargo}" rustc --locked --profile "$profile" --bin podgraft -- -C target-feature=+crt-static 1>&2
 cp -f "$built" "$out/.podgraft"
 mv -f "$out/.podgraft" "$out/podgraft"
 [ ! -e "$out/.other" ] || mv -f "$out/.other" "$built"

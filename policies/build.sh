@@ -14,6 +14,7 @@ case "${1-}" in
     --check) out=$(mktemp -d); trap 'rm -rf "$out"' EXIT ;;
     *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
+../tests/setup.sh rust lint wasm cc
 
 # a folder of its own: CARGO_TARGET_DIR may be shared with builds of other settings
 target=$PWD/target
@@ -21,6 +22,10 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 sysroot=$(rustc --print sysroot)
 commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
 compiler=$(rustc --version)
+if [ "$out" != . ] && ! grep -qxF "# built by policies/build.sh with $compiler" SHA256SUMS; then
+    echo "policies: $compiler gives other bytes than the compiler that SHA256SUMS names: use the one of rust-toolchain.toml" >&2
+    exit 1
+fi
 
 flags=
 flag() { flags="$flags${flags:+$(printf '\037')}$1"; }

@@ -1,4 +1,4 @@
-//! `make run`: the main job on real input, told step by step.
+//! `make run`: the main job on real input, told step by step. `tests/demo/run.sh` compiles it and starts it.
 //!
 //! A kube-apiserver with its etcd and kube-controller-manager on loopback, podgraft registered through the
 //! manifests of `deploy/`, and a task pod of the open-source ClearML agent, created as the agent's account.
@@ -85,7 +85,7 @@ fn run(story: &mut Story) -> Outcome<()> {
     println!("   $ kubectl apply -f pod.yaml      (as {})\n   {}", account(), created.stdout.trim());
     quiet(&created.stderr)?;
     let after = cluster.get_json(&["pod", POD, "-n", NAMESPACE]);
-    println!("\n{}", compared(&before, &after)?);
+    anstream::println!("\n{}", compared(&before, &after)?);
     let claim = format!("{POD}-task-pvc");
     wait_until("the claim", SOON, || {
         Ok(cluster.kubectl(&["get", "pvc", &claim, "-n", NAMESPACE]).success().then_some(()))
@@ -94,6 +94,14 @@ fn run(story: &mut Story) -> Outcome<()> {
     let again = cluster.kubectl_stdin_as(&agent, &["apply", "-n", NAMESPACE, "-f", "-"], &manifest("small"));
     quiet(&again.stderr)?;
     println!("   applied again: {}", again.stdout.trim());
+    println!(
+        "   That matters: the spec of a stored pod is immutable, so the same manifest applied a second time fails (422)"
+    );
+    println!("   if it sets a field that a layer has changed; `podgraft check` names the layers that would do that.");
+
+    story.step("ask why: podgraft explain, of the manifest that the agent submitted");
+    let manifest_file = "tests/fixtures/clearml/pod-small.yaml";
+    shown(&["explain", "-f", manifest_file, "--config", "tests/demo/podgraft.yaml", "--policies", "policies"])?;
 
     story.step("edit the ConfigMap: the next pod shows it");
     let edited = config().replace("value: WARN", "value: TRACE");
@@ -104,7 +112,7 @@ fn run(story: &mut Story) -> Outcome<()> {
     })?;
     println!("   next pod: NCCL_DEBUG={} (was {})", env(&next, "NCCL_DEBUG"), env(&after, "NCCL_DEBUG"));
 
-    story.step("break the ConfigMap: the last good configuration goes on serving");
+    story.step("break the ConfigMap: the last valid configuration goes on serving");
     configure(
         &cluster,
         &edited.replace("volumeMounts:\n        - {name: task-pvc", "volumeMount:\n        - {name: task-pvc"),
@@ -113,23 +121,23 @@ fn run(story: &mut Story) -> Outcome<()> {
     println!("   podgraft says: {}", problem.trim());
     let pod = dry_run(&cluster, &agent, &another("broken-config"))?;
     println!("   next pod: NCCL_DEBUG={}, {}", env(&pod, "NCCL_DEBUG"), applied(&pod));
-    expect(env(&pod, "NCCL_DEBUG") == "TRACE" && applied(&pod).contains("queue/"), "the last good queue serves")?;
+    expect(env(&pod, "NCCL_DEBUG") == "TRACE" && applied(&pod).contains("queue/"), "the last valid queue serves")?;
 
-    story.step("add a queue whose module loops: its pods are refused by name, the others go on");
+    story.step("add a queue whose module loops: its pods are denied by name, the others go on");
     modules(&cluster, "podgraft-loop", &[("loop.wasm", assembled("loop.wat")?)])?;
     let added = edited
         .replace("\nqueues:\n", "\nqueues:\n  loops: {modules: [looping]}\n")
         .replace("\nmodules:\n", "\nmodules:\n  looping: {wasm: loop.wasm, budget: {time: 100ms}}\n");
     configure(&cluster, &added)?;
     let looping = another("looping").replace("gpu-queue-for-team-a", "loops");
-    let refused = wait_until("the refusal", SOON, || {
+    let denied = wait_until("the denial", SOON, || {
         let output = cluster.kubectl_stdin_as(&agent, &["create", "--dry-run=server", "-f", "-"], &looping);
         Ok(output.stderr.contains("looping").then_some(output.stderr))
     })?;
-    println!("   kubectl says: {}", refused.trim());
+    println!("   kubectl says: {}", denied.trim());
     let pod = dry_run(&cluster, &agent, &another("beside-the-loop"))?;
     println!("   next pod of the other queue: {}", applied(&pod));
-    expect(applied(&pod).contains("module/nfs-mount"), "the good queue serves beside the looping one")?;
+    expect(applied(&pod).contains("module/nfs-mount"), "the other queue serves beside the looping one")?;
 
     story.step("delete the pod: its claim goes with it");
     cluster.kubectl_ok(&["delete", "pod", POD, "-n", NAMESPACE, "--force", "--grace-period=0"]);
@@ -138,10 +146,37 @@ fn run(story: &mut Story) -> Outcome<()> {
     })?;
     println!("   {claim} is gone");
 
-    story.step("stop everything");
+    story.step("stop podgraft: pods are created as submitted, or denied where the namespace requires podgraft");
     let ended = podgraft.terminate()?;
     expect(ended.success(), "podgraft drains and ends with 0")?;
+    without_podgraft(&cluster, &agent)?;
+
+    story.step("stop everything");
     drop(cluster);
+    Ok(())
+}
+
+/// The two entries of the registration, while no webhook answers: `Ignore`, and `Fail` for a labelled namespace.
+fn without_podgraft(cluster: &ControlPlane, agent: &Path) -> Outcome<()> {
+    let output = cluster.kubectl_stdin_as(agent, &["create", "-o", "json", "-f", "-"], &another("podgraft-is-down"));
+    expect(output.success(), &output.stderr)?;
+    let pod: Value = serde_json::from_str(&output.stdout).map_err(|error| error.to_string())?;
+    expect(applied(&pod).is_empty() && env(&pod, "NCCL_DEBUG").is_empty(), "the pod is created as submitted")?;
+    let metrics = cluster.kubectl(&["get", "--raw", "/metrics"]).stdout;
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("apiserver_admission_webhook_fail_open_count{name=\"optional.podgraft.io\""))
+        .ok_or("the API server does not count the pod")?;
+    println!("   failurePolicy: Ignore: the pod is created without NCCL_DEBUG and without podgraft.io/applied;");
+    println!("   only the API server tells of it: {counted}");
+
+    cluster.kubectl_ok(&["label", "namespace", NAMESPACE, "podgraft.io/required="]);
+    println!("   $ kubectl label namespace {NAMESPACE} podgraft.io/required=");
+    let denied = wait_until("the denial", SOON, || {
+        let output = cluster.kubectl_stdin_as(agent, &["create", "--dry-run=server", "-f", "-"], &another("required"));
+        Ok(output.stderr.contains("required.podgraft.io").then_some(output.stderr))
+    })?;
+    println!("   failurePolicy: Fail: kubectl says: {}", denied.trim());
     Ok(())
 }
 
@@ -173,7 +208,23 @@ impl Story {
             println!("   {:6.1} s  {what}", time.as_secs_f64());
         }
         println!("   {:6.1} s  in all; nothing is left running", self.began.elapsed().as_secs_f64());
+        let program = Path::new(podgraft::BINARY);
+        let program = program.strip_prefix(root()).unwrap_or(program).display();
+        println!("\n== what to do next");
+        println!(
+            "   edit tests/demo/podgraft.yaml, the configuration of this story, and see the errors or the changes:"
+        );
+        println!("     {program} check --config tests/demo/podgraft.yaml --policies policies");
+        println!("     {program} render -f POD.yaml --config tests/demo/podgraft.yaml --policies policies -o diff");
+        println!("   README.md installs podgraft on a cluster; policies/README.md is about modules of your own");
     }
+}
+
+/// Runs podgraft in the repository, and shows the command with what it prints.
+fn shown(arguments: &[&str]) -> Outcome<()> {
+    println!("   $ podgraft {}", arguments.join(" "));
+    let status = Command::new(podgraft::BINARY).args(arguments).current_dir(root()).status();
+    expect(status.map_err(|error| error.to_string())?.success(), "podgraft fails")
 }
 
 /// Before and after as YAML; each changed line with who made it, as podgraft's own render tells it.
@@ -291,7 +342,7 @@ fn manifest(name: &str) -> String {
 
 /// The same task pod for another task.
 fn another(name: &str) -> String {
-    let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>() + &"0".repeat(32);
+    let id = name.bytes().fold(String::new(), |id, byte| id + &format!("{byte:02x}")) + &"0".repeat(32);
     manifest("small").replace("6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60", &id[..32])
 }
 

@@ -238,6 +238,53 @@ fn the_readmes_module_is_the_one_that_new_writes() {
     assert!(shown.len() == 1 && written.contains(shown[0]), "{shown:?}");
 }
 
+/// `podgraft module build NAME` where this script is rustc, and a cargo that builds fails.
+fn build_with_rustc(script: &str) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |name: &str, script: &str| {
+        let file = folder.path().join(name);
+        // Written by another process: one that a thread beside this one starts may hold an open file, which cannot run.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod +x "$0""#;
+        assert!(Command::new("sh").args(["-c", write]).arg(&file).arg(script).status().unwrap().success());
+        file
+    };
+    let rustc = program("rustc", script);
+    let cargo = program("cargo", "echo 'cargo was run' >&2; exit 1");
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
+    command.args(["module", "build", "mine"]).current_dir(&folder).env("RUSTC", rustc).env("CARGO", cargo);
+    Ran::of(command.output().unwrap())
+}
+
+#[test]
+fn build_names_the_command_that_installs_the_target_before_it_compiles() {
+    let ran = build_with_rustc("echo /nowhere/lib");
+    let expected = "the Rust target wasm32-unknown-unknown is not installed: run \
+                    `rustup target add wasm32-unknown-unknown` in mine, or install your distribution's package of it \
+                    (Debian: libstd-rust-dev-wasm32)\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", expected));
+    let ran = build_with_rustc("echo 'error: toolchain 1.95.0 is not installed' >&2; exit 1");
+    let expected = "error: toolchain 1.95.0 is not installed\n\
+                    rustc does not run in mine: `rustup toolchain install` there installs it\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", expected));
+    // the target is there: cargo is asked next
+    let ran = build_with_rustc("mkdir -p lib && : >lib/libcore-0.rlib && echo \"$PWD/lib\"");
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stderr, "cargo was run\npodgraft: mine is no Rust crate that cargo can read\n");
+}
+
+#[test]
+fn build_names_where_rust_comes_from() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podgraft"));
+    command.args(["module", "build", "policies"]).current_dir(root()).env("RUSTC", "/nowhere/rustc");
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, 2);
+    assert_eq!(
+        ran.stderr,
+        "podgraft: rustc cannot be run; Rust comes from https://rustup.rs: No such file or directory (os error 2)\n"
+    );
+}
+
 #[test]
 fn build_names_the_folder_that_is_not_there() {
     let ran = module(&["build", "nowhere"]);
@@ -357,6 +404,8 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
         ran.stderr
     );
     let own = folder.join("crate");
+    let toolchain = fs::read_to_string(own.join("rust-toolchain.toml")).unwrap();
+    assert!(toolchain.contains("\ntargets = [\"wasm32-unknown-unknown\"]\n"), "{toolchain}");
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         let output = command.args(arguments).current_dir(&own).env("CARGO_TARGET_DIR", folder.join("target")).output();

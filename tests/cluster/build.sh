@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Prints the directory that holds etcd, kube-apiserver, kube-controller-manager and kubectl.
+# Prints the directory that holds etcd, kube-apiserver, kube-controller-manager and kubectl. With --check it builds
+# nothing and only says which of them can be neither found nor built.
 #
 # Each program comes from the first of: the folder KUBEBUILDER_ASSETS (envtest's convention), the
 # PATH, the Go modules of go.mod beside this file (built once, about four minutes on two cores, and
 # kept under target/cluster by the digest of go.mod and go.sum). Progress goes to stderr.
 set -euo pipefail
+
+only_check=
+[ "${1-}" != --check ] || only_check=yes
 
 OLDEST_MINOR=30 # podgraft needs matchConditions, native sidecars and scheduling gates
 
@@ -12,6 +16,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
 mkdir -p "$target/cluster"
 cache=$(cd "$target/cluster" && pwd)
+
+own_version=$(sed -nE 's|^.*k8s\.io/kubernetes (v1\.[0-9.]+).*|\1|p' "$here/go.mod")
 
 say() { echo "cluster: $*" >&2; }
 
@@ -47,24 +53,25 @@ fits() {
 # Prints the path of a program built from its module. It is built under a name of its own first, so
 # that an interrupted build leaves nothing that looks finished.
 build() {
-  local name=$1 bin version component=k8s.io/component-base/version
+  local name=$1 bin component=k8s.io/component-base/version
   local package=k8s.io/kubernetes/cmd/$name
   [ "$name" != etcd ] || package=go.etcd.io/etcd/server/v3
   bin=$cache/$(cat "$here/go.mod" "$here/go.sum" | digest)/bin
   if [ ! -x "$bin/$name" ]; then
     if ! (cd "$here" && GOWORK=off go list -m) >/dev/null 2>&1; then
-      say "no $name: set KUBEBUILDER_ASSETS to a folder that holds it, or put it (Kubernetes 1.$OLDEST_MINOR or newer) on the PATH, or install Go 1.26 or newer to have it built"
+      say "no $name: set KUBEBUILDER_ASSETS to a folder that holds it, or put it (Kubernetes 1.$OLDEST_MINOR or newer) on the PATH, or install Go 1.26 or newer (https://go.dev/dl) to have it built"
       return 1
     fi
-    say "building $name, once (all four programs: about four minutes on two cores)"
-    version=$(sed -nE 's|^.*k8s\.io/kubernetes (v1\.[0-9.]+).*|\1|p' "$here/go.mod")
+    [ -z "$only_check" ] || return 0
+    say "building $name, once (all four programs: about four minutes on two cores; none with KUBEBUILDER_ASSETS set to a folder that holds them)"
     mkdir -p "$bin"
     unfinished=$bin/.$name.$$
     trap 'rm -f "$unfinished"' EXIT
     # Without the version flags every version check sees v0.0.0.
-    (cd "$here" && GOWORK=off CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w
-        -X $component.gitVersion=$version
-        -X $component.gitMajor=1 -X $component.gitMinor=$(cut -d. -f2 <<<"$version")" \
+    (cd "$here" && GOWORK=off CGO_ENABLED=0 ../progress.sh "cluster: $name" packages \
+      go build -v -mod=readonly -trimpath -ldflags "-s -w
+        -X $component.gitVersion=$own_version
+        -X $component.gitMajor=1 -X $component.gitMinor=$(cut -d. -f2 <<<"$own_version")" \
       -o "$unfinished" "$package") >&2 || return
     mv "$unfinished" "$bin/$name" || return
   fi
@@ -84,7 +91,8 @@ find_program() {
 }
 
 apiserver=$(find_program kube-apiserver)
-api=$(minor "$apiserver")
+api=$(minor "${apiserver:-/nowhere}")
+[ -n "$apiserver" ] || api=$(cut -d. -f2 <<<"$own_version") # it would be built
 if [ "${api:-0}" -lt "$OLDEST_MINOR" ]; then
   say "$apiserver is Kubernetes 1.${api:-?}; the oldest that podgraft supports is 1.$OLDEST_MINOR"
   exit 1
@@ -93,6 +101,8 @@ programs=$apiserver
 for name in etcd kube-controller-manager kubectl; do
   programs+=$'\n'$(find_program "$name")
 done
+
+[ -z "$only_check" ] || exit 0
 
 # The folder that holds all four, or else one of links, named by what it links to.
 bin=$(dirname "$apiserver")

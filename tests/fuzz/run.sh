@@ -6,6 +6,7 @@
 # the inputs that failed. To see one again: target/fuzz/bin/TARGET FILE
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+tests/setup.sh rust cc c++
 
 seconds=${FUZZ_SECONDS:-600}
 out=target/fuzz
@@ -14,7 +15,8 @@ targets=("$@")
 
 # The same profile for everything that is built already; podgraft itself is worth the optimiser here.
 export CARGO_PROFILE_DEV_OPT_LEVEL=1
-RUSTC_WORKSPACE_WRAPPER="$PWD/tests/fuzz/rustc.sh" ${CARGO:-cargo} build --locked --package podgraft-fuzz --bins
+RUSTC_WORKSPACE_WRAPPER="$PWD/tests/fuzz/rustc.sh" tests/progress.sh fuzz "of about 310 crates" \
+  "${CARGO:-cargo}" build --locked --package podgraft-fuzz --bins
 mkdir -p "$out/bin" "$out/artifacts"
 for target in "${targets[@]}"; do
   cp "target/debug/$target" "$out/bin/" # where no other build replaces them

@@ -42,6 +42,10 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (core, default) = if args.source.is_dir() {
+        if let Some(missing) = missing_toolchain(&args.source)? {
+            tell!("{missing}");
+            return Ok(ExitCode::from(1));
+        }
         let package = Package::of(&args.source)?;
         if !package.build(&args.source)? {
             tell!("the module does not build: cargo says why above");
@@ -71,6 +75,29 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns what a folder's Rust toolchain lacks for a build, with the command that installs it.
+fn missing_toolchain(folder: &Path) -> anyhow::Result<Option<String>> {
+    let output = tool("RUSTC", "rustc", folder)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("rustc cannot be run; Rust comes from https://rustup.rs")?;
+    if !output.status.success() {
+        let folder = folder.display();
+        return Ok(Some(format!("rustc does not run in {folder}: `rustup toolchain install` there installs it")));
+    }
+    let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
+    let is_core = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
+    let is_installed = fs::read_dir(libraries).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_core)));
+    Ok((!is_installed).then(|| {
+        format!(
+            "the Rust target {TARGET} is not installed: run `rustup target add {TARGET}` in {}, or install your \
+             distribution's package of it (Debian: libstd-rust-dev-wasm32)",
+            folder.display()
+        )
+    }))
+}
+
 /// Wraps a core module.
 fn component(core: &[u8]) -> anyhow::Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(core)?.encode()
@@ -85,7 +112,7 @@ struct Package {
 
 impl Package {
     fn of(folder: &Path) -> anyhow::Result<Self> {
-        let output = cargo(folder)
+        let output = tool("CARGO", "cargo", folder)
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .stderr(Stdio::inherit())
             .output()
@@ -122,7 +149,7 @@ impl Package {
             flags.push(path);
             flags.push(format!("={name}"));
         }
-        let status = cargo(folder)
+        let status = tool("CARGO", "cargo", folder)
             .args(["build", "--release", "--target", TARGET, "--package", &self.name])
             .env_remove("RUSTFLAGS")
             .env("CARGO_ENCODED_RUSTFLAGS", flags)
@@ -131,8 +158,9 @@ impl Package {
     }
 }
 
-fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// A tool of the Rust toolchain that is in use in a folder; a variable may name another program.
+fn tool(variable: &str, name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env::var_os(variable).unwrap_or_else(|| name.into()));
     command.current_dir(folder);
     command
 }

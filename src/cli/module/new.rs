@@ -40,6 +40,7 @@ const CRATE: &[(&str, &str)] = &[
     ("Cargo.toml", policies!("sdk/new/Cargo.toml")),
     ("README.md", policies!("sdk/new/README.md")),
     (".gitignore", policies!("sdk/new/gitignore")),
+    ("rust-toolchain.toml", policies!("sdk/new/rust-toolchain.toml")),
     ("src/lib.rs", policies!("sdk/new/src/lib.rs")),
     ("cases/leaves-other-tasks-alone/config.yaml", policies!("sdk/new/cases/leaves-other-tasks-alone/config.yaml")),
     ("cases/leaves-other-tasks-alone/expected.yaml", policies!("sdk/new/cases/leaves-other-tasks-alone/expected.yaml")),
@@ -115,6 +116,13 @@ mod tests {
                 assert!(SDK.iter().any(|(path, _)| path.ends_with(&format!("/{name}"))), "{name} is not written");
             }
         }
+    }
+
+    #[test]
+    fn a_new_module_is_built_with_the_compiler_of_the_repository() {
+        let channel = |text: &str| text.lines().find(|line| line.starts_with("channel = ")).unwrap().to_owned();
+        let own = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/rust-toolchain.toml"));
+        assert_eq!(channel(policies!("sdk/new/rust-toolchain.toml")), channel(own));
     }
 
     #[test]
