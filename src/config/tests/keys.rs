@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::keys::{FILE, FLAT, KeyStatus, Keys, Kind};
 use super::super::decode::ast::{Node, Tree};
 use super::super::decode::yaml;
+use super::super::keys::{FILE, FLAT, KeyStatus, Keys, Kind};
 use super::*;
 
 /// A queue with every flat key.
