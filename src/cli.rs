@@ -67,6 +67,11 @@ enum Output {
     Json,
 }
 
+/// Returns the description of the command line, for the generated reference in `docs/cli.md`.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.
 pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
@@ -77,7 +82,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Verb::Explain(args) => explain::run(&args),
         Verb::Module(args) => module::run(&args),
         Verb::Schema(args) => schema::run(&args),
-        Verb::Completion(args) => completion::run(&args, Cli::command()),
+        Verb::Completion(args) => completion::run(&args, command()),
         Verb::Certs(args) => certs::run(args),
     }
 }

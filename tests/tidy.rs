@@ -183,20 +183,6 @@ fn no_test_names_the_path_of_a_module() {
 }
 
 #[test]
-fn every_make_target_of_the_documents_exists() {
-    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    for document in ["README.md", "ARCHITECTURE.md", "policies/README.md", "certs/README.md"] {
-        let text = fs::read_to_string(root().join(document)).unwrap();
-        for (_, rest) in text.match_indices("make ").map(|(at, found)| text.split_at(at + found.len())) {
-            let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-            let before = &text[..text.len() - rest.len()];
-            let is_command = before.ends_with("`make ") || before.ends_with("\nmake ") || before.ends_with("$ make ");
-            assert!(!is_command || makefile.contains(&format!("\n{target}:")), "{document} speaks of `make {target}`");
-        }
-    }
-}
-
-#[test]
 fn the_registration_selects_by_the_same_labels_as_the_task_table() {
     let path = root().join("deploy/kustomize/base/mutatingwebhookconfiguration.yaml");
     let text = fs::read_to_string(path).unwrap();

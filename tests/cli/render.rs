@@ -21,28 +21,6 @@ fn complaint(text: &str) -> String {
 }
 
 #[test]
-fn the_readmes_commands_print_what_it_shows() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks: Vec<&str> =
-        readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        let (command, shown) = block.split_once('\n').unwrap();
-        let arguments: Vec<&str> = command.strip_prefix("$ podgraft ").unwrap().split(' ').collect();
-        let ran = podgraft(&arguments, "");
-        assert_eq!(ran.stdout, shown, "{command}\n{}", ran.stderr);
-    }
-}
-
-#[test]
-fn the_readmes_configurations_are_those_of_cases() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for config in [CONFIG, "tests/cases/readme-keys/config.yaml"] {
-        assert!(readme.contains(&fs::read_to_string(root().join(config)).unwrap()), "{config}");
-    }
-}
-
-#[test]
 fn every_output_format_gives_the_same_pod() {
     let yaml: serde_json::Value = serde_saphyr::from_str(&render(&["-o", "yaml"]).stdout).unwrap();
     let json: serde_json::Value = serde_json::from_str(&render(&["-o", "json"]).stdout).unwrap();

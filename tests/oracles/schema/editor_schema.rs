@@ -38,9 +38,6 @@ fn configurations() -> Vec<(String, String)> {
     for path in ["src/config/tests/sample.yaml", "src/config/tests/all-keys.yaml", "tests/demo/podgraft.yaml"] {
         found.push((path.to_owned(), fs::read_to_string(root().join(path)).unwrap()));
     }
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks = readme.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
-    found.extend(blocks.map(|block| ("README.md".to_owned(), block.to_owned())));
     found.retain(|(_, text)| text.contains("kind: GraftConfig"));
     found
 }
