@@ -244,7 +244,7 @@ pub fn is_quantity(text: &str) -> bool {
 fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), SchemaError> {
     for (key, member) in members {
         let Some(field) = object.field(key) else {
-            let hint = object.nearest(key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            let hint = did_you_mean(key, object.fields.iter().map(|field| field.name));
             return Err(SchemaError::new(format!("has no field {key}{hint}")));
         };
         validate(*member, field.kind, whole).map_err(|error| error.below(key))?;
