@@ -78,7 +78,7 @@ pub fn explain<'a>(
 ) -> Explanation<'a> {
     let mut runs = Vec::new();
     let result = mutate(review, snapshot, execution, LayerMode::PerLayer, &mut runs, arena);
-    let pod = Pod::of(review);
+    let pod = Pod::from_review(review);
     let mut explanation = Explanation {
         result,
         runs,

@@ -1,8 +1,8 @@
 //! The arena tree: one untyped JSON value per request, borrowed from the request's bytes.
 //!
 //! A review is parsed once, in one pass, into slices of one bump arena. Strings without escapes are borrowed from the
-//! body; parts that a request rarely looks at ([`Shape::Skip`]) stay raw text. Values are `Copy`, so "changing" one
-//! makes a new slice that shares whatever it did not touch, and [`Json::same`] tells by address that nothing changed.
+//! body; parts that a request rarely needs ([`Shape::Skip`]) stay raw text. Values are `Copy`: "changing" one makes a
+//! new slice that shares every unchanged part, and [`Json::ptr_eq`] finds by address that nothing changed.
 //! A `serde_json::Value` tree of the same pod costs about four times as much to build, and a typed `Pod` loses the
 //! fields that it does not know.
 
@@ -28,7 +28,7 @@ pub enum Json<'a> {
     Null,
     /// `true`, `false`
     Bool(bool),
-    /// a negative integer, or any that was made by podgraft itself
+    /// a negative integer, or any integer that podgraft made
     Int(i64),
     /// a non-negative integer
     Uint(u64),
@@ -38,37 +38,43 @@ pub enum Json<'a> {
     Str(&'a str),
     /// a list
     Array(&'a [Json<'a>]),
-    /// members in the order of the text; a name may stand twice, and then the last one counts
+    /// members in the order of the text; of a duplicate name the last one counts
     Object(&'a [Member<'a>]),
-    /// text that nobody needed to open; [`Json::open`] does
+    /// text that is not parsed yet; [`Json::open`] parses it
     Raw(&'a str),
 }
 
-/// Which parts of a document stay [`Json::Raw`] when it is parsed.
+/// The parts of a document that stay [`Json::Raw`] when it is parsed.
 #[derive(Debug)]
 pub enum Shape {
-    /// open everything
+    /// parse everything
     All,
     /// keep the text
     Skip,
-    /// open, but treat these members so
+    /// parse, but treat these members as given
     But(&'static [(&'static str, Shape)]),
-    /// a list: treat each element so
+    /// a list: treat each element as given
     Each(&'static Shape),
 }
 
 impl<'a> Json<'a> {
-    /// Parses `text`, leaving the parts that `shape` skips as they are.
+    /// Parses `text`; the parts that `shape` skips stay raw.
+    ///
+    /// # Errors
+    /// The text is not JSON or nests more than 127 levels deep.
     pub fn parse(text: &'a str, shape: &'static Shape, arena: &'a Bump) -> Result<Self, Error> {
         read::read(text, shape, arena).map(|(value, _)| value)
     }
 
-    /// The same, with the number of members or elements that the largest of its objects and lists has.
+    /// Parses `text` and returns also the length of its largest parsed object or list.
+    ///
+    /// # Errors
+    /// The text is not JSON or nests more than 127 levels deep.
     pub fn parse_measured(text: &'a str, shape: &'static Shape, arena: &'a Bump) -> Result<(Self, usize), Error> {
         read::read(text, shape, arena)
     }
 
-    /// Borrows a snapshot's value; the arena holds only the slices, the strings stay where they are.
+    /// Borrows a snapshot's value; the arena holds only the slices, the strings are not copied.
     pub fn borrowed(value: &'a serde_json::Value, arena: &'a Bump) -> Self {
         use serde_json::Value;
         match value {
@@ -85,12 +91,12 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// An object of these members.
+    /// Creates an object of these members.
     pub fn object(members: impl Iterator<Item = Member<'a>>, arena: &'a Bump) -> Self {
         Json::Object(bumpalo::collections::Vec::from_iter_in(members, arena).into_bump_slice())
     }
 
-    /// A list of these elements.
+    /// Creates a list of these elements.
     pub fn array(items: impl Iterator<Item = Json<'a>>, arena: &'a Bump) -> Self {
         Json::Array(bumpalo::collections::Vec::from_iter_in(items, arena).into_bump_slice())
     }
@@ -103,9 +109,9 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The value with its outermost layer opened: raw text is parsed, anything else is itself.
-    /// Text that came through [`Json::parse`] is well-formed, so only nesting beyond the limit
-    /// fails; it then stays raw.
+    /// Returns the value with its outermost layer parsed: raw text is parsed, any other value is returned unchanged.
+    /// Text that came through [`Json::parse`] is well-formed, so only nesting beyond the limit fails; the value then
+    /// stays raw.
     #[must_use]
     pub fn open(self, arena: &'a Bump) -> Self {
         match self {
@@ -114,7 +120,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The member `key` of an object.
+    /// Returns the member `key` of an object.
     #[inline] // a comparison with a constant is two instructions, with any text a call
     pub fn get(&self, key: &str) -> Option<Json<'a>> {
         self.members().iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
@@ -125,7 +131,7 @@ impl<'a> Json<'a> {
         keys.iter().try_fold(*self, |value, key| value.get(key))
     }
 
-    /// The members of an object; of anything else none.
+    /// Returns the members of an object; of any other value none.
     pub fn members(&self) -> &'a [Member<'a>] {
         match self {
             Json::Object(members) => members,
@@ -133,7 +139,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The elements of a list; of anything else none.
+    /// Returns the elements of a list; of any other value none.
     pub fn items(&self) -> &'a [Json<'a>] {
         match self {
             Json::Array(items) => items,
@@ -141,7 +147,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     pub fn as_str(&self) -> Option<&'a str> {
         match self {
             Json::Str(text) => Some(text),
@@ -149,17 +155,17 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The text of a member; nothing where there is none.
+    /// Returns the text of a member; `""` if it has none.
     pub fn text(&self, key: &str) -> &'a str {
         self.get(key).and_then(|value| value.as_str()).unwrap_or_default()
     }
 
-    /// The elements of a member; none where there is no list.
+    /// Returns the elements of a member; none if it is not a list.
     pub fn list(&self, key: &str) -> &'a [Json<'a>] {
         self.get(key).map_or(&[], |list| list.items())
     }
 
-    /// `null`, `{}`, `[]` or `""`.
+    /// Returns true for `null`, `{}`, `[]` and `""`.
     pub fn is_empty(&self) -> bool {
         match self {
             Json::Null => true,
@@ -171,8 +177,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Whether both are the very same value: the same address for what is stored, equal otherwise.
-    /// False does not mean different.
+    /// Returns true if both are one value: stored at one address, or equal scalars. False does not mean different.
     pub fn ptr_eq(&self, other: &Json<'_>) -> bool {
         match (self, other) {
             (Json::Array(a), Json::Array(b)) => {
@@ -188,7 +193,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The object with `key` set to `value`, at its place or at the end.
+    /// Returns the object with `key` set to `value`, in its position or at the end.
     #[must_use]
     pub fn with(self, key: &'a str, value: Json<'a>, arena: &'a Bump) -> Self {
         let members = self.members();
@@ -202,7 +207,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The object without `key`; the same slice when it was not there.
+    /// Returns the object without `key`; the unchanged slice if it has no such member.
     #[must_use]
     pub fn without(self, key: &str, arena: &'a Bump) -> Self {
         let members = self.members();
@@ -212,12 +217,12 @@ impl<'a> Json<'a> {
         Json::object(members.iter().copied().filter(|(name, _)| *name != key), arena)
     }
 
-    /// An owned copy, for what leaves a request (rendering to YAML, tests).
+    /// Returns an owned copy, for values that outlive a request (YAML output, tests).
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(&self.to_string()).unwrap_or_default()
     }
 
-    /// What a person calls this kind of value.
+    /// Returns the name of the value's kind for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Json::Null => "null",
@@ -238,7 +243,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Equal as JSON documents: the order of members does not matter, the kind of integer neither.
+/// Equality as JSON documents: the order of members and the kind of integer do not matter.
 impl PartialEq for Json<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -254,7 +259,7 @@ impl PartialEq for Json<'_> {
             (Json::Raw(a), Json::Raw(b)) if a == b => true,
             (Json::Raw(_), _) | (_, Json::Raw(_)) => {
                 let arena = Bump::new();
-                match (reopen(*self, &arena), reopen(*other, &arena)) {
+                match (self.open(&arena), other.open(&arena)) {
                     (Json::Raw(a), Json::Raw(b)) => a == b,
                     (Json::Raw(_), _) | (_, Json::Raw(_)) => false,
                     (a, b) => a == b,
@@ -265,17 +270,13 @@ impl PartialEq for Json<'_> {
     }
 }
 
-/// Whether two texts are equal, where most are not: names of one list begin alike and end differently.
+/// Returns true if two texts are equal; fast for names of one list, which begin alike and end differently.
 pub fn fast_eq(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.as_bytes().last() == b.as_bytes().last() && a == b
 }
 
-fn reopen<'s>(value: Json<'s>, arena: &'s Bump) -> Json<'s> {
-    value.open(arena)
-}
-
 fn same_members(a: &[Member<'_>], b: &[Member<'_>]) -> bool {
-    // The two sides come from one document nearly always, so the same index is tried first.
+    // Both sides nearly always come from one document, so the index is tried first.
     a.len() == b.len()
         && a.iter().enumerate().all(|(index, (key, value))| match b.get(index) {
             Some((name, other)) if name == key => value == other,

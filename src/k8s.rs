@@ -1,4 +1,4 @@
-//! Kubernetes' own rules: the Pod schema, quantities, patches, managed fields, validation, warnings, Pod Security.
+//! Kubernetes' rules for pods: the schema, quantities, patches, managed fields, validation, warnings, Pod Security.
 
 pub mod defaults;
 pub mod labels;

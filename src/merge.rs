@@ -1,11 +1,11 @@
-//! Lays a fragment over a pod.
+//! Merges a fragment into a pod.
 //!
-//! The result shares everything that the fragment does not touch, and is the very same value when nothing
-//! changed. What wins where both say something is the layer's [`Conflict`] rule, judged against the pod as it was
-//! *submitted*: so layers of one rule can follow each other, the later wins, and doing it twice changes nothing.
+//! The result shares every value that the fragment does not change, and is the input itself when nothing changed. Where
+//! both set a value, the layer's [`Conflict`] rule decides, judged against the pod as it was *submitted*: so layers of
+//! one rule can follow each other, the later one is effective, and applying them twice changes nothing.
 //!
-//! `keyed` and `unkeyed` are the lists, `place` says where a new element goes, `directive` carries out `$patch`, and
-//! `unset` says which of the pod's values are nobody's choice.
+//! `list_map` and `list_set` merge lists, `directive` executes `$patch`, and `defaulted` tells the pod's explicit
+//! values from defaults.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
@@ -21,7 +21,6 @@ mod directive;
 pub mod layer;
 mod list_map;
 mod list_set;
-mod place;
 pub mod plan_cache;
 
 pub use self::directive::is_directed;
@@ -35,66 +34,66 @@ pub struct Merger<'a, 'o> {
     primary: Option<&'a str>,
     path: Vec<PathElement<'a>>,
     removed: Vec<String>,
-    /// what `Deny` layers gave where the pod said nothing: a second of them may not say otherwise
+    /// paths that `Deny` layers set where the pod had no value: another such layer may not set a different one
     deny_paths: Vec<Vec<PathElement<'a>>>,
-    /// env that layers gave which say `Override` in so many words: one that keeps the task's env keeps that too
+    /// env set by layers with an explicit `Override`: it stays, as the user's env does, under a rule with `keeps_env`
     override_env_paths: Vec<Vec<PathElement<'a>>>,
     stats: MergeStats,
 }
 
-/// What became of values that met others.
+/// The outcome of comparing the fragment's values with the pod's.
 #[derive(Debug, Clone, Copy, Default)]
 struct MergeStats {
-    /// of the last fragment: one stayed, as it said the same
+    /// the last fragment had a value equal to the pod's
     agreed: bool,
-    /// of any: one gave way, or stayed although it is written otherwise
+    /// any fragment replaced a value, or had an equal one in another spelling
     replaced: bool,
 }
 
-/// How one fragment is laid.
+/// The rule by which one fragment is merged.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeRule {
-    /// what happens where the submitted pod has a value of its own
+    /// the rule for values that the submitted pod sets
     pub conflict: Conflict,
-    /// under `Override`, env that is already on the pod stays
+    /// under `Override`, env of the pod stays
     pub keeps_env: bool,
-    /// `null` and `$patch` may take something away
+    /// `null` and `$patch` may remove values
     pub may_remove: bool,
-    /// a container entry called `primary` means the pod's primary container, whatever its name
+    /// a container entry named `primary` stands for the pod's primary container, whatever its name
     pub alias: bool,
 }
 
-/// Why a fragment cannot be laid.
+/// The reason for which a fragment cannot be merged.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MergeError {
-    /// it has something for the primary container, and nobody can say which that is
+    /// the fragment sets fields of the primary container, which cannot be determined
     NoPrimary,
-    /// it takes away what stands there
+    /// the fragment would remove the value at this path without permission
     Removal(String),
-    /// its rule is `Deny`, and the pod (or another layer of that rule) has another value there
+    /// the rule is `Deny`, and the pod, or another layer of that rule, has another value at this path
     Conflict(String),
-    /// where, and what is wrong with the directive or the element there
+    /// the path and the error of an invalid directive or element
     Directive(String),
 }
 
-type Outcome<'a> = Result<Json<'a>, MergeError>;
+type MergeResult<'a> = Result<Json<'a>, MergeError>;
 
-const NOTHING: Json<'static> = Json::Object(&[]);
+const EMPTY: Json<'static> = Json::Object(&[]);
 
-/// What a fragment's value is laid over.
+/// The values into which a fragment's value is merged.
 #[derive(Clone, Copy)]
 struct Target<'a> {
-    /// what stands there now: the pod's own, or what other fragments made of it
+    /// the current value: the pod's own, or the result of other fragments
     current: Option<Json<'a>>,
-    /// what stood there when the pod was submitted
+    /// the value in the submitted pod
     original: Option<Json<'a>>,
 }
 
-/// What the schema knows of a place.
+/// The schema of a value.
 #[derive(Clone, Copy)]
 struct Slot {
     kind: Type,
-    /// absent inside a map, and where the schema knows no such field
+    /// absent inside a map, and for a field that the schema does not have
     field: Option<&'static Field>,
 }
 
@@ -110,25 +109,30 @@ impl Slot {
         }
     }
 
-    /// What an element of the list is.
+    /// Returns the schema of the list's elements.
     fn element(self) -> Self {
         Self { kind: if let Type::List(element) = self.kind { *element } else { Type::Any }, ..self }
     }
 
-    /// An empty map over nothing is nothing: `labels: {}` alone would be an operation. An empty selector is not: it
-    /// selects everything, and none selects nothing.
+    /// Returns true if an empty value is meaningful. An empty map is not: `labels: {}` alone would be an operation. An
+    /// empty selector is: it selects everything, while a missing one selects nothing.
     fn may_be_empty(self) -> bool {
         matches!(self.kind, Type::Object(object) if object.name == "LabelSelector")
     }
 }
 
 impl<'a, 'o> Merger<'a, 'o> {
-    /// A merger for the submitted pod `original`, whose primary container is called `primary`.
-    pub fn new(original: Json<'a>, owners: &'o ManagedFields<'a>, primary: Option<&'a str>, arena: &'a Bump) -> Self {
+    /// Creates a merger for the submitted pod `original`, whose primary container is named `primary`.
+    pub fn new(
+        original: Json<'a>,
+        managed_fields: &'o ManagedFields<'a>,
+        primary: Option<&'a str>,
+        arena: &'a Bump,
+    ) -> Self {
         Self {
             arena,
             original,
-            managed_fields: owners,
+            managed_fields,
             primary,
             path: Vec::new(),
             removed: Vec::new(),
@@ -138,36 +142,43 @@ impl<'a, 'o> Merger<'a, 'o> {
         }
     }
 
-    /// Lays `fragment` over `current`, which is the submitted pod or what other fragments made of it. Fragments
-    /// whose rule is `Deny` come last.
+    /// Merges `fragment` into `current`, the submitted pod or the result of other fragments. Fragments whose rule is
+    /// `Deny` come last.
     ///
     /// # Errors
-    /// The fragment is not one for this pod; see [`Trouble`].
-    pub fn apply(&mut self, current: Json<'a>, fragment: Json<'a>, rule: MergeRule) -> Outcome<'a> {
+    /// The fragment does not fit this pod; see [`MergeError`].
+    pub fn apply(&mut self, current: Json<'a>, fragment: Json<'a>, rule: MergeRule) -> MergeResult<'a> {
         self.path.clear();
         self.stats.agreed = false;
-        let under = Target { current: Some(current), original: Some(self.original) };
-        self.object(under, fragment.members(), Type::Object(&POD), rule)
+        let target = Target { current: Some(current), original: Some(self.original) };
+        self.object(target, fragment.members(), Type::Object(&POD), rule)
     }
 
-    /// The readable paths that fragments took away, with permission.
+    /// Returns the paths that fragments removed, with permission.
     pub fn removed(&self) -> &[String] {
         &self.removed
     }
 
-    /// Whether the last fragment has met a value that says the same, so that it stayed.
+    /// Returns true if the last fragment had a value equal to the pod's.
     pub fn has_agreed(&self) -> bool {
         self.stats.agreed
     }
 
-    fn object(&mut self, under: Target<'a>, fragment: &'a [Member<'a>], kind: Type, rule: MergeRule) -> Outcome<'a> {
-        let mut result = under.current.filter(|now| matches!(now, Json::Object(_))).unwrap_or(NOTHING);
+    fn object(
+        &mut self,
+        target: Target<'a>,
+        fragment: &'a [Member<'a>],
+        kind: Type,
+        rule: MergeRule,
+    ) -> MergeResult<'a> {
+        let mut result = target.current.filter(|current| matches!(current, Json::Object(_))).unwrap_or(EMPTY);
         for (key, value) in fragment {
             if key.starts_with('$') {
                 return Err(self.unknown_directive(key));
             }
             self.path.push(PathElement::Member(key));
-            let below = Target { current: result.get(key), original: under.original.and_then(|was| was.get(key)) };
+            let below =
+                Target { current: result.get(key), original: target.original.and_then(|original| original.get(key)) };
             let after = self.member(below, *value, Slot::for_key(kind, key), rule)?;
             self.path.pop();
             result = match (below.current, after) {
@@ -182,76 +193,78 @@ impl<'a, 'o> Merger<'a, 'o> {
 
     fn member(
         &mut self,
-        under: Target<'a>,
+        target: Target<'a>,
         value: Json<'a>,
         slot: Slot,
         rule: MergeRule,
     ) -> Result<Option<Json<'a>>, MergeError> {
         let by_key = match slot.kind {
             Type::Object(_) | Type::Map(_) => true,
-            // No schema says what it is. Replacing it would take the pod's keys away, and nobody asked for that.
-            Type::Any => matches!(under.current, Some(Json::Object(_))) || is_directed(&value),
+            // The schema does not know the field. Replacing its value would remove the pod's keys, which no layer asked
+            // for.
+            Type::Any => matches!(target.current, Some(Json::Object(_))) || is_directed(&value),
             _ => false,
         };
         let merged = match (slot.kind, value) {
             (_, Json::Null) => {
-                let goes = under.current.is_some() && self.may_delete(under, slot, rule)?;
-                return Ok(under.current.filter(|_| !goes));
+                let is_removed = target.current.is_some() && self.may_delete(target, slot, rule)?;
+                return Ok(target.current.filter(|_| !is_removed));
             }
             (_, Json::Object(members)) if by_key => match self.directive_of(value)? {
-                Some(directive) => return self.directed(directive, under, members, slot, rule),
-                None => self.object(under, members, slot.kind, rule)?,
+                Some(directive) => return self.execute(directive, target, members, slot, rule),
+                None => self.object(target, members, slot.kind, rule)?,
             },
-            (Type::List(_), Json::Array(items)) => self.list(under, value, items, slot, rule)?,
-            _ => return self.leaf(under, value, slot, rule).map(Some),
+            (Type::List(_), Json::Array(items)) => self.list(target, value, items, slot, rule)?,
+            _ => return self.leaf(target, value, slot, rule).map(Some),
         };
-        Ok((under.current.is_some() || !merged.is_empty() || slot.may_be_empty()).then_some(merged))
+        Ok((target.current.is_some() || !merged.is_empty() || slot.may_be_empty()).then_some(merged))
     }
 
     fn list(
         &mut self,
-        under: Target<'a>,
+        target: Target<'a>,
         value: Json<'a>,
         items: &'a [Json<'a>],
         slot: Slot,
         rule: MergeRule,
-    ) -> Outcome<'a> {
+    ) -> MergeResult<'a> {
         match slot.field {
-            Some(field) if !field.list.keys().is_empty() => self.list_map(under, items, slot, field, rule),
+            Some(field) if !field.list.keys().is_empty() => self.list_map(target, items, slot, field, rule),
             Some(Field { list: list @ (ListType::Set | ListType::Prepend), .. }) => {
-                self.list_set(under, items, *list, rule)
+                self.list_set(target, items, *list, rule)
             }
-            Some(Field { list: ListType::NodeSelectorTerms, .. }) => self.and_terms(under, items, rule),
-            _ => self.leaf(under, value, slot, rule),
+            Some(Field { list: ListType::NodeSelectorTerms, .. }) => self.and_terms(target, items, rule),
+            _ => self.leaf(target, value, slot, rule),
         }
     }
 
-    /// One value against another: the place where the conflict rule decides.
-    fn leaf(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot, rule: MergeRule) -> Outcome<'a> {
+    /// Merges one value as a whole: here the conflict rule decides.
+    fn leaf(&mut self, target: Target<'a>, value: Json<'a>, slot: Slot, rule: MergeRule) -> MergeResult<'a> {
         let value = self.plain(value)?;
         if rule.conflict == Conflict::Deny {
-            self.check_deny(under, value, slot)?;
+            self.check_deny(target, value, slot)?;
         }
-        let Some(now) = under.current else { return Ok(value) };
-        // What the API server would make of it is the same: no operation.
-        if defaulted::semantically_equal(now, value, slot.kind) {
-            self.stats = MergeStats { agreed: true, replaced: self.stats.replaced || now != value };
-            return Ok(now);
+        let Some(current) = target.current else { return Ok(value) };
+        // Equal after the API server's defaulting: no operation.
+        if defaulted::semantically_equal(current, value, slot.kind) {
+            self.stats = MergeStats { agreed: true, replaced: self.stats.replaced || current != value };
+            return Ok(current);
         }
         self.stats.replaced = true;
-        let keeps = rule.conflict == Conflict::Keep && under.original.is_some_and(|was| self.is_explicit(was, slot));
-        Ok(if keeps { now } else { value })
+        let keeps =
+            rule.conflict == Conflict::Keep && target.original.is_some_and(|original| self.is_explicit(original, slot));
+        Ok(if keeps { current } else { value })
     }
 
-    /// What `Deny` refuses: another value than the pod's own, and, where the pod has none, another than a layer of
-    /// the same rule gave. (Or the pod, created again from what came out, would be refused by the first of the two.)
-    fn check_deny(&mut self, under: Target<'a>, value: Json<'a>, slot: Slot) -> Result<(), MergeError> {
+    /// Denies a value other than the pod's own or, if the pod has none, other than one set by a layer of the same rule.
+    /// (Otherwise the first of the two layers would deny the result when it is created again.)
+    fn check_deny(&mut self, target: Target<'a>, value: Json<'a>, slot: Slot) -> Result<(), MergeError> {
         let agrees =
             |other: Option<Json<'a>>| other.is_some_and(|other| defaulted::semantically_equal(other, value, slot.kind));
-        if under.original.is_some_and(|was| self.is_explicit(was, slot)) {
-            return if agrees(under.original) { Ok(()) } else { Err(self.conflict()) };
+        if target.original.is_some_and(|original| self.is_explicit(original, slot)) {
+            return if agrees(target.original) { Ok(()) } else { Err(self.conflict()) };
         }
-        if under.current.is_some() && !agrees(under.current) && self.is_under_deny_path() {
+        if target.current.is_some() && !agrees(target.current) && self.is_under_deny_path() {
             return Err(self.conflict());
         }
         self.deny_paths.push(self.path.clone());
@@ -266,10 +279,11 @@ impl<'a, 'o> Merger<'a, 'o> {
         MergeError::Conflict(display_path(&self.path))
     }
 
-    /// Whether what stands at the current path goes, as a fragment wants it to.
-    fn may_delete(&mut self, under: Target<'a>, slot: Slot, rule: MergeRule) -> Result<bool, MergeError> {
+    /// Returns true if the fragment's removal of the value at the current path is executed; false if the pod keeps it.
+    fn may_delete(&mut self, target: Target<'a>, slot: Slot, rule: MergeRule) -> Result<bool, MergeError> {
         self.may_direct(rule)?;
-        let keeps = rule.conflict == Conflict::Keep && under.original.is_some_and(|was| self.is_explicit(was, slot));
+        let keeps =
+            rule.conflict == Conflict::Keep && target.original.is_some_and(|original| self.is_explicit(original, slot));
         if !keeps {
             self.remove(rule)?;
         }

@@ -1,4 +1,4 @@
-//! The nouns of a request: the review, its task, the snapshot of the configuration, a module's hook, a denial.
+//! The types of a request: the review, its task, the snapshot of the configuration, a module's hook, a denial.
 
 pub mod condition;
 pub mod denial;

@@ -134,7 +134,7 @@ pub fn mutate<'a>(
     runs: &mut Vec<ModuleRun>,
     arena: &'a Bump,
 ) -> Result<Option<Mutation<'a>>, MutateFailure<'a>> {
-    let pod = Pod::of(review);
+    let pod = Pod::from_review(review);
     if !is_task_pod_creation(review, &pod, snapshot) {
         return Ok(None);
     }

@@ -1,27 +1,27 @@
-//! A value that owns its parts, for a snapshot: what is worked out once and laid over many pods.
+//! A value that owns its parts, for a snapshot: computed once and applied to many pods.
 
 use bumpalo::Bump;
 
 use super::Json;
 
-/// A value as [`Json`] has it, members in their order: a `serde_json::Value` would sort them, and a patch that was made
-/// from it would list its operations in another order.
+/// An owned [`Json`] value. Members keep their order: a `serde_json::Value` would sort them, and a patch made from it
+/// would list its operations in another order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OwnedJson {
-    /// `null`, a flag or a number
+    /// `null`, a boolean or a number
     Plain(Json<'static>),
     /// a string
     Str(Box<str>),
     /// a list
     Array(Box<[OwnedJson]>),
-    /// the members
+    /// an object's members
     Object(Box<[(Box<str>, OwnedJson)]>),
-    /// text that nobody needed to open
+    /// text that is not parsed
     Raw(Box<str>),
 }
 
 impl OwnedJson {
-    /// A copy of `value`.
+    /// Copies `value`.
     pub fn from_json(value: Json<'_>) -> Self {
         match value {
             Json::Null => OwnedJson::Plain(Json::Null),
@@ -38,7 +38,7 @@ impl OwnedJson {
         }
     }
 
-    /// Borrows it; the arena holds only the slices, the strings stay where they are.
+    /// Borrows the value; the arena holds only the slices, the strings are not copied.
     pub fn borrowed<'a>(&'a self, arena: &'a Bump) -> Json<'a> {
         match self {
             OwnedJson::Plain(value) => *value,

@@ -1,9 +1,9 @@
 //! Reads JSON text into the arena.
 //!
-//! By hand, because parsing is what a request spends most on: the tree that is wanted is known, so nothing goes
-//! through a visitor, every slice is allocated once and in its final size, and parts that stay raw are walked over
-//! without building anything. What is rare is left to `serde_json`: `\u` escapes, and numbers that are no plain
-//! counts. A test holds that both take the same texts, and see the same in them.
+//! Written by hand, because parsing is the largest cost of a request: the wanted tree is known, so nothing goes through
+//! a visitor, every slice is allocated once and in its final size, and raw parts are scanned without building anything.
+//! Rare cases are left to `serde_json`: `\u` escapes, and numbers that are not plain counts. A test checks that both
+//! accept the same texts and read the same values.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use bumpalo::Bump;
 
 use super::{Json, Member, Shape};
 
-/// How deep a document may nest; `serde_json` takes as much.
+/// Levels to which a document may nest; the limit of `serde_json`.
 const MAX_DEPTH: usize = 127;
 
-/// Room for what most reviews have under way at once.
+/// Initial capacity for the members or elements of all open objects or lists; enough for most reviews.
 const SCRATCH: usize = 64;
 
-/// Why a text is refused. It never quotes the text.
+/// A parse error. It never quotes the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     what: &'static str,
-    /// both from 1
+    /// line and column, from 1
     line: usize,
     column: usize,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The value that `text` spells, and how many members or elements the largest object or list has that was opened.
+/// Parses `text` and returns also the length of the largest parsed object or list.
 pub(super) fn read<'a>(text: &'a str, shape: &'static Shape, arena: &'a Bump) -> Result<(Json<'a>, usize), Error> {
     let mut reader = Reader {
         text,
@@ -64,14 +64,14 @@ impl Shape {
     }
 }
 
-/// How far a text has been read. Whatever its methods find wrong is `None`, and then `at` is where.
+/// A position in a text. A method that fails returns `None` and leaves the error's position in `at`.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
     arena: &'a Bump,
-    /// of all objects that are under way, the innermost last
+    /// members of all open objects, the innermost last
     members: Vec<Member<'a>>,
-    /// of all lists
+    /// elements of all open lists, the innermost last
     items: Vec<Json<'a>>,
     depth: usize,
     largest: usize,
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         Error { what, line, column }
     }
 
-    /// The next byte that is no white space.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
@@ -101,8 +101,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes past `byte` if it comes next.
-    fn takes(&mut self, byte: u8) -> bool {
+    /// Consumes `byte` if it comes next.
+    fn consume(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
         is_next
@@ -120,18 +120,18 @@ impl<'a> Reader<'a> {
             b'{' => self.object(shape),
             b'[' => self.list(shape),
             b'0'..=b'9' | b'-' => self.number(),
-            _ => self.word(),
+            _ => self.literal(),
         }
     }
 
     fn object(&mut self, shape: &'static Shape) -> Option<Json<'a>> {
         let outer = self.members.len();
-        let mut more = self.enter(b'}')?;
+        let mut more = self.open(b'}')?;
         while more {
             let key = self.key()?;
             let value = self.value(shape.member(key))?;
             self.members.push((key, value));
-            more = self.goes_on(b'}')?;
+            more = self.comma_or_close(b'}')?;
         }
         let members = self.arena.alloc_slice_copy(&self.members[outer..]);
         self.members.truncate(outer);
@@ -141,11 +141,11 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, shape: &'static Shape) -> Option<Json<'a>> {
         let outer = self.items.len();
-        let mut more = self.enter(b']')?;
+        let mut more = self.open(b']')?;
         while more {
             let value = self.value(shape.element())?;
             self.items.push(value);
-            more = self.goes_on(b']')?;
+            more = self.comma_or_close(b']')?;
         }
         let items = self.arena.alloc_slice_copy(&self.items[outer..]);
         self.items.truncate(outer);
@@ -153,21 +153,21 @@ impl<'a> Reader<'a> {
         Some(Json::Array(items))
     }
 
-    /// Goes past the bracket that opens an object or list, and the one that closes it if there is nothing in it;
-    /// whether there is.
-    fn enter(&mut self, close: u8) -> Option<bool> {
+    /// Consumes the opening bracket of an object or list, and the closing one if it is empty. Returns true if it is not
+    /// empty.
+    fn open(&mut self, close: u8) -> Option<bool> {
         self.at += 1;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return None;
         }
-        let is_empty = self.takes(close);
+        let is_empty = self.consume(close);
         self.depth -= usize::from(is_empty);
         Some(!is_empty)
     }
 
-    /// Goes past a comma, or past what closes an object or list; whether it was the comma.
-    fn goes_on(&mut self, close: u8) -> Option<bool> {
+    /// Consumes a comma or the closing bracket of an object or list. Returns true for the comma.
+    fn comma_or_close(&mut self, close: u8) -> Option<bool> {
         let byte = self.peek()?;
         if byte != b',' {
             (byte == close).then_some(())?;
@@ -177,63 +177,63 @@ impl<'a> Reader<'a> {
         Some(byte == b',')
     }
 
-    /// A member's name and the colon.
+    /// Reads a member's name and the colon.
     fn key(&mut self) -> Option<&'a str> {
         let key = (self.peek()? == b'"').then(|| self.string())??;
-        self.takes(b':').then_some(key)
+        self.consume(b':').then_some(key)
     }
 
-    /// Goes past a value without building it.
+    /// Skips a value without building it.
     fn skip(&mut self) -> Option<()> {
         let open = self.peek()?;
         let close = match open {
-            b'"' => return self.pass_string().map(|_| ()),
+            b'"' => return self.skip_string().map(|_| ()),
             b'{' => b'}',
             b'[' => b']',
             b'0'..=b'9' | b'-' => return self.number().map(|_| ()),
-            _ => return self.word().map(|_| ()),
+            _ => return self.literal().map(|_| ()),
         };
-        let mut more = self.enter(close)?;
+        let mut more = self.open(close)?;
         while more {
             if open == b'{' {
-                (self.peek()? == b'"').then(|| self.pass_string())??;
-                self.takes(b':').then_some(())?;
+                (self.peek()? == b'"').then(|| self.skip_string())??;
+                self.consume(b':').then_some(())?;
             }
             self.skip()?;
-            more = self.goes_on(close)?;
+            more = self.comma_or_close(close)?;
         }
         Some(())
     }
 
-    /// The string that begins here: borrowed, unless it has escapes.
+    /// Reads a string: borrowed, unless it has escapes.
     fn string(&mut self) -> Option<&'a str> {
         let begin = self.at;
-        let is_plain = self.pass_string()?;
+        let is_plain = self.skip_string()?;
         let quoted = &self.text[begin..self.at];
         if is_plain {
             return Some(&quoted[1..quoted.len() - 1]);
         }
         let text = unescaped(quoted, self.arena);
         if text.is_none() {
-            self.at = begin; // half of a surrogate pair
+            self.at = begin; // the error's position: half of a surrogate pair
         }
         text
     }
 
-    /// Goes past a string; whether it has no escapes.
-    fn pass_string(&mut self) -> Option<bool> {
+    /// Skips a string. Returns true if it has no escapes.
+    fn skip_string(&mut self) -> Option<bool> {
         let bytes = self.text.as_bytes();
         self.at = plain_end(bytes, self.at + 1);
         if bytes.get(self.at) == Some(&b'"') {
             self.at += 1;
             return Some(true);
         }
-        self.pass_escapes().map(|()| false)
+        self.skip_escapes().map(|()| false)
     }
 
-    /// The same from the first backslash on.
+    /// Skips the rest of a string from its first backslash on.
     #[inline(never)] // so that the plain strings need not save the registers that this takes
-    fn pass_escapes(&mut self) -> Option<()> {
+    fn skip_escapes(&mut self) -> Option<()> {
         let bytes = self.text.as_bytes();
         while *bytes.get(self.at)? != b'"' {
             self.at += escape_length(&bytes[self.at..])?;
@@ -243,7 +243,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// A count as it is, anything else as `serde_json` reads it.
+    /// Reads a count directly, any other number with `serde_json`.
     fn number(&mut self) -> Option<Json<'a>> {
         let rest = &self.text[self.at..];
         let length = rest.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    fn word(&mut self) -> Option<Json<'a>> {
+    fn literal(&mut self) -> Option<Json<'a>> {
         let rest = &self.text[self.at..];
         let words = [("true", Json::Bool(true)), ("false", Json::Bool(false)), ("null", Json::Null)];
         let (word, value) = words.into_iter().find(|(word, _)| rest.starts_with(word))?;
@@ -267,8 +267,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The high bit of each of eight bytes that does not stand for itself in a string: a quote, a backslash, a control
-/// character. Beyond the first hit there may be false ones.
+/// Returns the high bit of each of eight bytes that needs an escape in a string: a quote, a backslash, a control
+/// character. Bits above the first hit may be false.
 fn specials(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let word = u64::from_le_bytes(word);
@@ -283,8 +283,8 @@ fn is_special(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..b' ')
 }
 
-/// The first place from `at` on where a string's text does not stand for itself, or the end. Eight bytes at a time, as
-/// nearly all text is plain.
+/// Returns the first position from `at` on of a byte that needs an escape in a string, or the end. Reads eight bytes at
+/// a time, as nearly all text is plain.
 pub fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let hits = specials(*word);
@@ -297,16 +297,16 @@ pub fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
 }
 
-/// Whether a text stands for itself between quotes.
+/// Returns true if a text needs no escapes between quotes.
 pub(super) fn is_plain(bytes: &[u8]) -> bool {
-    // the last eight bytes overlap those before, so that no rest is left to be looked at one by one
+    // the last eight bytes overlap those before, so that no rest must be checked byte by byte
     match (bytes.last_chunk(), bytes.as_chunks().0) {
         (Some(last), words) => words.iter().chain([last]).all(|word| specials(*word) == 0),
         (None, _) => !bytes.iter().any(|byte| is_special(*byte)),
     }
 }
 
-/// How long the escape is that a text begins with, if it does.
+/// Returns the length of the escape at the start of a text.
 fn escape_length(rest: &[u8]) -> Option<usize> {
     match rest {
         [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Some(6),
@@ -315,7 +315,7 @@ fn escape_length(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// The text of a string with escapes, which have been looked at; `None` is half of a surrogate pair.
+/// Decodes a string whose escapes are well-formed; `None` for half of a surrogate pair.
 fn unescaped<'a>(quoted: &str, arena: &'a Bump) -> Option<&'a str> {
     let mut text = bumpalo::collections::String::with_capacity_in(quoted.len(), arena);
     let mut rest = &quoted[1..quoted.len() - 1];

@@ -45,7 +45,7 @@ fn nesting_without_end_is_an_error_and_not_an_overflow() {
     let text = "[".repeat(100_000);
     assert!(Json::parse(&text, &Shape::All, &Bump::new()).is_err());
     let skipped = format!("{{\"cold\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    // Skipped text is scanned, not built; opening it later fails softly.
+    // Skipped text is scanned, not built; if parsing it later fails, it stays raw.
     let arena = Bump::new();
     if let Ok(value) = Json::parse(&skipped, &COLD, &arena) {
         assert!(matches!(value.get("cold").unwrap().open(&arena), Json::Raw(_)));
@@ -53,18 +53,18 @@ fn nesting_without_end_is_an_error_and_not_an_overflow() {
 }
 
 #[test]
-fn trailing_text_is_refused() {
+fn trailing_text_is_an_error() {
     assert!(Json::parse("{} x", &Shape::All, &Bump::new()).is_err());
 }
 
-/// What `serde_json` sees in a text, beside what the reader sees with everything open and with parts raw.
-fn both(text: &str) -> [Option<serde_json::Value>; 3] {
+/// The value that `serde_json` reads from a text, and those of the reader with everything parsed and with raw parts.
+fn read_by_both(text: &str) -> [Option<serde_json::Value>; 3] {
     let arena = Bump::new();
-    let ours = |shape| Json::parse(text, shape, &arena).ok().map(|value| rounded(value.to_value()));
-    [serde_json::from_str(text).ok().map(rounded), ours(&Shape::All), ours(&COLD)]
+    let own = |shape| Json::parse(text, shape, &arena).ok().map(|value| rounded(value.to_value()));
+    [serde_json::from_str(text).ok().map(rounded), own(&Shape::All), own(&COLD)]
 }
 
-/// Each time that `serde_json` reads a float, the last digit may become another.
+/// Rounds floats: `serde_json` may change the last digit each time that it reads one.
 fn rounded(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
@@ -100,12 +100,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn the_reader_sees_what_serde_json_sees(document in documents(), pretty: bool) {
+    fn the_reader_reads_what_serde_json_reads(document in documents(), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
-        let [theirs, open, raw] = both(&text);
-        prop_assert!(theirs.is_some());
-        prop_assert_eq!(&theirs, &open);
-        prop_assert_eq!(&theirs, &raw, "with raw parts");
+        let [serde, open, raw] = read_by_both(&text);
+        prop_assert!(serde.is_some());
+        prop_assert_eq!(&serde, &open);
+        prop_assert_eq!(&serde, &raw, "with raw parts");
     }
 
     #[test]
@@ -113,9 +113,9 @@ proptest! {
         prop_assert_eq!(Json::borrowed(&document, &Bump::new()).to_string(), serde_json::to_string(&document).unwrap());
     }
 
-    /// One byte more, less or other: both refuse it, or both see the same.
+    /// With one byte inserted, removed or changed, both fail or both read one value.
     #[test]
-    fn the_reader_refuses_what_serde_json_refuses(
+    fn the_reader_fails_where_serde_json_fails(
         document in documents(),
         place: prop::sample::Index,
         way in 0..3,
@@ -129,17 +129,17 @@ proptest! {
             _ => drop(bytes.remove(at)),
         }
         let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
-        let [theirs, open, raw] = both(&text);
-        prop_assert_eq!(&theirs, &open, "{}", &text);
-        // half of a surrogate pair is seen by whoever opens a raw part
-        if theirs.is_some() || !text.contains("\\u") {
-            prop_assert_eq!(&theirs, &raw, "{}", text);
+        let [serde, open, raw] = read_by_both(&text);
+        prop_assert_eq!(&serde, &open, "{}", &text);
+        // half of a surrogate pair is an error only when the raw part is opened
+        if serde.is_some() || !text.contains("\\u") {
+            prop_assert_eq!(&serde, &raw, "{}", text);
         }
     }
 }
 
 #[test]
-fn numbers_and_escapes_at_their_edges() {
+fn unusual_numbers_and_escapes_are_read_as_serde_json_reads_them() {
     let texts = [
         "0",
         "-0",
@@ -183,7 +183,7 @@ fn numbers_and_escapes_at_their_edges() {
         "1 ",
     ];
     for text in texts {
-        let [theirs, open, _] = both(text);
-        assert_eq!(theirs, open, "{text}");
+        let [serde, open, _] = read_by_both(text);
+        assert_eq!(serde, open, "{text}");
     }
 }

@@ -9,7 +9,7 @@ use super::Json;
 use super::read::is_plain;
 
 impl Json<'_> {
-    /// Appends the value's text, without any white space. Raw parts are written as they were read.
+    /// Appends the value's text without white space. Raw parts are written unchanged.
     pub fn write(&self, out: &mut String) {
         match self {
             Json::Null => out.push_str("null"),
@@ -42,7 +42,7 @@ impl Json<'_> {
     }
 }
 
-/// Appends a number; most have one digit or two, too few to set up formatting for.
+/// Appends a number. Most have one or two digits, too few to set up formatting for.
 pub fn write_count(number: u64, out: &mut String) {
     if number >= 10 {
         write_count(number / 10, out);
@@ -50,7 +50,7 @@ pub fn write_count(number: u64, out: &mut String) {
     out.push(char::from(b'0' + (number % 10) as u8));
 }
 
-/// Appends the comma that stands before every element but the first.
+/// Appends the comma that precedes every element but the first.
 pub fn push_comma(index: usize, out: &mut String) {
     if index > 0 {
         out.push(',');
@@ -64,7 +64,7 @@ pub fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Appends what stands between a string's quotes.
+/// Appends the text between a string's quotes.
 pub fn write_inner(text: &str, out: &mut String) {
     if is_plain(text.as_bytes()) {
         out.push_str(text);
@@ -74,7 +74,7 @@ pub fn write_inner(text: &str, out: &mut String) {
     out.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
 }
 
-/// As JSON text.
+/// JSON text.
 impl fmt::Display for Json<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
@@ -83,7 +83,7 @@ impl fmt::Display for Json<'_> {
     }
 }
 
-/// By its text, for what is off the path of a request: only `serde_json`'s serialisers understand that.
+/// Serialization by way of the text, for use outside a request: only `serde_json`'s serializers support it.
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.to_string();

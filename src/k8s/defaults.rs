@@ -1,12 +1,12 @@
-//! Values that the API server works out: the pull policy of an image, the env entries that hide others.
+//! Values that the API server derives: the pull policy of an image, the env entries that hide others.
 
 use crate::json::{Json, fast_eq};
 
-/// Up to this many entries are compared with each other; of more, the names are sorted.
+/// Number of entries up to which names are compared pairwise; more are sorted.
 const FEW: usize = 64;
 
-/// The pull policy that the API server writes where a manifest says nothing: `Always` for the tag `latest`, and where
-/// there is neither tag nor digest.
+/// Returns the API server's default pull policy: `Always` for the tag `latest` and without tag and digest, else
+/// `IfNotPresent`.
 pub fn default_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -17,12 +17,12 @@ pub fn default_policy(image: &str) -> &'static str {
     }
 }
 
-/// The names of which an entry hides an earlier one, as the API server counts: not where it builds upon it
-/// (`PATH=$(PATH):/bin`).
+/// Returns the names of which an entry hides an earlier one, by the API server's rules: an entry that refers to the
+/// earlier one (`PATH=$(PATH):/bin`) does not hide it.
 pub fn hidden<'a>(env: &[Json<'a>]) -> Vec<&'a str> {
     let names: Vec<&'a str> = env.iter().map(|entry| entry.text("name")).collect();
     let mut found = Vec::new();
-    if !any_twice(&names) {
+    if !has_duplicate(&names) {
         return found;
     }
     for (index, name) in names.iter().copied().enumerate().skip(1) {
@@ -33,7 +33,7 @@ pub fn hidden<'a>(env: &[Json<'a>]) -> Vec<&'a str> {
     found
 }
 
-fn any_twice(names: &[&str]) -> bool {
+fn has_duplicate(names: &[&str]) -> bool {
     if names.len() <= FEW {
         return names.iter().enumerate().any(|(index, name)| names[..index].iter().any(|other| fast_eq(name, other)));
     }

@@ -1,8 +1,8 @@
-//! Who wrote what, as far as `metadata.managedFields` knows.
+//! Reads `metadata.managedFields`: the manager of each field.
 //!
-//! The API server computes it after its own defaults and before the admission plugins run: a path that it
-//! does not hold came from a plugin (`LimitRanger`, `ServiceAccount`…) or from an earlier webhook. It is a
-//! third of the pod's bytes, so it is looked into only when a `Keep` layer meets a value.
+//! The API server computes them after its own defaults and before the admission plugins run: a path that they do not
+//! contain was set by a plugin (`LimitRanger`, `ServiceAccount`…) or an earlier webhook. They are a third of the pod's
+//! bytes, so they are read only when a `Keep` layer and the pod set one field.
 
 use std::cell::{Cell, OnceCell};
 
@@ -11,54 +11,54 @@ use bumpalo::Bump;
 use crate::json::{Json, plain_end};
 use crate::k8s::patch::PathElement;
 
-/// As many questions are answered by walking over the text, which takes a seventh of the time that opening it does.
-const FEW: u32 = 5;
+/// Number of look-ups that scan the text, which takes a seventh of the time of parsing it.
+const MAX_SCANS: u32 = 5;
 
-/// The managedFields of one pod.
+/// The managed fields of one pod.
 pub struct ManagedFields<'a> {
     entries: &'a [Json<'a>],
-    /// each owner's `fieldsV1`, nearly always raw
+    /// each manager's `fieldsV1`, nearly always raw
     sets: Vec<Json<'a>>,
-    asked: Cell<u32>,
-    opened: OnceCell<Vec<Json<'a>>>,
+    lookups: Cell<u32>,
+    parsed: OnceCell<Vec<Json<'a>>>,
     arena: &'a Bump,
 }
 
 impl<'a> ManagedFields<'a> {
-    /// The owners of `pod`'s fields.
+    /// Reads the managed fields of `pod`.
     pub fn from_pod(pod: Json<'a>, arena: &'a Bump) -> Self {
         let entries = pod.get_path(&["metadata", "managedFields"]).map_or(Json::Null, |entries| entries.open(arena));
         let entries = entries.items();
         let sets = entries.iter().filter_map(|entry| entry.get("fieldsV1")).collect();
-        Self { entries, sets, asked: Cell::new(0), opened: OnceCell::new(), arena }
+        Self { entries, sets, lookups: Cell::new(0), parsed: OnceCell::new(), arena }
     }
 
-    /// Whether somebody who submitted the pod wrote what stands at `path`. Without managedFields (a manifest
-    /// that was never in a cluster) everything was written.
+    /// Returns true if a submitter of the pod, not a plugin, set the value at `path`. Without managed fields (a
+    /// manifest that was never in a cluster) every value counts as set.
     pub fn set_by_submitter(&self, path: &[PathElement<'_>]) -> bool {
-        self.asked.set(self.asked.get().saturating_add(1));
+        self.lookups.set(self.lookups.get().saturating_add(1));
         if self.sets.is_empty() {
             return true;
         }
-        if self.asked.get() > FEW {
-            let sets = self.opened.get_or_init(|| self.sets.iter().map(|set| set.open(self.arena)).collect());
-            return sets.iter().any(|set| holds(*set, path));
+        if self.lookups.get() > MAX_SCANS {
+            let sets = self.parsed.get_or_init(|| self.sets.iter().map(|set| set.open(self.arena)).collect());
+            return sets.iter().any(|set| contains(*set, path));
         }
         self.sets.iter().any(|set| match set {
-            Json::Raw(text) => text_holds(text, path),
-            open => holds(*open, path),
+            Json::Raw(text) => text_contains(text, path),
+            open => contains(*open, path),
         })
     }
 
-    /// The first manager that wrote what stands at `path`, as managedFields call it.
+    /// Returns the name of the first manager that set the value at `path`.
     pub fn manager(&self, path: &[PathElement<'_>]) -> Option<&'a str> {
-        let wrote = |entry: &&Json<'a>| entry.get("fieldsV1").is_some_and(|set| holds(set.open(self.arena), path));
-        self.entries.iter().find(wrote)?.get("manager")?.as_str()
+        let is_set = |entry: &&Json<'a>| entry.get("fieldsV1").is_some_and(|set| contains(set.open(self.arena), path));
+        self.entries.iter().find(is_set)?.get("manager")?.as_str()
     }
 }
 
-/// As [`holds`], of a set that was not opened.
-fn text_holds(set: &str, path: &[PathElement<'_>]) -> bool {
+/// Returns true if a raw set of fields contains `path` or a leaf above it (see [`contains`]).
+fn text_contains(set: &str, path: &[PathElement<'_>]) -> bool {
     let mut at = set;
     for (depth, step) in path.iter().enumerate() {
         let below = match step {
@@ -67,7 +67,7 @@ fn text_holds(set: &str, path: &[PathElement<'_>]) -> bool {
                 text_member(at, |key| key.strip_prefix("f:").is_some_and(is_it))
             }
             PathElement::Element(_, Some(key)) => {
-                text_member(at, |name| may_be(name, key) && is_element(&plain(name), key))
+                text_member(at, |name| may_be_element(name, key) && is_element(&plain(name), key))
             }
             PathElement::Element(_, None) => None,
         };
@@ -80,8 +80,8 @@ fn text_holds(set: &str, path: &[PathElement<'_>]) -> bool {
     true
 }
 
-/// The text from the value on of the first member whose key, as it is spelled, `is_it`; `object` begins with the
-/// object, and has been read before.
+/// Returns the text from the value on of the first member whose key, with its escapes, satisfies `is_it`. `object`
+/// begins with an object and is well-formed.
 fn text_member(object: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
     let bytes = object.as_bytes();
     let (mut at, mut depth) = (0, 0);
@@ -113,13 +113,14 @@ fn text_member(object: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
     }
 }
 
-/// A key without its escapes.
+/// Decodes the escapes of a key.
 fn plain(key: &str) -> String {
     serde_json::from_str(&format!("\"{key}\"")).unwrap_or_default()
 }
 
-/// Whether a set of fields holds `path`. A set that ends above the path holds all below (an atomic value).
-fn holds(set: Json<'_>, path: &[PathElement<'_>]) -> bool {
+/// Returns true if a set of fields contains `path`. A set that ends above the path contains everything below (an atomic
+/// value).
+fn contains(set: Json<'_>, path: &[PathElement<'_>]) -> bool {
     let mut at = set;
     for (depth, step) in path.iter().enumerate() {
         let below = match step {
@@ -129,7 +130,7 @@ fn holds(set: Json<'_>, path: &[PathElement<'_>]) -> bool {
         };
         match below {
             Some(below) => at = below,
-            // `{}` is a leaf: whoever owns it owns what is in it.
+            // `{}` is a leaf: its manager also set everything in it.
             None => return depth > 0 && at.members().is_empty(),
         }
     }
@@ -141,16 +142,16 @@ fn field<'a>(at: Json<'a>, name: &str) -> Option<Json<'a>> {
 }
 
 fn element<'a>(at: Json<'a>, key: &str) -> Option<Json<'a>> {
-    at.members().iter().find(|(name, _)| may_be(name, key) && is_element(name, key)).map(|(_, value)| *value)
+    at.members().iter().find(|(name, _)| may_be_element(name, key) && is_element(name, key)).map(|(_, value)| *value)
 }
 
-/// Whether `k:{"name":"main"}` may be the element `key`: reading it every time would take longer than all else here,
-/// so what does not hold the text is not, unless it may be several values joined.
-fn may_be(name: &str, key: &str) -> bool {
+/// Returns true if `k:{"name":"main"}` may be the element `key`. Parsing each name would dominate the cost, so a name
+/// without the key's text is excluded, unless the key may be several joined values.
+fn may_be_element(name: &str, key: &str) -> bool {
     name.contains(key) || key.contains(['/', '"', '\\'])
 }
 
-/// Whether the values of `k:{"name":"main"}`, joined as [`crate::k8s::patch::key_text`] joins them, are `key`.
+/// Returns true if the values of `k:{"name":"main"}`, joined as [`crate::k8s::patch::key_text`] joins them, are `key`.
 fn is_element(name: &str, key: &str) -> bool {
     name.strip_prefix("k:").is_some_and(|text| values(text) == key)
 }
@@ -173,32 +174,32 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_a_plugin_added_was_not_written() {
+    fn a_plugins_fields_are_not_set_by_the_submitter() {
         let pod = json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {
             ".": {}, "f:resources": {"f:limits": {"f:cpu": {}}}, "f:args": {},
             "f:ports": {"k:{\"containerPort\":53,\"protocol\":\"UDP\"}": {"f:name": {}}}}}}}}]}});
         let arena = Bump::new();
-        let owners = ManagedFields::from_pod(Json::borrowed(&pod, &arena), &arena);
+        let managed_fields = ManagedFields::from_pod(Json::borrowed(&pod, &arena), &arena);
         let container =
             [PathElement::Member("spec"), PathElement::Member("containers"), PathElement::Element(0, Some("main"))];
-        let wrote = |rest: &[PathElement<'_>]| owners.set_by_submitter(&[&container, rest].concat());
-        assert!(wrote(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("cpu")]));
-        assert!(!wrote(&[
+        let is_set = |rest: &[PathElement<'_>]| managed_fields.set_by_submitter(&[&container, rest].concat());
+        assert!(is_set(&[PathElement::Member("resources"), PathElement::Member("limits"), PathElement::Member("cpu")]));
+        assert!(!is_set(&[
             PathElement::Member("resources"),
             PathElement::Member("limits"),
             PathElement::Member("memory")
         ]));
         assert!(
-            wrote(&[PathElement::Member("args"), PathElement::Element(0, None)]),
-            "an atomic list is owned as a whole"
+            is_set(&[PathElement::Member("args"), PathElement::Element(0, None)]),
+            "an atomic list is set as a whole"
         );
-        assert!(wrote(&[
+        assert!(is_set(&[
             PathElement::Member("ports"),
             PathElement::Element(0, Some("53/UDP")),
             PathElement::Member("name")
         ]));
-        assert!(!wrote(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/TCP"))]));
-        assert!(!owners.set_by_submitter(&[
+        assert!(!is_set(&[PathElement::Member("ports"), PathElement::Element(0, Some("53/TCP"))]));
+        assert!(!managed_fields.set_by_submitter(&[
             PathElement::Member("spec"),
             PathElement::Member("volumes"),
             PathElement::Element(0, Some("kube-api-access-x"))
@@ -211,7 +212,7 @@ mod tests {
     )]);
 
     #[test]
-    fn text_and_tree_answer_alike() {
+    fn text_and_parsed_tree_give_equal_answers() {
         let text = r#"{"metadata":{"managedFields":[{"manager":"f:spec","fieldsV1":{"f:metadata":{"f:labels":{".":{},"f:a/b":{ }}}}},
             {"fieldsV1":{"f:spec":{"f:containers":{"k:{\"name\":\"a \\\"q\\\"\"}":{"f:image":{}},"k:{\"name\":\"main\"}":{
                 ".":{},"f:args":{},"f:x\"y":{},"f:env":{"k:{\"name\":\"HOME\"}":{"f:value":{}}},"f:n":1,
@@ -236,19 +237,19 @@ mod tests {
             (in_main(&[m("ports"), e("53/UDP"), m("name")]), true),
             (in_main(&[m("ports"), e("53/TCP"), m("name")]), false),
         ];
-        for (path, wrote) in cases {
-            let owners = ManagedFields::from_pod(pod, &arena);
-            assert_eq!(owners.set_by_submitter(&path), wrote, "{path:?} in the text");
-            for _ in 0..FEW {
-                owners.set_by_submitter(&path);
+        for (path, is_set) in cases {
+            let managed_fields = ManagedFields::from_pod(pod, &arena);
+            assert_eq!(managed_fields.set_by_submitter(&path), is_set, "{path:?} in the text");
+            for _ in 0..MAX_SCANS {
+                managed_fields.set_by_submitter(&path);
             }
-            assert!(owners.opened.get().is_some());
-            assert_eq!(owners.set_by_submitter(&path), wrote, "{path:?} in the tree");
+            assert!(managed_fields.parsed.get().is_some());
+            assert_eq!(managed_fields.set_by_submitter(&path), is_set, "{path:?} in the tree");
         }
     }
 
     #[test]
-    fn without_managed_fields_everything_was_written() {
+    fn without_managed_fields_every_value_counts_as_set() {
         let arena = Bump::new();
         assert!(ManagedFields::from_pod(Json::Object(&[]), &arena).set_by_submitter(&[PathElement::Member("spec")]));
     }

@@ -1,7 +1,7 @@
-//! RFC 6902 operations: made only by comparing two trees, and applied to themselves before they leave.
+//! Computes JSON patches (RFC 6902) by comparing two pods, and applies them.
 //!
-//! The comparison knows the schema: elements of a keyed list are matched by their key, so that an element
-//! inserted in front is one `add` and not a rewrite of everything behind it.
+//! The comparison uses the schema: elements of a list with a merge key are matched by key, so that an element inserted
+//! in front is one `add` and not a change of every element behind it.
 
 mod key;
 
@@ -22,35 +22,35 @@ use crate::k8s::schema::{ListType, Object, POD, Type};
 /// One RFC 6902 operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation<'a> {
-    /// what it does
+    /// the kind of operation
     pub action: Action,
-    /// to what
+    /// the path of the changed value
     pub path: &'a [PathElement<'a>],
-    /// the new value; of a removal `null`
+    /// the new value; `null` for a removal
     pub value: Json<'a>,
 }
 
 /// The three kinds of operation that podgraft uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// a member that was not there, or an element put before the one that stands there
+    /// adds a new member, or inserts an element before the one at its index
     Add,
-    /// a new value for what is there
+    /// replaces an existing value
     Replace,
-    /// taken away
+    /// removes a value
     Remove,
 }
 
-/// One step down into a document.
+/// One element of a path in a document.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PathElement<'a> {
-    /// into an object
+    /// a member of an object
     Member(&'a str),
-    /// into a list: the place, and what the element is called if the list is keyed
+    /// an element of a list: its index, and its key if the list has one
     Element(usize, Option<&'a str>),
 }
 
-/// The operations that turn the pod `before` into `after`.
+/// Returns the operations that turn the pod `before` into `after`.
 pub fn diff<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> &'a [Operation<'a>] {
     let mut differ = Differ { arena, path: ArenaVec::new_in(arena), operations: ArenaVec::new_in(arena) };
     differ.value(before, after, Type::Object(&POD));
@@ -69,7 +69,7 @@ impl<'a> Differ<'a> {
         self.operations.push(Operation { action, path, value });
     }
 
-    fn at(&mut self, step: PathElement<'a>, act: impl FnOnce(&mut Self)) {
+    fn within(&mut self, step: PathElement<'a>, act: impl FnOnce(&mut Self)) {
         self.path.push(step);
         act(self);
         self.path.pop();
@@ -89,44 +89,43 @@ impl<'a> Differ<'a> {
 
     fn object(&mut self, before: &'a [Member<'a>], after: &'a [Member<'a>], kind: Type) {
         let object = if let Type::Object(object) = kind { Some(object) } else { None };
-        // Merging keeps the order of members, so that what was first is still before what was second: with the
-        // cursor the walk is linear where nothing is gone.
+        // Merging keeps the order of members: with the cursor the comparison is linear if nothing was removed.
         let mut next = 0;
         for (key, _) in before {
             if after.get(next).is_some_and(|(name, _)| name == key) {
                 next += 1;
             } else if Json::Object(after).get(key).is_none() {
-                self.at(PathElement::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
+                self.within(PathElement::Member(key), |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
         for (index, (key, value)) in after.iter().enumerate() {
-            let was = match before.get(index) {
-                Some((name, was)) if name == key => Some(*was),
+            let old = match before.get(index) {
+                Some((name, old)) if name == key => Some(*old),
                 _ => Json::Object(before).get(key),
             };
-            self.at(PathElement::Member(key), |differ| match (was, object.and_then(|object| object.field(key))) {
+            self.within(PathElement::Member(key), |differ| match (old, object.and_then(|object| object.field(key))) {
                 (None, _) => differ.emit(Action::Add, *value),
                 (Some(Json::Array(a)), Some(field)) if matches!(value, Json::Array(_)) => {
                     if !Json::Array(a).ptr_eq(value) {
                         differ.array(a, value.items(), field.kind, field.list);
                     }
                 }
-                (Some(was), field) => differ.value(was, *value, below(kind, field.map(|field| field.kind))),
+                (Some(old), field) => differ.value(old, *value, below(kind, field.map(|field| field.kind))),
             });
         }
     }
 
     fn array(&mut self, before: &'a [Json<'a>], after: &'a [Json<'a>], kind: Type, list: ListType) {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
-        // What layers add stands before the pod's own, which then ends both lists and needs no comparing.
+        // Elements of layers precede the pod's own, which end both lists and need no comparison.
         let whole = Json::Array(after);
         let shared = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a.ptr_eq(b)).count();
         let (before, after) = (&before[..before.len() - shared], &after[..after.len() - shared]);
         let first = before.iter().zip(after).take_while(|(a, b)| a.ptr_eq(b)).count();
         let (before, after) = (&before[first..], &after[first..]);
-        let was = self.names(before, list);
-        let will = self.names(after, list);
-        let Some(matches) = matched(&was, &will) else {
+        let old = self.names(before, list);
+        let new = self.names(after, list);
+        let Some(matches) = match_names(&old, &new) else {
             if Json::Array(before) != Json::Array(after) {
                 self.emit(Action::Replace, whole);
             }
@@ -134,51 +133,52 @@ impl<'a> Differ<'a> {
         };
         let mut kept = vec![false; before.len()];
         matches.iter().flatten().for_each(|place| kept[*place] = true);
-        // An atomic list is one value (a command's words): it changes, and nothing is removed from it.
+        // An atomic list is one value (a command's words): it is replaced as a whole.
         if list == ListType::Atomic && kept.contains(&false) {
             self.emit(Action::Replace, whole);
             return;
         }
         for index in (0..before.len()).rev() {
             if !kept[index] {
-                let step = PathElement::Element(first + index, was[index].label());
-                self.at(step, |differ| differ.emit(Action::Remove, Json::Null));
+                let step = PathElement::Element(first + index, old[index].label());
+                self.within(step, |differ| differ.emit(Action::Remove, Json::Null));
             }
         }
         for (index, (value, old)) in after.iter().zip(&matches).enumerate() {
-            self.at(PathElement::Element(first + index, will[index].label()), |differ| match old {
+            self.within(PathElement::Element(first + index, new[index].label()), |differ| match old {
                 None => differ.emit(Action::Add, *value),
                 Some(old) => differ.element(before[*old], *value, element, list),
             });
         }
     }
 
-    /// A union's parts belong together: when one goes, or a field within one, the element is replaced.
+    /// Compares two elements. A union's parts belong together: if one of them or a field within one is removed, the
+    /// element is replaced.
     fn element(&mut self, before: Json<'a>, after: Json<'a>, kind: Type, list: ListType) {
-        if matches!(list, ListType::MapAtomicItem(_)) && loses_a_part(before, after) {
+        if matches!(list, ListType::MapAtomicItem(_)) && lacks_a_part(before, after) {
             self.emit(Action::Replace, after);
         } else {
             self.value(before, after, kind);
         }
     }
 
-    /// What tells the elements of a list apart.
+    /// Returns the names that identify the elements of a list.
     fn names(&self, items: &'a [Json<'a>], list: ListType) -> ArenaVec<'a, Name<'a>> {
         let mut names: ArenaVec<'a, Name<'a>> = ArenaVec::with_capacity_in(items.len(), self.arena);
         names.extend(items.iter().map(|item| match key_text(item, list, self.arena) {
-            Some(key) => Name { what: ElementKey::Key(key), nth: 0 },
-            None => Name { what: ElementKey::Value(*item), nth: 0 },
+            Some(key) => Name { key: ElementKey::Key(key), nth: 0 },
+            None => Name { key: ElementKey::Value(*item), nth: 0 },
         }));
         number_repeats(&mut names);
         names
     }
 }
 
-/// An element's name: its key, or in a list without keys the element itself. The same name may stand several
-/// times (env may), and the last is the one that counts in Kubernetes: it is number 0.
+/// An element's name: its key, or in a list without keys the element itself. Of several elements with one name
+/// (possible in env) the last one is effective in Kubernetes: it is number 0.
 #[derive(Clone, Copy, PartialEq)]
 struct Name<'a> {
-    what: ElementKey<'a>,
+    key: ElementKey<'a>,
     nth: usize,
 }
 
@@ -190,26 +190,26 @@ enum ElementKey<'a> {
 
 impl<'a> Name<'a> {
     fn label(&self) -> Option<&'a str> {
-        match self.what {
+        match self.key {
             ElementKey::Key(key) => Some(key),
             ElementKey::Value(_) => None,
         }
     }
 }
 
-/// Beyond this many elements, sorting is cheaper than comparing each with each: a pod with 2,000 env entries would
-/// take two million comparisons.
-const MANY: usize = 32;
+/// Number of elements from which hashing is cheaper than comparing pairwise: a pod with 2,000 env entries would need
+/// two million comparisons.
+const HASH_FROM: usize = 32;
 
-/// Whether an object has something, at any depth, that another has not.
-fn loses_a_part(before: Json<'_>, after: Json<'_>) -> bool {
-    let is_gone = |now: Option<Json<'_>>, was: Json<'_>| now.is_none_or(|now| loses_a_part(was, now));
+/// Returns true if an object has a member, at any depth, that the other lacks.
+fn lacks_a_part(before: Json<'_>, after: Json<'_>) -> bool {
+    let is_gone = |now: Option<Json<'_>>, old: Json<'_>| now.is_none_or(|now| lacks_a_part(old, now));
     let objects = matches!((before, after), (Json::Object(_), Json::Object(_)));
-    objects && !before.ptr_eq(&after) && before.members().iter().any(|(key, was)| is_gone(after.get(key), *was))
+    objects && !before.ptr_eq(&after) && before.members().iter().any(|(key, old)| is_gone(after.get(key), *old))
 }
 
 fn number_repeats(names: &mut [Name<'_>]) {
-    if names.len() > MANY && names.iter().all(|name| matches!(name.what, ElementKey::Key(_))) {
+    if names.len() > HASH_FROM && names.iter().all(|name| matches!(name.key, ElementKey::Key(_))) {
         let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
         for name in names.iter_mut().rev() {
             let times = seen.entry(name.label().unwrap_or_default()).or_default();
@@ -219,26 +219,26 @@ fn number_repeats(names: &mut [Name<'_>]) {
         return;
     }
     for index in (0..names.len()).rev() {
-        let what = names[index].what;
-        names[index].nth = names[index + 1..].iter().filter(|later| later.what == what).count();
+        let key = names[index].key;
+        names[index].nth = names[index + 1..].iter().filter(|later| later.key == key).count();
     }
 }
 
-/// For each element after, the place it had before; `None` as a whole when what was kept changed its order
-/// (then the list is replaced: moving elements one by one would say more than the whole list does).
-fn matched(was: &[Name<'_>], will: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
-    let places: Option<HashMap<(&str, usize), usize>> = (was.len() > MANY)
-        .then(|| was.iter().enumerate().map(|(place, name)| Some(((name.label()?, name.nth), place))).collect())
+/// Returns for each new element the old index. Returns `None` if kept elements changed their order: then the list is
+/// replaced, as moving elements one by one would be longer.
+fn match_names(old: &[Name<'_>], new: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
+    let places: Option<HashMap<(&str, usize), usize>> = (old.len() > HASH_FROM)
+        .then(|| old.iter().enumerate().map(|(place, name)| Some(((name.label()?, name.nth), place))).collect())
         .flatten();
     let find = |name: &Name<'_>| match (&places, name.label()) {
         (Some(places), Some(key)) => places.get(&(key, name.nth)).copied(),
-        _ => was.iter().position(|old| old == name),
+        _ => old.iter().position(|old| old == name),
     };
     let mut next = 0;
-    will.iter()
+    new.iter()
         .map(|name| {
-            // Kept elements keep their order nearly always, so the next one is tried first.
-            let place = if was.get(next) == Some(name) { Some(next) } else { find(name) };
+            // Kept elements nearly always keep their order, so the next one is tried first.
+            let place = if old.get(next) == Some(name) { Some(next) } else { find(name) };
             match place {
                 Some(place) if place < next => None,
                 Some(place) => {
@@ -251,7 +251,7 @@ fn matched(was: &[Name<'_>], will: &[Name<'_>]) -> Option<Vec<Option<usize>>> {
         .collect()
 }
 
-/// The type below a member of `kind`.
+/// Returns the type of a member of `kind`.
 fn below(kind: Type, field: Option<Type>) -> Type {
     match kind {
         Type::Map(element) => *element,
@@ -259,18 +259,18 @@ fn below(kind: Type, field: Option<Type>) -> Type {
     }
 }
 
-/// Applies `operations` to `document` as the API server will.
+/// Applies `operations` to `document` in the way of the API server.
 ///
 /// # Errors
-/// Names the operation whose path does not exist.
+/// The operation whose path does not exist.
 pub fn apply<'a>(document: Json<'a>, operations: &[Operation<'a>], arena: &'a Bump) -> Result<Json<'a>, String> {
-    applied(document, operations, 0, arena)
+    apply_below(document, operations, 0, arena)
         .map_err(|operation| format!("{:?} {} does not apply", operation.action, pointer(operation.path)))
 }
 
-/// Applies operations that all lead to or through `at`, which lies `depth` steps down. Those that follow each other
-/// into the same member or element go there together: so each object and list is copied once, not once an operation.
-fn applied<'a, 'o>(
+/// Applies operations that all lead to or through `at`, which is `depth` levels deep. Consecutive ones into one member
+/// or element are applied together, so that each object and list is copied once, not once per operation.
+fn apply_below<'a, 'o>(
     at: Json<'a>,
     operations: &'o [Operation<'a>],
     depth: usize,
@@ -283,25 +283,25 @@ fn applied<'a, 'o>(
     let mut rest = operations;
     while let [first, ..] = rest {
         let Some(step) = first.path.get(depth) else { return Err(first) };
-        let goes_on =
+        let is_together =
             |operation: &&Operation<'a>| operation.path.len() > depth + 1 && operation.path.get(depth) == Some(step);
-        let (together, later) = rest.split_at(rest.iter().take_while(goes_on).count().max(1));
+        let (together, later) = rest.split_at(rest.iter().take_while(is_together).count().max(1));
         rest = later;
         let below = |value: Json<'a>| match first.path.len() - depth {
             1 => Ok(first.value),
-            _ => applied(value, together, depth + 1, arena),
+            _ => apply_below(value, together, depth + 1, arena),
         };
-        let act = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
+        let action = if first.path.len() == depth + 1 { first.action } else { Action::Replace };
         match (at, step) {
             (Json::Object(_), PathElement::Member(key)) => {
-                match (members.iter().rposition(|(name, _)| name == key), act) {
+                match (members.iter().rposition(|(name, _)| name == key), action) {
                     (None, Action::Add) => members.push((key, first.value)),
                     (Some(_), Action::Remove) => members.retain(|(name, _)| name != key),
                     (Some(place), _) => members[place].1 = below(members[place].1)?,
                     (None, _) => return Err(first),
                 }
             }
-            (Json::Array(_), PathElement::Element(index, _)) => match act {
+            (Json::Array(_), PathElement::Element(index, _)) => match action {
                 Action::Add if *index <= items.len() => items.insert(*index, first.value),
                 Action::Remove if *index < items.len() => drop(items.remove(*index)),
                 Action::Replace if *index < items.len() => items[*index] = below(items[*index])?,
@@ -317,14 +317,14 @@ fn applied<'a, 'o>(
     })
 }
 
-/// The JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
+/// Returns the JSON pointer of a path: `/metadata/labels/kubernetes.io~1arch`, `/spec/volumes/0`.
 pub fn pointer(path: &[PathElement<'_>]) -> String {
     let mut text = String::with_capacity(64);
     write_pointer(path, &mut text, |part, out| out.push_str(part));
     text
 }
 
-/// Appends a pointer whose parts `write` writes.
+/// Appends a JSON pointer; `write` writes its parts.
 fn write_pointer(path: &[PathElement<'_>], out: &mut String, write: impl Fn(&str, &mut String)) {
     for step in path {
         out.push('/');
@@ -343,7 +343,7 @@ fn write_pointer(path: &[PathElement<'_>], out: &mut String, write: impl Fn(&str
     }
 }
 
-/// The path as people read it, with keys instead of places: `spec.containers[main].env[HOME].value`.
+/// Returns the path for messages, with keys instead of indexes: `spec.containers[main].env[HOME].value`.
 pub fn display_path(path: &[PathElement<'_>]) -> String {
     let mut text = String::new();
     for step in path {
@@ -368,16 +368,16 @@ pub fn display_path(path: &[PathElement<'_>]) -> String {
     text
 }
 
-/// The path of a member below `path`, as [`readable`] writes it.
+/// Returns the path of a member below `path`, in the form of [`display_path`].
 pub fn member_path(path: &str, key: &str) -> String {
     if key.contains(['.', '/']) { format!("{path}[{key}]") } else { format!("{path}.{key}") }
 }
 
-/// The operations as JSON text.
+/// Returns the operations as JSON text.
 pub fn to_json(operations: &[Operation<'_>]) -> String {
     let mut text = String::with_capacity(operations.len() * 160 + 2);
     text.push('[');
-    // What follows each other lies side by side nearly always: where the pointer to what holds it stands already.
+    // Consecutive operations mostly have one parent, whose pointer is then copied from the text.
     let mut parent: (&[PathElement<'_>], Range<usize>) = (&[], 0..0);
     for (index, operation) in operations.iter().enumerate() {
         json::push_comma(index, &mut text);
@@ -412,7 +412,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// By its text, for what is off the path of a request: only `serde_json`'s serialisers understand that.
+/// Serialization by way of the text, for use outside a request: only `serde_json`'s serializers support it.
 impl Serialize for Operation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = String::new();
@@ -421,7 +421,7 @@ impl Serialize for Operation<'_> {
     }
 }
 
-/// The type that a path leads to; `None` where the schema has no such field.
+/// Returns the type at a path; `None` if the schema has no such field.
 pub fn type_at(path: &[PathElement<'_>]) -> Option<Type> {
     path.iter().try_fold(Type::Object(&POD), |kind, step| match (kind, step) {
         (Type::Object(object), PathElement::Member(key)) => Object::field(object, key).map(|field| field.kind),
@@ -433,7 +433,7 @@ pub fn type_at(path: &[PathElement<'_>]) -> Option<Type> {
     })
 }
 
-/// Whether `path` is `outer` or something in it.
+/// Returns true if `path` is `outer` or below it.
 pub fn is_within(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

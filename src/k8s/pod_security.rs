@@ -1,10 +1,10 @@
-//! The Pod Security Standards, of whose violation the API server warns.
+//! Checks pods against the Pod Security Standards, of whose violation the API server warns.
 //!
 //! A namespace's labels name a level (`pod-security.kubernetes.io/warn`), and the API server warns of a pod that
-//! violates it: one line for all that is wrong, which kubectl prints on stderr. So the first violation of podgraft's
-//! result counts, and only where the incoming pod had none. The checks are those of Kubernetes 1.36
-//! (`k8s.io/pod-security-admission`), each version of them. A server that is older judges `latest` by fewer; its
-//! defaults for namespaces without labels, and whom it exempts, stand in a file that nobody else sees.
+//! violates it, in one line for all violations, which kubectl prints on stderr. So the first violation of podgraft's
+//! result counts, and only if the incoming pod had none. The checks are those of Kubernetes 1.36
+//! (`k8s.io/pod-security-admission`), each version of them. An older server judges `latest` by fewer; its defaults for
+//! namespaces without labels, and its exemptions, are in a file that only the API server reads.
 
 mod baseline;
 mod policy;
@@ -16,57 +16,62 @@ pub use self::policy::{Level, Levels, Policy};
 use self::subject::Subject;
 use crate::json::Json;
 
-/// What a pod has and its namespace's level forbids, or lacks and the level asks for.
+/// A violation of a level: a field that it forbids, or that it requires and the pod lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// as `spec.initContainers[fetch].securityContext.privileged`
+    /// the field's path, as `spec.initContainers[fetch].securityContext.privileged`
     pub path: String,
-    /// another place at which it could be said, where there is one: who touched that may be who is to blame
+    /// another path at which the requirement could be met, if any; a change there may be the cause
     pub related_path: Option<&'static str>,
-    /// what would be right, as `must be false`
+    /// the requirement, as `must be false`
     pub must: &'static str,
-    /// how the API server calls it
+    /// the API server's name of the violation
     pub reason: &'static str,
 }
 
-/// The first violation of `after`, unless `before` has one, for then the API server warns anyhow.
+/// Returns the first violation of `after`, unless `before` has one: then the API server warns anyhow.
 pub fn introduced(before: Json<'_>, after: Json<'_>, policy: Policy) -> Option<Violation> {
     let violation = violations(after, policy).next()?;
     violations(before, policy).next().is_none().then_some(violation)
 }
 
-/// The violations of a pod, the first of each check.
+/// Returns the violations of a pod, the first of each check.
 pub fn violations(pod: Json<'_>, policy: Policy) -> impl Iterator<Item = Violation> {
-    let subject = Subject::of(pod, policy);
-    CHECKS.iter().filter(move |check| check.is_of(policy)).filter_map(move |check| {
-        let finding = (check.run)(&subject)?;
-        Some(Violation { path: finding.path, related_path: finding.beside, must: finding.must, reason: check.reason })
+    let subject = Subject::new(pod, policy);
+    CHECKS.iter().filter(move |check| check.applies_to(policy)).filter_map(move |check| {
+        let breach = (check.run)(&subject)?;
+        Some(Violation {
+            path: breach.path,
+            related_path: breach.related_path,
+            must: breach.must,
+            reason: check.reason,
+        })
     })
 }
 
-/// One of the checks.
+/// One check.
 struct Check {
-    /// how the API server calls its violation
+    /// the API server's name of its violation
     reason: &'static str,
-    /// the level at which it begins
+    /// the lowest level that has it
     level: Level,
-    /// the minor version at which it begins; what changes within it later is its own affair
+    /// the first minor version that has it; the check itself handles later changes
     since: u32,
-    /// the minor version from which `restricted` has a check of its own in its place
+    /// the minor version from which `restricted` has a stricter check instead
     replaced: Option<u32>,
     run: fn(&Subject<'_>) -> Option<Breach>,
 }
 
-/// What a check finds.
+/// The finding of a check.
 struct Breach {
     path: String,
-    beside: Option<&'static str>,
+    related_path: Option<&'static str>,
     must: &'static str,
 }
 
 impl Breach {
     fn new(path: String, must: &'static str) -> Self {
-        Self { path, beside: None, must }
+        Self { path, related_path: None, must }
     }
 }
 
@@ -83,7 +88,7 @@ impl Check {
         Self { replaced: Some(from), ..self }
     }
 
-    fn is_of(&self, policy: Policy) -> bool {
+    fn applies_to(&self, policy: Policy) -> bool {
         let is_replaced = policy.level == Level::Restricted && self.replaced.is_some_and(|from| policy.is_since(from));
         self.level <= policy.level && policy.is_since(self.since) && !is_replaced
     }

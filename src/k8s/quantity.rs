@@ -1,4 +1,4 @@
-//! Kubernetes quantities: `500m`, `4Gi`, `1e3`. Whether a text is one is the schema's business.
+//! Parses and compares Kubernetes quantities: `500m`, `4Gi`, `1e3`.
 
 use std::cmp::Ordering;
 
@@ -7,12 +7,12 @@ use serde_json::Number;
 use crate::json::Json;
 use crate::k8s::schema::is_quantity;
 
-/// Billionths: the finest that Kubernetes knows.
+/// Billionths, the finest resolution of Kubernetes.
 const NANO: i128 = 1_000_000_000;
 
-/// A number as Kubernetes writes it: `2` is "2", `0.5` is "500m"; fractions in thousandths (down to billionths), never
-/// with a point. `None` is a number that is too fine or no quantity.
-pub fn of_number(number: &Number) -> Option<String> {
+/// Formats a number as a quantity: `2` is "2", `0.5` is "500m"; fractions in thousandths (down to billionths), never
+/// with a point. Returns `None` for a number that is too fine or no quantity.
+pub fn from_number(number: &Number) -> Option<String> {
     let text = number.to_string();
     let Some((whole, fraction)) = text.split_once('.') else {
         return is_quantity(&text).then_some(text);
@@ -35,23 +35,23 @@ pub fn of_number(number: &Number) -> Option<String> {
     Some(format!("{sign}{digits}{suffix}"))
 }
 
-/// How two quantities compare; `None` where one is none, or beyond what Kubernetes can hold.
+/// Compares two quantities. Returns `None` if one is invalid or out of range.
 pub fn compare(a: Json<'_>, b: Json<'_>) -> Option<Ordering> {
     Some(nanos(&text(a)?)?.cmp(&nanos(&text(b)?)?))
 }
 
-/// Whether a quantity has a fraction of one, to thousandths as the API server counts.
+/// Returns true if a quantity has a fraction of one, to thousandths as the API server counts.
 pub fn is_fractional(value: Json<'_>) -> bool {
     text(value).and_then(|text| nanos(&text)).is_some_and(has_fraction)
 }
 
-/// The same of what [`nanos`] gives.
+/// Returns true if an amount in billionths (see [`nanos`]) has a fraction of one, to thousandths.
 pub fn has_fraction(nanos: i128) -> bool {
-    // Rounded up to thousandths, then looked at.
+    // Rounded up to thousandths first.
     !nanos.unsigned_abs().div_ceil(1_000_000).is_multiple_of(1000)
 }
 
-/// As a person reads it.
+/// Returns the quantity's text.
 pub fn text(value: Json<'_>) -> Option<String> {
     match value {
         Json::Str(text) => Some(text.to_owned()),
@@ -60,8 +60,8 @@ pub fn text(value: Json<'_>) -> Option<String> {
     }
 }
 
-/// A quantity in billionths of its unit, rounded up as the API server does it, so that `0.5` and `500m` are the same;
-/// `None` for what is no quantity, or beyond what can be told.
+/// Returns a quantity in billionths of its unit, rounded up as the API server does, so that `0.5` and `500m` are equal;
+/// `None` if the text is no quantity or out of range.
 pub fn nanos(text: &str) -> Option<i128> {
     if !is_quantity(text) {
         return None;
@@ -76,7 +76,7 @@ pub fn nanos(text: &str) -> Option<i128> {
     let digits = whole.bytes().chain(fraction.bytes());
     let shift = |number: i128, digit: u8| number.checked_mul(10)?.checked_add((digit - b'0').into());
     let mantissa = digits.into_iter().try_fold(0, shift)?;
-    // What one unit of the mantissa is worth, as a fraction.
+    // The value of one unit of the mantissa, as a fraction.
     let (times, per) = factor(suffix)?;
     let per = per.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
     let all = mantissa.checked_mul(NANO)?.checked_mul(times)?;
@@ -109,9 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_become_the_quantities_that_the_api_server_writes() {
-        let number = |value: f64| Number::from_f64(value).and_then(|number| of_number(&number));
-        assert_eq!(of_number(&2.into()), Some("2".into()));
+    fn numbers_are_formatted_as_the_api_server_does() {
+        let number = |value: f64| Number::from_f64(value).and_then(|number| from_number(&number));
+        assert_eq!(from_number(&2.into()), Some("2".into()));
         assert_eq!(number(0.5), Some("500m".into()));
         assert_eq!(number(1.25), Some("1250m".into()));
         assert_eq!(number(2.0), Some("2".into()));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_compare_by_what_they_are_worth() {
+    fn quantities_compare_by_value() {
         let table = [
             ("1", "1000m", Ordering::Equal),
             ("1Gi", "1024Mi", Ordering::Equal),
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn fractions_of_a_byte_are_seen() {
+    fn fractions_of_a_byte_are_found() {
         for (text, fractional) in [("1Gi", false), ("1.5Gi", false), ("100m", true), ("1.0001", true), ("1n", true)] {
             assert_eq!(is_fractional(Json::Str(text)), fractional, "{text}");
         }
     }
 
     #[test]
-    fn quantities_are_compared_by_what_they_say() {
+    fn spellings_of_one_value_are_equal() {
         let same = [
             ("0.5", "500m"),
             ("1Gi", "1024Mi"),

@@ -1,9 +1,9 @@
-//! The Pod schema as one table: the type of each field and how lists of it merge.
+//! The Pod schema as one table: the type of each field, its default, and the list type by which it merges.
 //!
-//! The same table drives merging, diffing and the check of what was touched, so that the three cannot
-//! disagree. `table.rs` is generated from the JSON schemas that k8s-openapi carries, by
-//! `tests/oracles/schema/pod_schema.rs`, which also fails when the file is out of date; what `OpenAPI` does not say
-//! (Kubernetes' patch merge keys and podgraft's own choices) stands in that generator.
+//! The table drives merging, diffing and the check of placeholders' values, so that the three cannot disagree.
+//! `table.rs` is generated from the JSON schemas of k8s-openapi by `tests/oracles/schema/pod_schema.rs`, which also
+//! fails when the file is out of date. That generator contains the facts that `OpenAPI` lacks: Kubernetes' patch merge
+//! keys and podgraft's own choices.
 
 #[rustfmt::skip] // as the generator writes it
 mod table;
@@ -15,28 +15,28 @@ use crate::json::Json;
 /// An object type of the Kubernetes API.
 #[derive(Debug)]
 pub struct Object {
-    /// the type's name there, such as `Container`
+    /// the type's name, such as `Container`
     pub name: &'static str,
-    /// sorted by name
+    /// the type's fields, sorted by name
     pub fields: &'static [Field],
-    /// fields that must be there
+    /// names of the required fields
     pub required: &'static [&'static str],
 }
 
 /// A field of an [`Object`].
 #[derive(Debug)]
 pub struct Field {
-    /// as it is written in JSON
+    /// its name in JSON
     pub name: &'static str,
-    /// what it holds
+    /// its type
     pub kind: Type,
-    /// how it merges, when it is a list
+    /// the rule for merging, if it is a list
     pub list: ListType,
-    /// what the API server fills in where nothing is written; `None` where it leaves the field out
+    /// the API server's default; `None` if it sets none
     pub default: Option<Scalar>,
 }
 
-/// A value that a field has by default.
+/// A default value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scalar {
     /// a string
@@ -48,7 +48,7 @@ pub enum Scalar {
 }
 
 impl Scalar {
-    /// Whether `value` is this one.
+    /// Returns true if `value` is this one.
     pub fn is(self, value: Json<'_>) -> bool {
         match self {
             Scalar::Str(text) => value.as_str() == Some(text),
@@ -58,10 +58,10 @@ impl Scalar {
     }
 }
 
-/// What a field holds.
+/// The type of a value.
 #[derive(Debug, Clone, Copy)]
 pub enum Type {
-    /// anything: status, managedFields, what only others read
+    /// any value: status, managedFields and other fields that podgraft never sets
     Any,
     /// `true` or `false`
     Bool,
@@ -73,9 +73,9 @@ pub enum Type {
     Str,
     /// a whole number or a string, such as a port
     IntOrStr,
-    /// a quantity: a string; a number is accepted as the API server does
+    /// a quantity: a string or, as for the API server, a number
     Quantity,
-    /// names to values
+    /// a map from names to values
     Map(&'static Type),
     /// a list
     List(&'static Type),
@@ -83,25 +83,25 @@ pub enum Type {
     Object(&'static Object),
 }
 
-/// How a list merges with one that lies over it.
+/// The rule by which a layer's list merges with the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListType {
     /// replaced as a whole
     Atomic,
-    /// element by element; these fields say which is which
+    /// merged element by element; these fields are the key
     Map(&'static [&'static str]),
-    /// as `Keyed`, but an element is a union (`value`/`valueFrom`, a volume's source) and replaced whole
+    /// like `Map`, but an element is a union (`value`/`valueFrom`, a volume's source) and replaced whole
     MapAtomicItem(&'static [&'static str]),
-    /// what is not yet there is added at the end
+    /// missing elements are appended
     Set,
-    /// what is not yet there is added in front
+    /// missing elements are prepended
     Prepend,
-    /// node selector terms are alternatives: what lies over is required in addition, in each of them
+    /// node selector terms are alternatives: a layer's requirements are added to each of them
     NodeSelectorTerms,
 }
 
 impl ListType {
-    /// The fields that tell elements apart; of an unkeyed list none.
+    /// Returns the fields that form the merge key; none for a list without keys.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             ListType::Map(keys) | ListType::MapAtomicItem(keys) => keys,
@@ -111,20 +111,20 @@ impl ListType {
 }
 
 impl Object {
-    /// The field `name`.
+    /// Returns the field `name`.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
-        // Names differ in length mostly: comparing each for equality is half the work of searching by order.
+        // Most names differ in length: comparing each for equality takes half the time of a binary search.
         let fields: &'static [Field] = self.fields;
         fields.iter().find(|field| field.name == name)
     }
 
-    /// The known field that is spelled most like `name`, when one is near.
+    /// Returns the field name that is most similar to `name`, if one is similar.
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
         nearest(name, self.fields.iter().map(|field| field.name))
     }
 }
 
-/// The candidate that differs least from `name`: at most a third of its letters.
+/// Returns the candidate that is most similar to `name`: at most a third of its letters differ.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     candidates
         .into_iter()
@@ -139,7 +139,7 @@ pub fn did_you_mean<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str
     nearest(name, candidates).map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
 }
 
-/// Levenshtein's distance, in characters.
+/// Returns the Levenshtein distance, in characters.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -154,22 +154,22 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Something that does not fit the schema.
+/// A value that does not fit the schema.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SchemaError {
-    /// where, as `spec.volumes[0].name`
+    /// its path, as `spec.volumes[0].name`
     pub path: String,
-    /// what is wrong and, when it can be guessed, what would be right
+    /// the error and, if it can be guessed, the correction
     pub message: String,
 }
 
 impl SchemaError {
-    fn here(message: String) -> Self {
+    fn new(message: String) -> Self {
         Self { path: String::new(), message }
     }
 
-    /// The same, seen from one step further up. Paths are made only when there is something to say: a check that
-    /// passes allocates nothing.
+    /// Returns the error with `step` prepended to its path. Paths are built on errors only: a check that passes
+    /// allocates nothing.
     pub(crate) fn below(mut self, step: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
@@ -177,18 +177,21 @@ impl SchemaError {
     }
 }
 
-/// Checks `value` against `kind`, however deep; unknown fields and wrong types are misfits. `whole` says
-/// that required fields must be there (a fragment that lies over something need not have them).
+/// Checks `value` against `kind` at any depth. Unknown fields and wrong types are errors; so are missing required
+/// fields if `whole` is true (a fragment need not have them).
+///
+/// # Errors
+/// The first value that does not fit.
 pub fn validate(value: Json<'_>, kind: Type, whole: bool) -> Result<(), SchemaError> {
-    let wrong = |wanted: &str| Err(SchemaError::here(format!("is {}, should be {wanted}", value.kind())));
+    let wrong = |wanted: &str| Err(SchemaError::new(format!("is {}, should be {wanted}", value.kind())));
     match (kind, value) {
-        // Raw parts are bytes of the submitted pod that nobody opened: the API server has checked them.
+        // Raw parts are unchanged bytes of the submitted pod: the API server has checked them.
         (Type::Any, _)
         | (_, Json::Raw(_))
         | (Type::Bool, Json::Bool(_))
         | (Type::Quantity, Json::Float(_) | Json::Int(_) | Json::Uint(_))
         | (Type::Str | Type::IntOrStr, Json::Str(_)) => Ok(()),
-        // In a fragment it takes something away; in what leaves it would be refused or dropped.
+        // In a fragment null removes a value; in a whole pod the API server would deny or drop it.
         (_, Json::Null) if !whole => Ok(()),
         (Type::Int, Json::Int(_) | Json::Uint(_)) if is_in_range(value, i64::MIN, i64::MAX) => Ok(()),
         (Type::Int32 | Type::IntOrStr, Json::Int(_) | Json::Uint(_))
@@ -204,14 +207,14 @@ pub fn validate(value: Json<'_>, kind: Type, whole: bool) -> Result<(), SchemaEr
         (Type::IntOrStr, _) => wrong("a whole number or a string"),
         (Type::Quantity, _) => wrong("a quantity, such as \"500m\" or \"4Gi\""),
         (Type::List(element), Json::Array(items)) => items.iter().enumerate().try_for_each(|(index, item)| {
-            validate(*item, *element, whole).map_err(|misfit| misfit.below(&format!("[{index}]")))
+            validate(*item, *element, whole).map_err(|error| error.below(&format!("[{index}]")))
         }),
         (Type::List(_), _) => wrong("a list"),
         (Type::Map(element), Json::Object(members)) => members.iter().try_for_each(|(key, member)| {
             if key.starts_with('$') {
-                return Err(SchemaError::here(format!("has the name {key}, which is a directive and not a name")));
+                return Err(SchemaError::new(format!("has the name {key}, which is a directive, not a name")));
             }
-            validate(*member, *element, whole).map_err(|misfit| misfit.below(&format!("[{key}]")))
+            validate(*member, *element, whole).map_err(|error| error.below(&format!("[{key}]")))
         }),
         (Type::Object(object), Json::Object(members)) => check_object(object, members, whole),
         (Type::Map(_) | Type::Object(_), _) => wrong("an object"),
@@ -226,7 +229,7 @@ fn is_in_range(value: Json<'_>, least: i64, most: i64) -> bool {
     }
 }
 
-/// Whether a text is a Kubernetes quantity: `500m`, `4Gi`, `1e3`.
+/// Returns true if a text is a Kubernetes quantity: `500m`, `4Gi`, `1e3`.
 pub fn is_quantity(text: &str) -> bool {
     const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -241,13 +244,13 @@ pub fn is_quantity(text: &str) -> bool {
 fn check_object(object: &Object, members: &[(&str, Json<'_>)], whole: bool) -> Result<(), SchemaError> {
     for (key, member) in members {
         let Some(field) = object.field(key) else {
-            let hint = object.nearest(key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
-            return Err(SchemaError::here(format!("has no field {key}{hint}")));
+            let hint = did_you_mean(key, object.fields.iter().map(|field| field.name));
+            return Err(SchemaError::new(format!("has no field {key}{hint}")));
         };
-        validate(*member, field.kind, whole).map_err(|misfit| misfit.below(key))?;
+        validate(*member, field.kind, whole).map_err(|error| error.below(key))?;
     }
     match object.required.iter().find(|name| whole && !members.iter().any(|(key, _)| key == *name)) {
-        Some(name) => Err(SchemaError::here(format!("lacks the field {name}"))),
+        Some(name) => Err(SchemaError::new(format!("lacks the field {name}"))),
         None => Ok(()),
     }
 }
@@ -257,16 +260,16 @@ mod tests {
     use super::*;
     use bumpalo::Bump;
 
-    fn misfit(pod: &serde_json::Value) -> String {
+    fn error(pod: &serde_json::Value) -> String {
         let arena = Bump::new();
         match validate(Json::borrowed(pod, &arena), Type::Object(&POD), true) {
-            Ok(()) => "fits".to_owned(),
+            Ok(()) => "valid".to_owned(),
             Err(SchemaError { path, message }) => format!("{path} {message}"),
         }
     }
 
     #[test]
-    fn misfits_name_the_place_and_what_would_be_right() {
+    fn errors_name_the_path_and_the_correction() {
         use serde_json::json;
         let cases = [
             (
@@ -288,16 +291,16 @@ mod tests {
             ),
             (
                 json!({"metadata": {}, "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 2}}}]}}),
-                "fits",
+                "valid",
             ),
         ];
         for (pod, expected) in cases {
-            assert_eq!(misfit(&pod), expected, "{pod}");
+            assert_eq!(error(&pod), expected, "{pod}");
         }
     }
 
     #[test]
-    fn a_field_knows_what_the_api_server_fills_in() {
+    fn a_field_has_the_api_servers_default() {
         let spec = match POD.field("spec").unwrap().kind {
             Type::Object(spec) => spec,
             other => panic!("{other:?}"),

@@ -1,6 +1,6 @@
-//! Whether what was made of a pod is a pod that can run: what the schema does not say.
+//! Validates podgraft's result beyond the schema.
 //!
-//! The API server would refuse it too, but after the webhook, without naming it or the layer.
+//! The API server would deny an invalid pod too, but after the webhook, without naming it or the layer.
 
 mod fields;
 
@@ -13,60 +13,64 @@ use crate::json::{Json, Member};
 use crate::k8s::patch::member_path;
 use crate::k8s::quantity;
 
-/// The readable path of what is wrong, and what.
-type Outcome = Result<(), (String, String)>;
+/// Success, or the path and the message of an error.
+type ValidationResult = Result<(), (String, String)>;
 
-/// The first thing that is wrong: the readable path, and what. Only what was not so in `original` counts.
+/// Validates a result. Only errors that are not in `original` count.
+///
+/// # Errors
+/// The path and the message of the first error.
 pub fn validate_result<'a>(original: Json<'a>, pod: Json<'a>) -> Result<(), (String, String)> {
-    let (was, now) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
-    let volumes = now.list("volumes");
-    let moved = !same(was.get("volumes"), now.get("volumes"));
-    for volume in added(volumes, was.list("volumes")) {
+    let (original_spec, spec) = (original.get("spec").unwrap_or(Json::Null), pod.get("spec").unwrap_or(Json::Null));
+    let volumes = spec.list("volumes");
+    let volumes_changed = !is_unchanged(original_spec.get("volumes"), spec.get("volumes"));
+    for volume in added(volumes, original_spec.list("volumes")) {
         check_volume(volume)?;
     }
     for kind in ["containers", "initContainers"] {
-        for container in now.list(kind) {
-            let own = was.list(kind).iter().find(|own| own.get("name") == container.get("name"));
-            let untouched = own.is_some_and(|own| own.ptr_eq(container));
-            if untouched && !moved {
+        for container in spec.list(kind) {
+            let own = original_spec.list(kind).iter().find(|own| own.get("name") == container.get("name"));
+            let unchanged = own.is_some_and(|own| own.ptr_eq(container));
+            if unchanged && !volumes_changed {
                 continue;
             }
             let path = format_args!("spec.{kind}[{}]", container.text("name"));
-            check_mounts(container, own, volumes, was.list("volumes"), path)?;
+            check_mounts(container, own, volumes, original_spec.list("volumes"), path)?;
             if own.is_none() && container.text("image").is_empty() {
                 return Err((path.to_string(), "is added without an image".to_owned()));
             }
-            if !untouched {
+            if !unchanged {
                 check_env(container, own, path)?;
                 check_requests(container, own, path)?;
                 fields::check_container(container, own, path)?;
             }
         }
     }
-    check_names(was, now)?;
-    if !now.ptr_eq(&was) {
-        fields::check_spec(was, now)?;
+    check_names(original_spec, spec)?;
+    if !spec.ptr_eq(&original_spec) {
+        fields::check_spec(original_spec, spec)?;
     }
     check_labels(original, pod)?;
     check_annotations(original, pod)
 }
 
-/// Init containers and containers share one set of names, and one of the pod's own that ends before the task starts may
-/// not become one that runs beside it, because a layer's sidecar has the same name.
-fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
-    if same(was.get("initContainers"), now.get("initContainers")) && same(was.get("containers"), now.get("containers"))
+/// Checks names. Init containers and containers share one set of names; and one of the pod's own that ends before the
+/// task starts may not become a sidecar because a layer's sidecar has its name.
+fn check_names(original: Json<'_>, result: Json<'_>) -> ValidationResult {
+    if is_unchanged(original.get("initContainers"), result.get("initContainers"))
+        && is_unchanged(original.get("containers"), result.get("containers"))
     {
         return Ok(());
     }
     let has = |spec: Json<'_>, kind: &str, name: &str| spec.list(kind).iter().any(|other| other.text("name") == name);
-    for init in now.list("initContainers") {
+    for init in result.list("initContainers") {
         let name = init.text("name");
-        let own = was.list("initContainers").iter().find(|own| own.text("name") == name);
+        let own = original.list("initContainers").iter().find(|own| own.text("name") == name);
         if own.is_some_and(|own| own.get("restartPolicy").is_none()) && init.get("restartPolicy").is_some() {
             let path = format!("spec.initContainers[{name}].restartPolicy");
-            return Err((path, "would make a sidecar of the pod's own init container of that name".to_owned()));
+            return Err((path, "would turn the pod's own init container of this name into a sidecar".to_owned()));
         }
-        if has(now, "containers", name) && !(own.is_some() && has(was, "containers", name)) {
+        if has(result, "containers", name) && !(own.is_some() && has(original, "containers", name)) {
             let kind = if own.is_some() { "containers" } else { "initContainers" };
             return Err((format!("spec.{kind}[{name}]"), "has the name of another container of the pod".to_owned()));
         }
@@ -74,17 +78,17 @@ fn check_names(was: Json<'_>, now: Json<'_>) -> Outcome {
     Ok(())
 }
 
-fn check_volume(volume: &Json<'_>) -> Outcome {
+fn check_volume(volume: &Json<'_>) -> ValidationResult {
     let name = volume.text("name");
     let path = || format!("spec.volumes[{name}]");
     if !is_dns_label(name) {
-        return Err((path(), "has a name that is no DNS label (lower-case letters, digits and -)".to_owned()));
+        return Err((path(), "has a name that is not a DNS label (lower-case letters, digits and -)".to_owned()));
     }
     let claim = volume.get_path(&["persistentVolumeClaim", "claimName"]).and_then(|name| name.as_str());
     if claim.is_some_and(|name| !is_object_name(name)) {
         return Err((
             path(),
-            "has a claimName that is no name of an object (lower-case letters, digits, - and .)".to_owned(),
+            "has a claimName that is not an object name (lower-case letters, digits, - and .)".to_owned(),
         ));
     }
     let mut sources = volume.members().iter().map(|(key, _)| *key).filter(|key| *key != "name");
@@ -94,14 +98,14 @@ fn check_volume(volume: &Json<'_>) -> Outcome {
     }
 }
 
-/// A mount needs its volume, and a path takes one mount.
+/// Checks that each mount's volume exists and that its subPath stays within it.
 fn check_mounts(
     container: &Json<'_>,
     own: Option<&Json<'_>>,
     volumes: &[Json<'_>],
     had: &[Json<'_>],
     path: Arguments<'_>,
-) -> Outcome {
+) -> ValidationResult {
     for mount in container.list("volumeMounts") {
         let name = mount.get("name");
         let is_there = |volumes: &[Json<'_>]| volumes.iter().any(|volume| volume.get("name") == name);
@@ -114,24 +118,24 @@ fn check_mounts(
         let is_own = || own.is_some_and(|own| own.list("volumeMounts").contains(mount));
         if (below.starts_with('/') || below.split('/').any(|part| part == "..")) && !is_own() {
             let at = format!("{path}.volumeMounts[{}]", mount.text("mountPath"));
-            return Err((at, "has a subPath that leaves the volume".to_owned()));
+            return Err((at, "has a subPath outside the volume".to_owned()));
         }
     }
     Ok(())
 }
 
-/// A request above its limit; of resources that cannot be overcommitted, any that is not its limit.
-fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> Outcome {
+/// Checks that no request is above its limit, and that requests of resources that cannot be overcommitted equal it.
+fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Arguments<'_>) -> ValidationResult {
     let resources = |container: &Json<'a>, kind: &str, name: &str| container.get_path(&["resources", kind, name]);
     for (name, request) in container.get_path(&["resources", "requests"]).iter().flat_map(Json::members) {
         let limit = resources(container, "limits", name);
-        let was = own.map(|own| (resources(own, "requests", name), resources(own, "limits", name)));
-        if was == Some((Some(*request), limit)) {
+        let original = own.map(|own| (resources(own, "requests", name), resources(own, "limits", name)));
+        if original == Some((Some(*request), limit)) {
             continue;
         }
         let fixed = is_extended(name);
         let order = limit.and_then(|limit| quantity::compare(*request, limit));
-        let what = match (order, limit) {
+        let requirement = match (order, limit) {
             (Some(Ordering::Greater), _) if !fixed => "more than the limit of",
             (Some(Ordering::Greater | Ordering::Less), _) if fixed => "and must be equal to the limit of",
             (None, None) if fixed => "and needs a limit that is equal",
@@ -139,32 +143,38 @@ fn check_requests<'a>(container: &Json<'a>, own: Option<&Json<'a>>, path: Argume
         };
         let shown = |value: Json<'_>| quantity::text(value).unwrap_or_default();
         let limit = limit.map_or_else(String::new, |limit| format!(" {}", shown(limit)));
-        return Err((format!("{path}.resources.requests.{name}"), format!("is {}, {what}{limit}", shown(*request))));
+        return Err((
+            format!("{path}.resources.requests.{name}"),
+            format!("is {}, {requirement}{limit}", shown(*request)),
+        ));
     }
     Ok(())
 }
 
-/// Devices and huge pages: what nobody can have more of than there is.
+/// Returns true for devices and huge pages, which cannot be overcommitted.
 pub fn is_extended(resource: &str) -> bool {
     let own = resource.split_once('/').is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io"));
     own || resource.starts_with("hugepages-")
 }
 
-/// Whether a pod is made as one at all. The API server looks at that after the webhooks: what podgraft would say of a
-/// task without containers is true, but not what is wrong.
+/// Validates the shape of a submitted pod. The API server does so only after the webhooks, and podgraft's own errors
+/// about such a pod would not name the cause.
+///
+/// # Errors
+/// The path and the message of the first error.
 pub fn validate_shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
     let map = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Object(_) | Json::Null));
     let list = |value: Option<Json<'_>>| value.is_none_or(|value| matches!(value, Json::Array(_) | Json::Null));
     let metadata = pod.get("metadata").unwrap_or(Json::Null);
     for key in ["labels", "annotations"] {
         if !map(metadata.get(key)) {
-            return Err((format!("metadata.{key}"), "is no map"));
+            return Err((format!("metadata.{key}"), "is not a map"));
         }
     }
     let spec = pod.get("spec").unwrap_or(Json::Null);
     for key in ["containers", "initContainers", "volumes"] {
         if !list(spec.get(key)) {
-            return Err((format!("spec.{key}"), "is no list"));
+            return Err((format!("spec.{key}"), "is not a list"));
         }
     }
     let containers = spec.get("containers").map_or(&[][..], |list| list.items());
@@ -179,20 +189,20 @@ pub fn validate_shape(pod: Json<'_>) -> Result<(), (String, &'static str)> {
         }
         for key in ["env", "volumeMounts", "ports"] {
             if !list(container.get(key)) {
-                return Err((format!("spec.containers[{name}].{key}"), "is no list"));
+                return Err((format!("spec.containers[{name}].{key}"), "is not a list"));
             }
         }
     }
     Ok(())
 }
 
-fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: Arguments<'_>) -> Outcome {
+fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: Arguments<'_>) -> ValidationResult {
     let had = own.map_or(&[][..], |own| own.list("env"));
     for entry in added(container.list("env"), had) {
         let name = entry.text("name");
         let at = || format!("{path}.env[{name}]");
         if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control() || c == ' ') {
-            return Err((at(), "has a name that no environment variable can have".to_owned()));
+            return Err((at(), "has a name that is invalid for an environment variable".to_owned()));
         }
         if entry.get("value").is_some_and(|value| !value.is_empty()) && entry.get("valueFrom").is_some() {
             return Err((at(), "has both value and valueFrom".to_owned()));
@@ -201,60 +211,60 @@ fn check_env(container: &Json<'_>, own: Option<&Json<'_>>, path: Arguments<'_>) 
     Ok(())
 }
 
-fn check_labels(original: Json<'_>, pod: Json<'_>) -> Outcome {
-    if same(original.get_path(&["metadata", "labels"]), pod.get_path(&["metadata", "labels"])) {
+fn check_labels(original: Json<'_>, pod: Json<'_>) -> ValidationResult {
+    if is_unchanged(original.get_path(&["metadata", "labels"]), pod.get_path(&["metadata", "labels"])) {
         return Ok(());
     }
     let had = labels(original);
     for (key, value) in labels(pod).iter().filter(|member| !had.contains(member)) {
         if !value.as_str().is_some_and(is_label_text) {
             let message =
-                "has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)";
+                "has a value that is invalid for a label (at most 63 letters, digits, -, _ and ., ends alphanumeric)";
             return Err((member_path("metadata.labels", key), message.to_owned()));
         }
     }
     Ok(())
 }
 
-/// Bytes of all annotations of a pod together, keys included, that the API server takes.
+/// Maximum length of all annotations of a pod together, keys included, in bytes.
 pub const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
-fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> Outcome {
+fn check_annotations<'a>(original: Json<'a>, pod: Json<'a>) -> ValidationResult {
     let annotations = |pod: Json<'a>| pod.get_path(&["metadata", "annotations"]);
-    let (was, now) = (annotations(original), annotations(pod));
-    let had = was.as_ref().map_or(&[][..], Json::members);
-    let has = now.as_ref().map_or(&[][..], Json::members);
+    let (original, result) = (annotations(original), annotations(pod));
+    let had = original.as_ref().map_or(&[][..], Json::members);
+    let has = result.as_ref().map_or(&[][..], Json::members);
     let sum = |size: fn(Json<'_>) -> usize| has.iter().map(|(key, value)| key.len() + size(*value)).sum();
-    // The copy of the manifest that kubectl leaves is opened only where the sum could be too large.
-    let at_most: usize = sum(written);
-    if same(was, now) || at_most <= MAX_ANNOTATION_BYTES {
+    // The copy of the manifest that kubectl adds is parsed only if the sum could be too large.
+    let at_most: usize = sum(raw_length);
+    if is_unchanged(original, result) || at_most <= MAX_ANNOTATION_BYTES {
         return Ok(());
     }
-    let bytes: usize = sum(opened);
+    let bytes: usize = sum(parsed_length);
     let added = has.iter().filter(|member| !had.contains(member));
-    let largest = added.max_by_key(|(_, value)| written(*value));
+    let largest = added.max_by_key(|(_, value)| raw_length(*value));
     match largest.filter(|_| bytes > MAX_ANNOTATION_BYTES) {
         Some((key, _)) => {
             let message =
-                format!("brings the pod to {bytes} bytes of annotations, and it may have {MAX_ANNOTATION_BYTES}");
+                format!("increases the pod's annotations to {bytes} bytes, above the limit of {MAX_ANNOTATION_BYTES}");
             Err((member_path("metadata.annotations", key), message))
         }
         None => Ok(()),
     }
 }
 
-/// Bytes of a text, or of its spelling, which is never shorter.
-fn written(value: Json<'_>) -> usize {
+/// Returns the length of a text in bytes, or of its raw form, which is never shorter.
+fn raw_length(value: Json<'_>) -> usize {
     match value {
         Json::Str(text) | Json::Raw(text) => text.len(),
         _ => 0,
     }
 }
 
-fn opened(value: Json<'_>) -> usize {
+fn parsed_length(value: Json<'_>) -> usize {
     match value {
         Json::Raw(text) => serde_json::from_str::<String>(text).map_or(text.len(), |text| text.len()),
-        other => written(other),
+        other => raw_length(other),
     }
 }
 
@@ -262,7 +272,7 @@ fn labels(pod: Json<'_>) -> &[Member<'_>] {
     pod.get_path(&["metadata", "labels"]).map_or(&[], |labels| labels.members())
 }
 
-fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
+fn is_unchanged(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
     match (a, b) {
         (None, None) => true,
         (Some(a), Some(b)) => a.ptr_eq(&b),
@@ -270,29 +280,30 @@ fn same(a: Option<Json<'_>>, b: Option<Json<'_>>) -> bool {
     }
 }
 
-/// The elements that are not the very ones that were there. What layers add stands before the pod's own, which then end
-/// both lists and need no comparing with each other.
-fn added<'a>(now: &'a [Json<'a>], was: &'a [Json<'a>]) -> impl Iterator<Item = &'a Json<'a>> {
-    let shared = now.iter().rev().zip(was.iter().rev()).take_while(|(a, b)| a.ptr_eq(b)).count();
-    let (now, was) = (&now[..now.len() - shared], &was[..was.len() - shared]);
-    now.iter().filter(|item| !was.iter().any(|own| own.ptr_eq(item)))
+/// Returns the elements that are not identical to old ones. Elements of layers precede the pod's own, which end both
+/// lists and need no comparison.
+fn added<'a>(result: &'a [Json<'a>], original: &'a [Json<'a>]) -> impl Iterator<Item = &'a Json<'a>> {
+    let shared = result.iter().rev().zip(original.iter().rev()).take_while(|(a, b)| a.ptr_eq(b)).count();
+    let (result, original) = (&result[..result.len() - shared], &original[..original.len() - shared]);
+    result.iter().filter(|item| !original.iter().any(|own| own.ptr_eq(item)))
 }
 
-/// What names a volume or a container: 1 to 63 lower-case letters, digits and `-`, none of these at the ends.
+/// Returns true for a name of a volume or container: 1 to 63 lower-case letters, digits and `-`, no `-` at the ends.
 pub fn is_dns_label(text: &str) -> bool {
-    let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| fine(byte) || byte == b'-')
+        && text.bytes().all(|byte| is_alphanumeric(byte) || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
-/// What names an API object: DNS labels with dots, at most 253.
+/// Returns true for a name of an API object: DNS labels with dots, at most 253 characters.
 pub fn is_object_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
-/// The value of a label: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at the ends; it may be empty.
+/// Returns true for a label value: at most 63 letters, digits, `-`, `_` and `.`, alphanumeric at the ends; it may be
+/// empty.
 pub fn is_label_text(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63

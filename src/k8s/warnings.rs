@@ -1,11 +1,10 @@
-//! The warnings of the API server that podgraft's result must not earn.
+//! Finds warnings of the API server that podgraft's result would cause.
 //!
-//! The API server sends them beside a reply that says yes, kubectl prints them on stderr, and the ClearML agent fails
-//! a task on any text there while its pod runs. So what the incoming pod did not earn, the patched one must not. The
-//! list is that of Kubernetes 1.36 (`GetWarningsForPod`, and `AppArmor`'s annotations); two of it are the creator's
-//! alone (the pod's name, ephemeral containers). Paths have names where the API server's have places, so that what
-//! stands at another place after a merge is still the same.
-
+//! The API server sends them beside a reply that allows the pod, kubectl prints them on stderr, and the ClearML agent
+//! fails a task on any text there while its pod runs. So the patched pod must not cause a warning that the incoming pod
+//! did not. The list is that of Kubernetes 1.36 (`GetWarningsForPod`, and `AppArmor`'s annotations); two of it depend
+//! on the creator only (the pod's name, ephemeral containers). Paths have names where the API server's have indexes, so
+//! that a value at another index after a merge is still recognized.
 mod containers;
 mod volumes;
 
@@ -21,20 +20,21 @@ use crate::k8s::validation::is_label_text;
 /// One warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// as `spec.nodeSelector[beta.kubernetes.io/os]`
+    /// the value's path, as `spec.nodeSelector[beta.kubernetes.io/os]`
     pub path: String,
-    /// what the API server would say of it
+    /// the API server's message
     pub message: String,
-    /// the other one, where two meet: either may be who is new
+    /// the path of the other value, if two conflict: either may be the new one
     pub related_path: Option<String>,
 }
 
-/// Every warning that a pod, or a fragment of one, earns.
+/// Returns every warning that a pod, or a fragment of one, causes.
 pub fn all(pod: Json<'_>) -> Vec<Warning> {
     Search { pod, before: Json::Null, found: Vec::new() }.all()
 }
 
-/// The first warning that `after` earns and `before` did not. Looks only at what is not the very same value in both.
+/// Returns the first warning that `after` causes and `before` does not. Values that are identical in both are not
+/// searched.
 pub fn introduced(before: Json<'_>, after: Json<'_>) -> Option<Warning> {
     let found = Search { pod: after, before, found: Vec::new() }.all();
     if found.is_empty() {
@@ -72,22 +72,22 @@ impl<'a> Search<'a> {
 
     fn has_changed(&self, path: &[&str]) -> bool {
         match (self.pod.get_path(path), self.before.get_path(path)) {
-            (Some(now), Some(was)) => !now.ptr_eq(&was),
-            (now, _) => now.is_some(),
+            (Some(new), Some(old)) => !new.ptr_eq(&old),
+            (new, _) => new.is_some(),
         }
     }
 
-    /// The elements of `spec.<path>`; none when nobody touched them.
-    fn touched(&self, path: &[&str]) -> &'a [Json<'a>] {
+    /// Returns the elements of `spec.<path>`; none if they are unchanged.
+    fn changed(&self, path: &[&str]) -> &'a [Json<'a>] {
         let spec = |pod: Json<'a>| pod.get("spec").and_then(|spec| spec.get_path(path));
         match (spec(self.pod), spec(self.before)) {
-            (Some(now), Some(was)) if now.ptr_eq(&was) => &[],
-            (now, _) => now.map_or(&[], |now| now.items()),
+            (Some(new), Some(old)) if new.ptr_eq(&old) => &[],
+            (new, _) => new.map_or(&[], |new| new.items()),
         }
     }
 
     fn annotations(&mut self) {
-        // Which of them works depends on the containers' fields too.
+        // Some annotations are effective only without the containers' fields.
         let changed = self.has_changed(&["metadata", "annotations"]) || self.has_changed(&["spec"]);
         let Some(annotations) = self.pod.get_path(&["metadata", "annotations"]).filter(|_| changed) else { return };
         for (key, value) in annotations.members() {
@@ -118,7 +118,7 @@ impl<'a> Search<'a> {
         all.find(|container| container.get("name") == Some(Json::Str(name))).copied()
     }
 
-    /// Whether an annotation says no more than the pod's own `AppArmor` profile does.
+    /// Returns true if an annotation equals the pod's own `AppArmor` profile.
     fn is_pods_profile(&self, annotation: &str) -> bool {
         let profile = self.pod.get_path(&["spec", "securityContext", "appArmorProfile"]).unwrap_or(Json::Null);
         let (kind, name) = match annotation {
@@ -139,11 +139,11 @@ impl<'a> Search<'a> {
         }
         let node = ["affinity", "nodeAffinity"];
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
-        for term in self.touched(&[node[0], node[1], required, "nodeSelectorTerms"]) {
+        for term in self.changed(&[node[0], node[1], required, "nodeSelectorTerms"]) {
             self.node_term(*term, &format!("spec.affinity.nodeAffinity.{required}.nodeSelectorTerms"), false);
         }
         let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
-        for term in self.touched(&[node[0], node[1], preferred]) {
+        for term in self.changed(&[node[0], node[1], preferred]) {
             let preference = term.get("preference").unwrap_or(Json::Null);
             self.node_term(preference, &format!("spec.affinity.nodeAffinity.{preferred}"), true);
         }
@@ -158,13 +158,13 @@ impl<'a> Search<'a> {
             }
             let values = expression.get("values").map_or(&[][..], |values| values.items());
             if preferred && values.iter().any(|value| !value.as_str().is_some_and(is_label_text)) {
-                self.warn(&path, "has a value that no label can have");
+                self.warn(&path, "has a value that is invalid for a label");
             }
         }
     }
 
     fn spread(&mut self) {
-        for constraint in self.touched(&["topologySpreadConstraints"]) {
+        for constraint in self.changed(&["topologySpreadConstraints"]) {
             let key = constraint.get("topologyKey").and_then(|key| key.as_str()).unwrap_or_default();
             let path = format!("spec.topologySpreadConstraints[{key}]");
             if let Some(message) = deprecated_label(key) {
@@ -182,7 +182,7 @@ impl<'a> Search<'a> {
                 ("requiredDuringSchedulingIgnoredDuringExecution", None),
                 ("preferredDuringSchedulingIgnoredDuringExecution", Some("podAffinityTerm")),
             ] {
-                for term in self.touched(&["affinity", kind, when]) {
+                for term in self.changed(&["affinity", kind, when]) {
                     let term = inner.map_or(Some(*term), |inner| term.get(inner)).unwrap_or(Json::Null);
                     if term.get("labelSelector").is_none_or(|selector| selector == Json::Null) {
                         self.warn(format!("spec.affinity.{kind}.{when}"), NO_SELECTOR);
@@ -193,27 +193,27 @@ impl<'a> Search<'a> {
     }
 
     fn addresses(&mut self) {
-        let aliases = self.touched(&["hostAliases"]);
+        let aliases = self.changed(&["hostAliases"]);
         for (index, alias) in aliases.iter().enumerate() {
             let ip = alias.get("ip").and_then(|ip| ip.as_str()).unwrap_or_default();
             let path = format!("spec.hostAliases[{ip}]");
             if aliases[..index].iter().any(|other| other.get("ip") == alias.get("ip")) {
                 self.warn(&path, "duplicate ip");
             }
-            if let Some(message) = odd_address(ip) {
+            if let Some(message) = non_canonical(ip) {
                 self.warn(path, message);
             }
         }
-        for server in self.touched(&["dnsConfig", "nameservers"]) {
+        for server in self.changed(&["dnsConfig", "nameservers"]) {
             let ip = server.as_str().unwrap_or_default();
-            if let Some(message) = odd_address(ip) {
+            if let Some(message) = non_canonical(ip) {
                 self.warn(format!("spec.dnsConfig.nameservers[{ip}]"), message);
             }
         }
     }
 
     fn pull_secrets(&mut self) {
-        let secrets = self.touched(&["imagePullSecrets"]);
+        let secrets = self.changed(&["imagePullSecrets"]);
         for (index, secret) in secrets.iter().enumerate() {
             let name = secret.get("name").and_then(|name| name.as_str()).unwrap_or_default();
             if secrets[..index].iter().any(|other| other.get("name") == secret.get("name")) {
@@ -236,7 +236,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Amounts of bytes with a fraction of one.
+    /// Warns of amounts with a fraction of a byte.
     fn fractions(&mut self, amounts: Option<Json<'a>>, path: Arguments<'_>, names: &[&str]) {
         for name in names {
             let amount = amounts.and_then(|amounts| amounts.get(name));
@@ -247,13 +247,13 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Resources that are bytes.
+/// Resources that are measured in bytes.
 const BYTES: &[&str] = &["memory", "ephemeral-storage"];
 
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 const NO_APPARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const NO_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
-/// Annotations in whose place there are fields now; the last two go on with a container's name.
+/// Annotations that were replaced by fields; the last two are followed by a container's name.
 pub(crate) const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 pub(crate) const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 pub(crate) const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -281,8 +281,8 @@ const DEPRECATED_LABELS: &[(&str, &str)] = &[
     ("node-role.kubernetes.io/master", "deprecated; use \"node-role.kubernetes.io/control-plane\" instead"),
 ];
 
-/// What the API server says of an annotation in whose place there is a field now. Of those of seccomp and `AppArmor` it
-/// says so only where the field is not set too.
+/// Returns the API server's warning for an annotation that was replaced by a field. For seccomp and `AppArmor` it warns
+/// only if the field is not set too.
 pub fn deprecated_annotation(key: &str) -> Option<&'static str> {
     let plain = || DEPRECATED_ANNOTATIONS.iter().find(|(name, _)| *name == key).map(|(_, message)| *message);
     match key {
@@ -292,13 +292,13 @@ pub fn deprecated_annotation(key: &str) -> Option<&'static str> {
     }
 }
 
-/// What the API server says of a node label that has another name now.
+/// Returns the API server's warning for a node label that was renamed.
 pub fn deprecated_label(key: &str) -> Option<&'static str> {
     DEPRECATED_LABELS.iter().find(|(name, _)| *name == key).map(|(_, message)| *message)
 }
 
-/// Addresses that are taken, but not as they are written. What is none at all is refused, not warned of.
-fn odd_address(text: &str) -> Option<&'static str> {
+/// Returns the warning for an address that is valid but not in canonical form. An invalid address is denied instead.
+fn non_canonical(text: &str) -> Option<&'static str> {
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => Some("non-standard IP address"),
         Ok(IpAddr::V6(address)) if canonical(address) != text => {
@@ -309,7 +309,8 @@ fn odd_address(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Rust writes the IPv4-compatible ones (`::1.2.3.4`) with dots, which RFC 5952 leaves to well-known prefixes.
+/// Formats an address by RFC 5952. Rust writes IPv4-compatible ones (`::1.2.3.4`) with dots, which the RFC restricts to
+/// well-known prefixes.
 fn canonical(address: Ipv6Addr) -> String {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => format!("::{high:x}:{low:x}"),

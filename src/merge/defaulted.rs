@@ -1,4 +1,4 @@
-//! Which of the pod's values are somebody's choice, and which two say the same.
+//! Tells explicit values from defaults, and values that are equal after defaulting.
 
 use super::{Merger, Slot};
 use crate::json::Json;
@@ -8,25 +8,25 @@ use crate::k8s::quantity::nanos;
 use crate::k8s::schema::{Object, Type};
 
 impl<'a> Merger<'a, '_> {
-    /// Whether the submitted value `was` at the current path is somebody's choice: neither empty nor a zero quantity,
-    /// nor what the API server fills in, and written by who submitted the pod rather than by an admission plugin.
-    /// Inside a map, `""` is a value like others (`node-role.kubernetes.io/gpu: ""`).
+    /// Returns true if the submitted value at the current path is explicit: not empty, not a zero quantity, not a
+    /// default of the API server, and set by the submitter, not by an admission plugin. Inside a map, `""` is an
+    /// explicit value (`node-role.kubernetes.io/gpu: ""`).
     ///
-    /// A request that equals its limit counts as written although the API server may have copied it: a layer's
-    /// `requests` beside the pod's own `limits` would be an invalid pod where it is a device's.
-    pub(super) fn is_explicit(&self, was: Json<'a>, slot: Slot) -> bool {
-        let empty = was.is_empty() && (slot.field.is_some() || was.as_str().is_none());
-        let zero = matches!(slot.kind, Type::Quantity) && is_zero(was);
-        let default = || slot.field.and_then(|field| field.default).is_some_and(|default| default.is(was));
+    /// A request that equals its limit counts as explicit although the API server may have copied it: with a device, a
+    /// layer's `requests` beside the pod's own `limits` would make an invalid pod.
+    pub(super) fn is_explicit(&self, original: Json<'a>, slot: Slot) -> bool {
+        let empty = original.is_empty() && (slot.field.is_some() || original.as_str().is_none());
+        let zero = matches!(slot.kind, Type::Quantity) && is_zero(original);
+        let default = || slot.field.and_then(|field| field.default).is_some_and(|default| default.is(original));
         !empty
             && !zero
             && !default()
-            && !self.is_derived_default(was)
+            && !self.is_derived_default(original)
             && self.managed_fields.set_by_submitter(&self.path)
     }
 
-    /// Whether `was` is the `imagePullPolicy` that the API server works out from the submitted image.
-    fn is_derived_default(&self, was: Json<'a>) -> bool {
+    /// Returns true if the value is the `imagePullPolicy` that the API server derives from the submitted image.
+    fn is_derived_default(&self, original: Json<'a>) -> bool {
         let [
             ..,
             PathElement::Member(list),
@@ -42,12 +42,12 @@ impl<'a> Merger<'a, '_> {
             .items()
             .iter()
             .find(named)
-            .is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", was))
+            .is_some_and(|container| is_derived_policy(*container, "imagePullPolicy", original))
     }
 }
 
-/// Whether a value in the pod and one in a fragment are the same once the API server has filled in what is not written
-/// (`defaultMode: 420`, `apiVersion: v1`) and brought quantities to one form.
+/// Returns true if a value in the pod and one in a fragment are equal after the API server has filled in defaults
+/// (`defaultMode: 420`, `apiVersion: v1`) and normalized quantities.
 pub(super) fn semantically_equal(present: Json<'_>, value: Json<'_>, kind: Type) -> bool {
     if present == value {
         return true;
@@ -78,15 +78,15 @@ pub(super) fn semantically_equal(present: Json<'_>, value: Json<'_>, kind: Type)
     }
 }
 
-/// Whether `value` is what `key` of `parent` would be if it were not written. An object that is empty says something:
-/// `emptyDir: {}`, or a selector of everything.
+/// Returns true if `value` is the default of `key` in `parent`. An empty object is none: `emptyDir: {}` and an empty
+/// selector have a meaning.
 fn is_default(parent: Json<'_>, object: &'static Object, key: &str, value: Json<'_>) -> bool {
     let Some(field) = object.field(key) else { return false };
     let empty = value.is_empty() && !matches!(field.kind, Type::Object(_));
     empty || field.default.is_some_and(|default| default.is(value)) || is_derived_policy(parent, key, value)
 }
 
-/// Whether `value` is the pull policy that follows from the image beside it.
+/// Returns true if `value` is the pull policy that the API server derives from the image in `parent`.
 fn is_derived_policy(parent: Json<'_>, key: &str, value: Json<'_>) -> bool {
     let image = match key {
         "imagePullPolicy" => parent.get("image"),

@@ -1,17 +1,17 @@
-//! `$patch`: what a fragment takes away, in Kubernetes' own words.
+//! Executes `$patch` directives, which remove values from a pod.
 //!
-//! `$patch: delete` in an element takes away the element with its key, in a map or object the whole of it. `$patch:
-//! replace` in an element of its own replaces the list, in a map or object the whole of it. The other directives of
-//! strategic merge patches (`$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are what `kubectl
-//! apply` writes for itself; they are refused by name.
+//! `$patch: delete` in a list element removes the element with its key; in a map or object it removes the whole.
+//! `$patch: replace` in an element of its own replaces the list; in a map or object it replaces the whole. The other
+//! directives of strategic merge patches (`$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are
+//! written by `kubectl apply` for itself; they are errors that name the directive.
 
-use super::{Conflict, MergeError, MergeRule, Merger, NOTHING, Outcome, Slot, Target};
+use super::{Conflict, EMPTY, MergeError, MergeResult, MergeRule, Merger, Slot, Target};
 use crate::json::{Json, Member};
 use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
 use bumpalo::collections::Vec as ArenaVec;
 
-/// The directive's key.
+/// The key of a directive.
 const PATCH: &str = "$patch";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,27 +20,27 @@ pub(super) enum Directive {
     Replace,
 }
 
-/// Whether `value` is an object with a directive.
+/// Returns true if `value` is an object with a directive.
 pub fn is_directed(value: &Json<'_>) -> bool {
     value.get(PATCH).is_some()
 }
 
 impl<'a> Merger<'a, '_> {
-    /// The directive that `value` holds, if any.
+    /// Returns the directive of `value`, if any.
     pub(super) fn directive_of(&self, value: Json<'a>) -> Result<Option<Directive>, MergeError> {
         match value.get(PATCH) {
             None => Ok(None),
             Some(Json::Str("delete")) => Ok(Some(Directive::Delete)),
             Some(Json::Str("replace")) => Ok(Some(Directive::Replace)),
-            Some(_) => Err(self.directive_error("$patch is neither delete nor replace")),
+            Some(_) => Err(self.directive_error("$patch must be delete or replace")),
         }
     }
 
-    /// Carries out what a map or object says of itself.
-    pub(super) fn directed(
+    /// Executes the directive of a map or object.
+    pub(super) fn execute(
         &mut self,
         directive: Directive,
-        under: Target<'a>,
+        target: Target<'a>,
         members: &'a [Member<'a>],
         slot: Slot,
         rule: MergeRule,
@@ -48,59 +48,62 @@ impl<'a> Merger<'a, '_> {
         self.may_direct(rule)?;
         let rest = Json::object(members.iter().copied().filter(|(key, _)| *key != PATCH), self.arena);
         if rule.conflict == Conflict::Keep {
-            return self.directed_to_keep(directive, under, rest, slot, rule);
+            return self.execute_keeping(directive, target, rest, slot, rule);
         }
-        let rest = if directive == Directive::Replace { self.plain(rest)? } else { NOTHING };
-        let loses = |now: Json<'a>| now.members().iter().any(|(key, value)| rest.get(key).as_ref() != Some(value));
-        if under.current.is_some_and(loses) {
+        let rest = if directive == Directive::Replace { self.plain(rest)? } else { EMPTY };
+        let removes =
+            |current: Json<'a>| current.members().iter().any(|(key, value)| rest.get(key).as_ref() != Some(value));
+        if target.current.is_some_and(removes) {
             self.remove(rule)?;
         }
         Ok(Some(rest).filter(|rest| !rest.is_empty()))
     }
 
-    /// Under `Keep`, the members that somebody wrote stay: each is judged by itself, as without the directive.
-    fn directed_to_keep(
+    /// Executes a directive under `Keep`: explicit members stay, each judged by itself.
+    fn execute_keeping(
         &mut self,
         directive: Directive,
-        under: Target<'a>,
+        target: Target<'a>,
         rest: Json<'a>,
         slot: Slot,
         rule: MergeRule,
     ) -> Result<Option<Json<'a>>, MergeError> {
-        let rest = if directive == Directive::Replace { rest } else { NOTHING };
-        let mut stays = ArenaVec::new_in(self.arena);
-        for (key, value) in under.current.unwrap_or(NOTHING).members() {
+        let rest = if directive == Directive::Replace { rest } else { EMPTY };
+        let mut kept = ArenaVec::new_in(self.arena);
+        for (key, value) in target.current.unwrap_or(EMPTY).members() {
             self.path.push(PathElement::Member(key));
-            let was = under.original.and_then(|was| was.get(key));
-            if rest.get(key).is_some() || was.is_some_and(|was| self.is_explicit(was, Slot::for_key(slot.kind, key))) {
-                stays.push((*key, *value));
+            let original = target.original.and_then(|original| original.get(key));
+            if rest.get(key).is_some()
+                || original.is_some_and(|original| self.is_explicit(original, Slot::for_key(slot.kind, key)))
+            {
+                kept.push((*key, *value));
             }
             self.path.pop();
         }
-        if stays.len() < under.current.map_or(0, |now| now.members().len()) {
+        if kept.len() < target.current.map_or(0, |current| current.members().len()) {
             self.remove(rule)?;
         }
-        let now = Some(Json::Object(stays.into_bump_slice()));
-        let merged = self.object(Target { current: now, ..under }, rest.members(), slot.kind, rule)?;
-        Ok(Some(merged).filter(|merged| !merged.is_empty() || under.original.is_some()))
+        let current = Some(Json::Object(kept.into_bump_slice()));
+        let merged = self.object(Target { current, ..target }, rest.members(), slot.kind, rule)?;
+        Ok(Some(merged).filter(|merged| !merged.is_empty() || target.original.is_some()))
     }
 
-    /// What of a list stays before the fragment's elements are laid: all of it, unless it says `$patch: replace`.
-    /// `is_own` are elements that somebody wrote.
+    /// Returns the elements of a list that remain before the fragment's elements are applied: all, unless it contains
+    /// `$patch: replace`. `is_own` tells the elements that the submitter set.
     pub(super) fn remaining(
         &mut self,
-        under: Target<'a>,
+        target: Target<'a>,
         fragment: &'a [Json<'a>],
         is_own: impl Fn(&mut Self, Json<'a>) -> bool,
         rule: MergeRule,
     ) -> Result<ArenaVec<'a, Json<'a>>, MergeError> {
-        let base = under.current.map_or(&[][..], |now| now.items());
-        let mut all = self.vec(base.iter().copied());
+        let base = target.current.map_or(&[][..], |current| current.items());
+        let mut remaining = self.vec(base.iter().copied());
         let mut replaces = false;
         for item in fragment.iter().filter(|item| is_directed(item)) {
             if self.directive_of(*item)? == Some(Directive::Replace) {
                 if item.members().len() > 1 {
-                    return Err(self.directive_error("$patch: replace stands in an element of its own"));
+                    return Err(self.directive_error("$patch: replace must be the only key of its element"));
                 }
                 replaces = true;
             }
@@ -108,18 +111,18 @@ impl<'a> Merger<'a, '_> {
         if replaces {
             self.may_direct(rule)?;
             let keeps = rule.conflict == Conflict::Keep;
-            all.retain(|item| is_token(item) || (keeps && is_own(self, *item)));
-            if all.len() < base.len() {
+            remaining.retain(|item| is_token(item) || (keeps && is_own(self, *item)));
+            if remaining.len() < base.len() {
                 self.remove(rule)?;
             }
         }
-        Ok(all)
+        Ok(remaining)
     }
 
-    /// `value` as it stands over nothing: there is nothing to take away, so that nulls and directives go. It is the
-    /// very same value when it has none.
-    pub(super) fn plain(&self, value: Json<'a>) -> Outcome<'a> {
-        if is_plain(value) { Ok(value) } else { Ok(self.stripped(value)?.unwrap_or(NOTHING)) }
+    /// Returns `value` without nulls and directives, for a place where nothing exists that they could remove; the value
+    /// itself if it has none.
+    pub(super) fn plain(&self, value: Json<'a>) -> MergeResult<'a> {
+        if is_plain(value) { Ok(value) } else { Ok(self.stripped(value)?.unwrap_or(EMPTY)) }
     }
 
     fn stripped(&self, value: Json<'a>) -> Result<Option<Json<'a>>, MergeError> {
@@ -146,10 +149,10 @@ impl<'a> Merger<'a, '_> {
         }
     }
 
-    /// Layers that deny add or agree: they take nothing away.
+    /// Checks that the rule permits directives: layers whose rule is `Deny` cannot remove anything.
     pub(super) fn may_direct(&self, rule: MergeRule) -> Result<(), MergeError> {
         if rule.conflict == Conflict::Deny {
-            Err(self.directive_error("a layer whose conflict is Deny takes nothing away"))
+            Err(self.directive_error("a layer whose conflict is Deny cannot remove anything"))
         } else {
             Ok(())
         }
@@ -174,7 +177,7 @@ fn is_plain(value: Json<'_>) -> bool {
     }
 }
 
-/// The token volume and its mounts are hidden from modules: nobody who replaces a list means them.
+/// Returns true for the token volume and its mounts: they are hidden from modules, so a replaced list keeps them.
 fn is_token(item: &Json<'_>) -> bool {
     item.get("name").and_then(|name| name.as_str()).is_some_and(|name| name.starts_with(TOKEN_VOLUME))
 }

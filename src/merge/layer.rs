@@ -1,46 +1,46 @@
-//! A layer: one fragment of a pod template, the unit that gives it, and its conflict rule.
+//! A layer: one fragment with its source and its conflict rule.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// One pod-template fragment.
+/// A fragment of a pod template, to be merged into pods.
 #[derive(Debug, Clone)]
 pub struct Layer {
     /// the unit that it belongs to
     pub source: Source,
-    /// file or ConfigMap key that it stands in
+    /// file or ConfigMap key that contains it
     pub file: Arc<str>,
-    /// its line there, from 1
+    /// its line in that file, from 1
     pub line: u32,
-    /// the line of its `fileMounts`, of which nothing else in the fragment tells
+    /// the line of its `fileMounts`, which the fragment itself does not show
     pub file_mounts: Option<u32>,
-    /// what happens where the pod has a value of its own
+    /// the rule for values that the pod sets
     pub conflict: Conflict,
-    /// whether `conflict` was written out (then it also beats env that is on a ClearML pod)
+    /// true if `conflict` was set explicitly (then it also overrides env of a ClearML pod)
     pub explicit: bool,
-    /// whether a string of the fragment has a placeholder, to be filled for each pod
+    /// true if a string of the fragment has a placeholder, to be filled for each pod
     pub placeholders: bool,
-    /// whether it may hold fields that the Pod schema does not have (`allowUnknownFields`)
+    /// true if it may have fields that the Pod schema does not have (`allowUnknownFields`)
     pub unknown: bool,
-    /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named [`PRIMARY`] lies over the
-    /// pod's primary container, whatever its name; claims are already volumes
+    /// normal form: `{metadata: {...}, spec: {...}}`; the container entry named `primary` stands for the pod's
+    /// primary container, whatever its name; claims are already volumes
     pub fragment: Value,
 }
 
-/// What a layer does where the submitted pod has a value of its own.
+/// The conflict rule: the effect of a layer's value where the submitted pod has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
     /// the pod's value stays
     Keep,
     /// the layer's value replaces it
     Override,
-    /// a different value refuses the pod
+    /// a different value denies the pod
     Deny,
 }
 
-/// Who put something into a pod.
+/// The source of a change to a pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// `basePodTemplate`
@@ -51,7 +51,7 @@ pub enum Source {
     Queue(String),
     /// `modules.<name>`
     Module(String),
-    /// a field that podgraft itself had to adjust because another one changed
+    /// podgraft itself, which adjusted a field because another one changed
     Normalize,
 }
 

@@ -1,10 +1,10 @@
-//! Layers of one rule that follow each other, merged once for all pods that get them.
+//! Caches merged layers: consecutive layers of one rule, merged once for all pods that get them.
 //!
-//! What a request costs grows with its layers, and the pods of one queue get the same ones each time. Laying what
-//! several come to gives the same pod as laying one after the other, as the conflict rule is judged against the
-//! submitted pod. Where that is not so, or not surely so, a layer stays by itself ([`is_plain`], and whatever takes
-//! something of an earlier one away); what only the pod can tell, [`Run::contested`] is for. Who must know which layer
-//! did what (`render`, `explain`, a refusal) lays one by one.
+//! The cost of a request grows with its layers, and the pods of one queue get the same ones each time. Applying merged
+//! layers gives the same pod as applying them one by one, as the conflict rule is judged against the submitted pod. A
+//! layer for which that is not certain stays separate ([`is_plain`], and any that removes something of an earlier one);
+//! [`MergedRun::order_matters`] marks the case that depends on the pod. `render`, `explain` and a denial need to know
+//! the layer of each change: they apply layers one by one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -19,28 +19,27 @@ use crate::k8s::labels::PRIMARY;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::merge::layer::{Conflict, Layer};
 
-/// So many plans are remembered (a plan of ten layers takes about 10 KB); pods that get another one have their layers
-/// laid one by one.
+/// Number of cached plans (a plan of ten layers takes about 10 KB); the layers of further plans are applied one by one.
 const CACHE_SLOTS: usize = 512;
 
-/// The merged layers of a snapshot's plans, each made when the first pod gets it. Nobody waits for anybody.
+/// The merged layers of a snapshot's plans, each made for the first pod that gets it. Lock-free.
 #[derive(Debug, Default)]
 pub struct PlanCache {
     slots: OnceLock<Box<[OnceLock<Box<MergedPlan>>]>>,
 }
 
 impl PlanCache {
-    /// What these layers, in the order in which they are laid, come to; none where there is no room. They are layers of
-    /// the snapshot that this belongs to: known by their addresses.
+    /// Returns the merged form of these layers, given in the order of application; `None` if the cache is full. The
+    /// layers belong to this cache's snapshot and are identified by their addresses.
     pub fn get(&self, layers: &[&Layer]) -> Option<&MergedPlan> {
         let slots = self.slots.get_or_init(|| (0..CACHE_SLOTS).map(|_| OnceLock::new()).collect());
         let addresses = || layers.iter().map(|layer| std::ptr::from_ref(*layer).addr());
         let mut hasher = DefaultHasher::new();
         addresses().for_each(|address| address.hash(&mut hasher));
-        // The remainder is below REMEMBERED.
+        // The remainder is below CACHE_SLOTS.
         let first = usize::try_from(hasher.finish() % (CACHE_SLOTS as u64)).unwrap_or_default();
-        let near = (first..first + 4).map(|slot| &slots[slot % CACHE_SLOTS]);
-        for slot in near {
+        let candidates = (first..first + 4).map(|slot| &slots[slot % CACHE_SLOTS]);
+        for slot in candidates {
             let merged = slot.get_or_init(|| Box::new(MergedPlan::new(layers, addresses().collect())));
             if merged.addresses.iter().copied().eq(addresses()) {
                 return Some(merged);
@@ -50,25 +49,25 @@ impl PlanCache {
     }
 }
 
-/// A plan's layers, as far as possible in one.
+/// A plan's layers, merged where possible.
 #[derive(Debug)]
 pub struct MergedPlan {
     addresses: Vec<usize>,
-    /// all of the plan's layers, in order
+    /// the plan's layers, in order
     pub runs: Vec<MergedRun>,
-    /// who they are, as the annotation says it
+    /// the names of the layers' units, for the annotation
     pub names: String,
 }
 
-/// Layers that are laid at once.
+/// Consecutive layers that are applied at once.
 #[derive(Debug)]
 pub struct MergedRun {
-    /// which of the plan's
+    /// their indexes in the plan
     pub layers: Range<usize>,
-    /// what they come to; of one by itself nothing
+    /// their merged fragment; `None` for a single layer
     pub fragment: Option<OwnedJson>,
-    /// whether two of them say different things of one path. Where the pod's value there agrees with the last of
-    /// them, although written otherwise (`1` and `1000m`), laying one by one would still replace it.
+    /// true if two of them set different values at one path. If the pod's value equals the last one in another spelling
+    /// (`1` and `1000m`), applying them one by one would still replace it.
     pub order_matters: bool,
 }
 
@@ -77,59 +76,59 @@ impl MergedPlan {
         let mut runs: Vec<MergedRun> = Vec::new();
         while let Some(rest) = layers.get(runs.last().map_or(0, |run| run.layers.end)..).filter(|rest| !rest.is_empty())
         {
-            let begin = layers.len() - rest.len();
-            let (length, fragment, contested) = merge_run(rest);
-            runs.push(MergedRun { layers: begin..begin + length, fragment, order_matters: contested });
+            let start = layers.len() - rest.len();
+            let (length, fragment, order_matters) = merge_run(rest);
+            runs.push(MergedRun { layers: start..start + length, fragment, order_matters });
         }
         Self { addresses, runs, names: names(layers) }
     }
 }
 
-/// Who these layers are, each unit once.
+/// Returns the names of these layers' units, each once.
 pub fn names(layers: &[&Layer]) -> String {
     let mut units: Vec<String> = layers.iter().map(|layer| layer.source.to_string()).collect();
     units.dedup();
     units.join(", ")
 }
 
-/// How many of these layers can be laid at once, what they come to, and whether that is contested.
+/// Merges as many of these layers as possible. Returns their number, the fragment, and `order_matters`.
 fn merge_run(layers: &[&Layer]) -> (usize, Option<OwnedJson>, bool) {
     let [first, rest @ ..] = layers else { return (0, None, false) };
-    let alike = |next: &&&Layer| {
+    let can_join = |next: &&&Layer| {
         next.conflict == first.conflict && next.explicit == first.explicit && [first, **next].into_iter().all(is_plain)
     };
     let arena = Bump::new();
-    let owners = ManagedFields::from_pod(Json::Null, &arena);
-    let mut merger = Merger::new(Json::Null, &owners, Some(PRIMARY), &arena);
+    let managed_fields = ManagedFields::from_pod(Json::Null, &arena);
+    let mut merger = Merger::new(Json::Null, &managed_fields, Some(PRIMARY), &arena);
     let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
-    let mut sum = Json::borrowed(&first.fragment, &arena);
+    let mut merged = Json::borrowed(&first.fragment, &arena);
     let mut length = 1;
-    for next in rest.iter().take_while(alike) {
-        match merger.apply(sum, Json::borrowed(&next.fragment, &arena), rule) {
-            Ok(both) if merger.removed.is_empty() => sum = both,
+    for next in rest.iter().take_while(can_join) {
+        match merger.apply(merged, Json::borrowed(&next.fragment, &arena), rule) {
+            Ok(both) if merger.removed.is_empty() => merged = both,
             _ => break,
         }
         length += 1;
     }
-    let fragment = (length > 1).then(|| OwnedJson::from_json(sum));
+    let fragment = (length > 1).then(|| OwnedJson::from_json(merged));
     (length, fragment, merger.stats.replaced)
 }
 
-/// Whether a layer adds and sets, and no more: nothing that depends on the pod (placeholders, containers that may be
-/// the primary's or become sidecars), on what is taken away, or on the order (init containers, required terms).
+/// Returns true if a layer only adds and sets values: nothing depends on the pod (placeholders, containers that may be
+/// the primary one or become sidecars), on removals, or on the order (init containers, required terms).
 fn is_plain(layer: &Layer) -> bool {
-    let spec = |path: &str| layer.fragment.pointer(path);
-    let containers = spec("/spec/containers").and_then(Value::as_array);
+    let pointer = |path: &str| layer.fragment.pointer(path);
+    let containers = pointer("/spec/containers").and_then(Value::as_array);
     layer.conflict != Conflict::Deny
         && !layer.placeholders
         && !layer.unknown
         && containers.is_none_or(|all| all.iter().all(|container| container["name"] == PRIMARY))
-        && spec("/spec/initContainers").is_none()
-        && spec("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution").is_none()
+        && pointer("/spec/initContainers").is_none()
+        && pointer("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution").is_none()
         && only_sets(&layer.fragment)
 }
 
-/// No `null` and no directive.
+/// Returns true if a value has no `null` and no directive.
 fn only_sets(value: &Value) -> bool {
     match value {
         Value::Null => false,

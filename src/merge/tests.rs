@@ -1,23 +1,23 @@
-//! Each sentence of the merge's rules, and that laying a stack twice changes nothing.
+//! Tests of the merge rules, and that applying a stack of layers twice changes nothing.
 
 use super::*;
 use serde_json::{Value, json};
 
 mod conflict;
 mod directives;
+mod lists;
 mod stacks;
-mod table;
 
 const KEEP: MergeRule = MergeRule { conflict: Conflict::Keep, keeps_env: false, may_remove: false, alias: true };
 const OVERRIDE: MergeRule = MergeRule { conflict: Conflict::Override, ..KEEP };
 const DENY: MergeRule = MergeRule { conflict: Conflict::Deny, ..KEEP };
 
-/// Lays fragments over a pod whose primary container is `main`.
-fn lay(pod: &Value, fragments: &[(MergeRule, Value)]) -> Result<Value, MergeError> {
+/// Merges fragments into a pod whose primary container is `main`.
+fn merge(pod: &Value, fragments: &[(MergeRule, Value)]) -> Result<Value, MergeError> {
     let arena = Bump::new();
     let original = Json::borrowed(pod, &arena);
-    let owners = ManagedFields::from_pod(original, &arena);
-    let mut merger = Merger::new(original, &owners, Some("main"), &arena);
+    let managed_fields = ManagedFields::from_pod(original, &arena);
+    let mut merger = Merger::new(original, &managed_fields, Some("main"), &arena);
     let mut result = original;
     for (rule, fragment) in fragments {
         result = merger.apply(result, Json::borrowed(fragment, &arena), *rule)?;

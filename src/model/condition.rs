@@ -1,11 +1,12 @@
-//! `when:` conditions (CEL).
+//! Compiles and evaluates `when:` conditions (CEL).
 //!
-//! The standard functions and these variables: `task_config`, `providers_info` and `params` (maps), `task` (a map
-//! with `id`, `name` and `system`), `pod` (a map with `namespace` and `labels`; a bare `namespace` is a reserved word of
-//! CEL), `queue` (its id), `queue_name`, `environment` and `user`. Each is always there: a text that is not known is `""`, a map `{}`. A *key* that is not there is
-//! an error, so ask with `has(task_config.nfs)` or `'nfs' in task_config` first.
+//! A condition may use the standard functions and these variables: `task_config`, `providers_info` and `params` (maps),
+//! `task` (a map with `id`, `name` and `system`), `pod` (a map with `namespace` and `labels`; a bare `namespace` is a
+//! reserved word of CEL), `queue` (its id), `queue_name`, `environment` and `user`. Every variable is defined: an
+//! unknown text is `""`, an unknown map `{}`. A missing *key* is an error, so test it first with `has(task_config.nfs)`
+//! or `'nfs' in task_config`.
 //!
-//! The crate has no cost limit. What bounds a condition is its length and that loops do not nest.
+//! The crate has no cost limit. A condition's cost is bounded by its length and by the rule that loops do not nest.
 
 mod check;
 
@@ -18,29 +19,29 @@ use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use serde_json::Value;
 
-/// Bytes of a condition.
+/// Maximum length of a condition, in bytes.
 pub const MAX_LENGTH: usize = 1024;
 
-/// What a condition may speak of.
+/// The variables of a condition.
 pub const VARIABLES: [&str; 9] =
     ["environment", "params", "pod", "providers_info", "queue", "queue_name", "task", "task_config", "user"];
 
-/// Building it costs 20 us and more, evaluating a condition 0.2: once a process.
+/// Built once per process: building costs 20 us and more, evaluating a condition 0.2.
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// A compiled condition.
 pub struct When {
-    /// as it was written
+    /// the condition's source text
     pub text: String,
     program: Program,
 }
 
-/// What conditions are asked about: borrowed from the request, converted when a condition first wants it.
+/// The values of a condition's variables: borrowed from the request, converted when first used.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
     /// the merged vaults
     pub task_config: &'a Value,
-    /// what identity providers say of the user
+    /// the user's attributes from identity providers
     pub providers_info: &'a Value,
     /// the pod's labels
     pub labels: Vec<(&'a str, &'a str)>,
@@ -52,18 +53,18 @@ pub struct Facts<'a> {
     pub environment: &'a str,
     /// the pod's namespace
     pub namespace: &'a str,
-    /// the task's user, where it may be believed
+    /// the task's user, if a submitter created the pod
     pub user: &'a str,
     /// the task's id
     pub task_id: &'a str,
     /// the task's name
     pub task_name: &'a str,
-    /// the instance of `systems` that the task belongs to
+    /// the name of the task's system
     pub system: &'a str,
 }
 
 impl Facts<'_> {
-    /// Those of a task of which nothing is known.
+    /// Returns the facts of a task of which nothing is known.
     pub fn unknown() -> Self {
         Self {
             task_config: &Value::Null,
@@ -81,7 +82,7 @@ impl Facts<'_> {
     }
 }
 
-/// A [`Facts`] that remembers what it converted: one a request, for all its conditions.
+/// [`Facts`] with a cache of the converted values: one per request, for all its conditions.
 pub struct Scope<'a> {
     facts: Facts<'a>,
     params: &'a Value,
@@ -92,34 +93,40 @@ pub struct Scope<'a> {
 
 impl When {
     /// Compiles a condition and checks every name in it.
+    ///
+    /// # Errors
+    /// The text is too long, is not CEL, uses an unknown name, or nests loops.
     pub fn compile(text: &str) -> Result<Self, String> {
         if text.len() > MAX_LENGTH {
             return Err(format!("the condition has {} bytes, more than {MAX_LENGTH}", text.len()));
         }
-        let program = ENV.compile(text).map_err(|errors| not_cel(&errors))?;
+        let program = ENV.compile(text).map_err(|errors| describe_parse_errors(&errors))?;
         check::check(program.expression())?;
         Ok(Self { text: text.to_owned(), program })
     }
 
-    /// Tries the condition where nothing is known of a task: it must give an answer there too.
+    /// Evaluates the condition for a task of which nothing is known, which must succeed.
     ///
     /// # Errors
-    /// It asks for what may not be there.
-    pub fn try_on_nothing(&self, params: &Value) -> Result<(), String> {
+    /// The condition reads a key that may be missing, or is not true or false.
+    pub fn try_without_values(&self, params: &Value) -> Result<(), String> {
         let mut scope = Scope::new(Facts::unknown());
         scope.set_params(params);
-        let tried = self.holds(&scope).map(|_| ());
-        tried.map_err(|why| format!("fails for a task of which nothing is known: {why}"))
+        let result = self.holds(&scope).map(|_| ());
+        result.map_err(|error| format!("fails for a task of which nothing is known: {error}"))
     }
 
-    /// Whether the condition is true.
+    /// Returns true if the condition is true.
+    ///
+    /// # Errors
+    /// The condition cannot be evaluated, or is not true or false.
     pub fn holds(&self, scope: &Scope<'_>) -> Result<bool, String> {
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(scope);
         match self.program.execute(&context) {
             Ok(Cel::Bool(value)) => Ok(value),
-            Ok(other) => Err(format!("gives {} instead of true or false", other.type_of())),
-            Err(error) => Err(explain(&error)),
+            Ok(other) => Err(format!("returns {} instead of true or false", other.type_of())),
+            Err(error) => Err(describe_error(&error)),
         }
     }
 }
@@ -130,10 +137,10 @@ impl fmt::Debug for When {
     }
 }
 
-/// The interpreter's error without the values in it, as they may come out of a vault.
-fn explain(error: &ExecutionError) -> String {
+/// Describes the interpreter's error without its values, which may come from a vault.
+fn describe_error(error: &ExecutionError) -> String {
     match error {
-        ExecutionError::NoSuchKey(key) => format!("there is no key `{key}`: ask with has() first"),
+        ExecutionError::NoSuchKey(key) => format!("there is no key `{key}`: test it with has() first"),
         ExecutionError::NoSuchOverload(error) => error.to_string(),
         ExecutionError::UndeclaredReference(name) => format!("there is no `{name}`"),
         ExecutionError::InvalidArgumentCount { expected, actual } => {
@@ -145,36 +152,36 @@ fn explain(error: &ExecutionError) -> String {
     }
 }
 
-/// The first thing that the parser stumbled over, in our words.
-fn not_cel(errors: &cel::ParseErrors) -> String {
+/// Describes the first error of the parser.
+fn describe_parse_errors(errors: &cel::ParseErrors) -> String {
     let Some(error) = errors.errors.first() else { return "is not a CEL condition".to_owned() };
-    let place = match error.pos {
+    let position = match error.pos {
         (line, column) if line > 1 => format!("line {line}, character {column}"),
         (_, column) => format!("character {column}"),
     };
-    format!("is not a CEL condition: at {place}, {}", why(&error.msg))
+    format!("is not a CEL condition: at {position}, {}", describe_syntax(&error.msg))
 }
 
-fn why(message: &str) -> String {
+fn describe_syntax(message: &str) -> String {
     let quoted = |begin: &str| message.split_once(begin).map(|(_, rest)| rest);
     if let Some(word) = quoted("reserved identifier: ") {
         let hint = if word == "namespace" { "; write pod.namespace" } else { "" };
         return format!("`{word}` is a reserved word{hint}");
     }
     if message.contains("has() macro") {
-        return "has() asks for a key of something, like has(task_config.nfs)".to_owned();
+        return "has() tests a key of a map, like has(task_config.nfs)".to_owned();
     }
     if message.contains("simple name") {
-        return "a loop begins with a name of your own, like x in all(x, x > 1)".to_owned();
+        return "a loop needs a variable name, like x in all(x, x > 1)".to_owned();
     }
     if message.contains("missing ')'") {
         return "a ) is missing".to_owned();
     }
     if let Some(text) = quoted("token recognition error at: '") {
         return match text.chars().next() {
-            Some('\'' | '"') => "a text begins and its closing quote is missing".to_owned(),
-            Some('=') => "`=` compares nothing; write ==".to_owned(),
-            other => format!("`{}` is nothing that CEL knows", other.unwrap_or(' ')),
+            Some('\'' | '"') => "the closing quote of a text is missing".to_owned(),
+            Some('=') => "`=` is not an operator; write ==".to_owned(),
+            other => format!("`{}` is not valid in CEL", other.unwrap_or(' ')),
         };
     }
     let word = quoted(" input '").and_then(|rest| rest.split_once("' expecting")).map_or("", |(word, _)| word);
@@ -187,19 +194,19 @@ fn why(message: &str) -> String {
     };
     match word {
         "" | "<EOF>" => "something is missing".to_owned(),
-        word => format!("`{word}` does not fit{hint}"),
+        word => format!("`{word}` is unexpected{hint}"),
     }
 }
 
 // === impl Scope ===
 
 impl<'a> Scope<'a> {
-    /// Converts nothing yet.
+    /// Creates a scope; values are converted when first used.
     pub fn new(facts: Facts<'a>) -> Self {
         Self { facts, params: &Value::Null, converted: Default::default() }
     }
 
-    /// Says what `params` are from here on: each module has its own.
+    /// Sets `params`: each module has its own.
     pub fn set_params(&mut self, params: &'a Value) {
         self.params = params;
         if let Some(slot) = VARIABLES.iter().position(|name| *name == "params") {
@@ -247,8 +254,8 @@ impl VariableResolver for Scope<'_> {
     }
 }
 
-/// Whole numbers are `int`, as CEL compares but does not add `int` and `uint`; a tree that is not there is an
-/// empty map, so that `has(task_config.x)` is false and not an error.
+/// Converts a value. Whole numbers become `int`, as CEL compares but does not add `int` and `uint`; a missing tree
+/// becomes an empty map, so that `has(task_config.x)` is false and not an error.
 fn to_cel(value: &Value) -> Cel {
     match value {
         Value::Null => Cel::from(HashMap::<String, Cel>::new()),
@@ -304,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_speak_of_the_task() {
+    fn conditions_use_the_tasks_values() {
         for text in [
             "has(task_config.nfs) && 'ad-role' in providers_info",
             "task_config.nfs.n + params.n == 5 && params.on",
@@ -332,10 +339,10 @@ mod tests {
     }
 
     #[test]
-    fn failures_name_keys_and_types_but_no_values() {
+    fn errors_name_keys_and_types_but_no_values() {
         let table = [
-            ("task_config.nfs.path == 'x'", "there is no key `path`: ask with has() first"),
-            ("task_config.nfs.server", "gives string instead of true or false"),
+            ("task_config.nfs.path == 'x'", "there is no key `path`: test it with has() first"),
+            ("task_config.nfs.server", "returns string instead of true or false"),
             ("task_config.nfs.server < 3", "found no matching overload for '_<_' applied to '(string, int)'"),
             ("task_config.nfs.server.matches('(')", "cannot be evaluated on these values"),
             ("task_config.list[7] == 1", "an index is beyond the end of its list"),
@@ -353,7 +360,7 @@ mod tests {
             ("taskconfig.nfs", format!("there is no variable `taskconfig`; there are {known}")),
             ("pod.labels.all(k, j == k)", format!("there is no variable `j`; there are {known}")),
             ("queue.startswith('x')", "there is no function `startswith`; did you mean startsWith?".into()),
-            ("[1].all(x, [2].exists(y, y == x))", "a loop (all, exists, map, filter) stands inside another".into()),
+            ("[1].all(x, [2].exists(y, y == x))", "a loop (all, exists, map, filter) is nested in another".into()),
             ("Foo{}", "there is no type `Foo`".into()),
         ];
         for (text, message) in table {
@@ -363,14 +370,14 @@ mod tests {
         for (text, message) in [
             ("namespace == 'x'", "at character 1, `namespace` is a reserved word; write pod.namespace"),
             ("queue ==", "at character 9, something is missing"),
-            ("queue = 'x'", "at character 7, `=` compares nothing; write =="),
-            ("queue and user", "at character 7, `and` does not fit; write &&"),
+            ("queue = 'x'", "at character 7, `=` is not an operator; write =="),
+            ("queue and user", "at character 7, `and` is unexpected; write &&"),
             ("(queue == 'x'", "at character 14, a ) is missing"),
-            ("queue == 'x", "at character 10, a text begins and its closing quote is missing"),
-            ("queue == 'x' ||\n&& user", "at line 2, character 1, `&&` does not fit"),
-            ("@x", "at character 1, `@` is nothing that CEL knows"),
-            ("has(nfs)", "at character 5, has() asks for a key of something, like has(task_config.nfs)"),
-            ("[1].all(1, true)", "at character 9, a loop begins with a name of your own, like x in all(x, x > 1)"),
+            ("queue == 'x", "at character 10, the closing quote of a text is missing"),
+            ("queue == 'x' ||\n&& user", "at line 2, character 1, `&&` is unexpected"),
+            ("@x", "at character 1, `@` is not valid in CEL"),
+            ("has(nfs)", "at character 5, has() tests a key of a map, like has(task_config.nfs)"),
+            ("[1].all(1, true)", "at character 9, a loop needs a variable name, like x in all(x, x > 1)"),
         ] {
             let expected = format!("is not a CEL condition: {message}");
             assert_eq!(When::compile(text).map(|_| ()), Err(expected), "{text}");

@@ -1,51 +1,51 @@
-//! Why a pod is refused: a closed set of reasons, and one sentence.
+//! The denial of a pod: a reason from a closed set, and one sentence.
 
 use crate::model::review::truncate;
 
-/// Why a pod is refused.
+/// A denial: the reason for which a pod is denied, and a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// from a closed set
+    /// the reason, for status and metrics
     pub reason: Reason,
-    /// one sentence for whoever reads it in a terminal or a task's console
+    /// one sentence, to be read in a terminal or a task's console
     pub message: String,
 }
 
-/// The closed set of reasons.
+/// The reasons for which pods are denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// the pod says two different things of its task
+    /// the pod names two different tasks
     IdentityContradiction,
-    /// what applies to the pod has no sound configuration
+    /// a unit that applies to the pod has no valid version
     ConfigInvalid,
-    /// its queue is not configured, and `unknownQueue` is `Deny`
+    /// the pod's queue is not configured, and `unknownQueue` is `Deny`
     UnknownQueue,
-    /// the environment that it names does not exist or is not for it
+    /// the pod asks for an environment that does not exist or does not match it
     UnknownEnvironment,
-    /// a layer needs the primary container, and nobody can say which that is
+    /// a layer sets fields of the primary container, which cannot be determined
     NoPrimaryContainer,
-    /// what was submitted is not made as a pod
+    /// the submitted object does not have the shape of a pod
     InvalidPod,
     /// a placeholder of a layer has no value for this pod
     Placeholder,
-    /// a layer whose rule is `Deny` wants another value than the pod has
+    /// a layer whose rule is `Deny` sets another value than the pod has
     Conflict,
-    /// a module refused, trapped, or returned what cannot be used
+    /// a hook denied the pod, trapped, or returned an invalid result
     ModuleFailed,
-    /// a module ran out of its time, or of room to run
+    /// a hook exceeded its time, or could not be started
     ModuleUnavailable,
-    /// something would have been changed that is not a layer's or module's to change
+    /// a layer or module would have changed a protected field
     Protected,
     /// the result would not be a valid pod
     InvalidResult,
-    /// a list or map is longer than podgraft takes, or the patch would be
+    /// a list or map is longer than podgraft accepts, or the patch would be
     TooLarge,
-    /// podgraft itself went wrong
+    /// podgraft has a bug
     Internal,
 }
 
 impl Reason {
-    /// As it stands in `status.reason` and in metrics.
+    /// Returns the reason's name in `status.reason` and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Reason::IdentityContradiction => "IdentityContradiction",
@@ -65,7 +65,8 @@ impl Reason {
         }
     }
 
-    /// 422 for what will not change by itself, 503 for what may: Flyte retries the one and not the other.
+    /// Returns the HTTP status: 422 for a permanent denial, 503 for one that a retry may resolve. Flyte retries 503
+    /// only.
     pub fn code(self) -> u16 {
         match self {
             Reason::ConfigInvalid | Reason::ModuleUnavailable | Reason::Internal => 503,
@@ -75,14 +76,14 @@ impl Reason {
 }
 
 impl Denial {
-    /// A rejection.
+    /// Creates a denial; the message is truncated to 2048 bytes.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        // It may quote a name that somebody made very long, and goes into a status, a log and a terminal.
+        // It may quote a very long name, and goes into a status, a log and a terminal.
         message.truncate(truncate(&message, MAX_MESSAGE_BYTES).len());
         Self { reason, message }
     }
 }
 
-/// Bytes of a rejection's sentence.
+/// Maximum length of a denial's message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 2048;

@@ -1,5 +1,5 @@
-//! What the core asks of a compiled module. The shell (`module.rs`) implements it with wasmtime; tests may
-//! implement it with a closure.
+//! The interface between the core and a compiled module: `wasm` implements it with wasmtime, tests may implement it
+//! with a closure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,46 +9,46 @@ use serde_json::Value;
 
 /// A compiled template module.
 pub trait Hook: Send + Sync + fmt::Debug {
-    /// Runs `update-template` once, in an instance of its own.
+    /// Calls `update-template` once, in an instance of its own.
     fn call(&self, call: &HookRequest<'_>) -> HookResponse;
 }
 
-/// The arguments of one call and what it may use.
+/// The arguments and limits of one call.
 #[derive(Clone, Copy)]
 pub struct HookRequest<'a> {
-    /// the hook's other arguments, JSON text (design section 5)
+    /// the hook's argument `request`, JSON text
     pub request: &'a str,
-    /// the pod after the layers as a hook may see it, JSON text
+    /// the pod after the layers, without the values that are hidden from hooks; JSON text
     pub template: &'a str,
-    /// what `config-get` looks into; shared, because what an instance holds must outlive every borrow
+    /// the tree that `config-get` reads; shared, because data of an instance must outlive every borrow
     pub task_config: &'a Arc<Value>,
-    /// the module's own limits
+    /// the limits of the call
     pub budget: Budget,
-    /// where it runs
+    /// the thread that it runs on
     pub execution: Execution<'a>,
 }
 
-/// Where a call runs, and what is left of its request.
+/// The kind of thread on which a call runs, and the time that its request has left.
 #[derive(Clone, Copy)]
 pub enum Execution<'a> {
-    /// on the worker that serves other requests too: only what is known to be fast, and cut when it is not
+    /// on the worker that serves other requests too: for calls known to be fast, which are stopped if they are not
     Inline,
-    /// on a thread where it may take its budget, but not more than what this says is left of the request
+    /// on a module thread, where the call may use its budget, up to the time that the function returns
     Pooled(&'a (dyn Fn() -> Duration + Sync)),
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct HookResponse {
-    /// what the guest returned, or why it did not
+    /// the hook's output, or the error
     pub result: Result<HookOutput, HookError>,
-    /// what the guest logged, as it wrote it: not yet redacted
+    /// the hook's log lines, not yet redacted
     pub logs: Vec<LogLine>,
-    /// wall clock of the call
+    /// wall-clock time of the call
     pub elapsed: Duration,
 }
 
-/// What a guest returned.
+/// The output of a hook.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HookOutput {
     /// nothing to change
@@ -59,74 +59,76 @@ pub enum HookOutput {
     Fragment(String),
 }
 
-/// One line that a guest logged.
+/// One line that a hook logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// its level
+    /// the line's level
     pub level: LogLevel,
-    /// its text
+    /// the line's text
     pub message: String,
 }
 
 /// The levels of the `host.log` import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// for whoever writes the module
+    /// for the module's developer
     Debug,
-    /// worth a line
+    /// informational
     Info,
-    /// something is off, the pod goes on
+    /// a possible error; the pod is still patched
     Warn,
     /// the module is about to fail
     Error,
 }
 
-/// Why a call gave nothing.
+/// An error of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
-    /// not for the inline pace: run the request again where it may take its time
+    /// too slow to run inline: the request must be run again on a module thread
     #[error("is too slow to run inline")]
     TooSlowInline,
-    /// it ran into its deadline
+    /// the call reached its deadline
     #[error("exceeded its time budget of {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// it wanted more memory than its budget
+    /// the call needed more memory than its budget, in bytes
     #[error("exceeded its memory budget of {}", format_bytes(*.0))]
     Memory(u64),
-    /// it recursed too deeply
+    /// the hook recursed too deeply
     #[error("exhausted its stack")]
     Stack,
-    /// it returned (or handed to the host at once) more bytes than fit; how many is not known, as the copy is refused
+    /// the hook returned, or passed to the host at once, more bytes than this limit; their number is unknown, as they
+    /// are not copied
     #[error("returned more than the limit of {} KiB", .0 >> 10)]
     Output(usize),
-    /// it trapped; the text is the trap's own and holds nothing of the guest's
+    /// the hook trapped; the text is the trap's own and holds no data of the guest
     #[error("trapped: {0}")]
     Trap(String),
-    /// it refused, with a text of its own (not yet redacted)
-    #[error("refused: {0}")]
+    /// the hook denied the pod, with a text of its own (not yet redacted)
+    #[error("denied the pod: {0}")]
     Denied(String),
-    /// all instances are taken, or no time is left
-    #[error("found no room to run")]
+    /// no instance was free, or no time was left
+    #[error("could not run: no instance was free or no time was left")]
     Unavailable,
 }
 
-/// What one call of a module may use.
+/// The limits of one call of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// wall clock
+    /// wall-clock time
     pub time: Duration,
     /// bytes of linear memory
     pub memory: u64,
 }
 
 impl Default for Budget {
-    /// 200 ms leaves a 2 s webhook room for several modules; 64 MiB is a hundred times what a Rust module needs.
+    /// Returns 200 ms, which leaves a 2 s webhook time for several modules, and 64 MiB, a hundred times the need of a
+    /// Rust module.
     fn default() -> Self {
         Self { time: Duration::from_millis(200), memory: 64 << 20 }
     }
 }
 
-/// Of memory, in the unit that it was hardly given in otherwise: less than a MiB is not none.
+/// Formats bytes in MiB, or in KiB if they are not whole MiB.
 fn format_bytes(bytes: u64) -> String {
     if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes.div_ceil(1024)) }
 }

@@ -1,7 +1,7 @@
-//! `${root.path}` in the strings of layers and claims.
+//! Placeholders, `${root.path}`, in the strings of layers and claims.
 //!
-//! Only the documented roots are placeholders; every other `${` is somebody's shell text and stays as it is, and
-//! `$${` is a literal `${`. Nothing is run and nothing is quoted: a value is put where the placeholder stood.
+//! Only the documented roots are placeholders; every other `${` is shell text and stays unchanged, and `$${` is a
+//! literal `${`. A value is inserted without evaluation or quoting.
 
 mod value;
 
@@ -11,80 +11,80 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use crate::json::Json;
-use crate::k8s::schema::nearest;
+use crate::k8s::schema::{did_you_mean, nearest};
 
-/// What a placeholder can be filled with, of one pod.
+/// The values of one pod that placeholders can have.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'f> {
-    /// the task's id, where somebody vouches for it
+    /// the task's id, if a submitter created the pod
     pub task_id: Option<&'f str>,
-    /// the task's user, where somebody vouches for them
+    /// the task's user, if a submitter created the pod
     pub user: Option<&'f str>,
     /// the queue's id
     pub queue_id: Option<&'f str>,
-    /// the queue's name, as it is configured or else as the pod spells it
+    /// the queue's configured name, or else the one in the pod's label
     pub queue_name: Option<&'f str>,
-    /// the pod's name; of a Job's pod the Job's
+    /// the pod's name; of a Job's pod the Job's name
     pub pod_name: Option<&'f str>,
     /// the pod's namespace
     pub namespace: &'f str,
-    /// the environment with the highest priority of those that apply
+    /// the matching environment with the highest priority
     pub environment: Option<&'f str>,
     /// ClearML's `<worker>:<task id>`
     pub worker_id: Option<&'f str>,
-    /// the pod's vaults, merged
+    /// the pod's `taskConfig` vaults, merged
     pub task_config: &'f Value,
-    /// what the identity provider says of the user
+    /// the user's attributes from the identity provider
     pub providers_info: &'f Value,
 }
 
-/// A placeholder without a value: itself, and why. The value of nothing is in either.
+/// A placeholder without a value. Neither field fields a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfilled {
-    /// as it is written, without `${` and `}`
+pub struct PlaceholderError {
+    /// the placeholder without `${` and `}`
     pub text: String,
-    /// why
-    pub why: String,
+    /// the error
+    pub message: String,
 }
 
-impl fmt::Display for Unfilled {
+impl fmt::Display for PlaceholderError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the placeholder ${{{}}} {}", self.text, self.why)
+        write!(formatter, "the placeholder ${{{}}} {}", self.text, self.message)
     }
 }
 
-/// Whether a fragment has anything that [`fill`] would change: a layer without costs nothing at a request.
-pub fn stands_in(value: &Value) -> bool {
+/// Returns true if a fragment has a placeholder or `$${`, so that [`fill`] would change it.
+pub fn has_placeholder(value: &Value) -> bool {
     match value {
-        Value::String(text) => is_in(text),
-        Value::Array(items) => items.iter().any(stands_in),
-        Value::Object(members) => members.values().any(stands_in),
+        Value::String(text) => text_has_placeholder(text),
+        Value::Array(items) => items.iter().any(has_placeholder),
+        Value::Object(members) => members.values().any(has_placeholder),
         _ => false,
     }
 }
 
-/// The same of one text.
-pub fn is_in(text: &str) -> bool {
+/// Returns true if a text has a placeholder or `$${`.
+pub fn text_has_placeholder(text: &str) -> bool {
     parts(text).any(|part| !matches!(part, Part::Text(_)))
 }
 
-/// Whether every placeholder in `text` is one that could be filled.
+/// Checks that every placeholder in `text` can have a value.
 ///
 /// # Errors
 /// One sentence: an unknown root or field with the nearest spelling, a missing brace, an unknown operator, or a field
 /// that only ClearML's API has.
 pub fn check(text: &str) -> Result<(), String> {
     parts(text).try_for_each(|part| match part {
-        Part::Wrong(unfilled) => Err(unfilled.to_string()),
+        Part::Invalid(error) => Err(error.to_string()),
         _ => Ok(()),
     })
 }
 
-/// A snapshot's fragment as [`Json::lift`] gives it, with its placeholders filled.
+/// Returns a snapshot's fragment with its placeholders filled.
 ///
 /// # Errors
 /// The first placeholder that has no value.
-pub fn fill<'a>(value: &'a Value, facts: &Facts<'_>, arena: &'a Bump) -> Result<Json<'a>, Unfilled> {
+pub fn fill<'a>(value: &'a Value, facts: &Facts<'_>, arena: &'a Bump) -> Result<Json<'a>, PlaceholderError> {
     let filled = match value {
         Value::String(text) => Json::Str(fill_text(text, facts, arena)?),
         Value::Array(items) => {
@@ -101,7 +101,7 @@ pub fn fill<'a>(value: &'a Value, facts: &Facts<'_>, arena: &'a Bump) -> Result<
     Ok(filled)
 }
 
-fn fill_text<'a>(text: &'a str, facts: &Facts<'_>, arena: &'a Bump) -> Result<&'a str, Unfilled> {
+fn fill_text<'a>(text: &'a str, facts: &Facts<'_>, arena: &'a Bump) -> Result<&'a str, PlaceholderError> {
     if !text.contains("${") {
         return Ok(text);
     }
@@ -111,44 +111,44 @@ fn fill_text<'a>(text: &'a str, facts: &Facts<'_>, arena: &'a Bump) -> Result<&'
             Part::Text(text) => filled.push_str(text),
             Part::Dollar => filled.push_str("${"),
             Part::Value(placeholder) => filled.push_str(&placeholder.value(facts)?),
-            Part::Wrong(unfilled) => return Err(unfilled),
+            Part::Invalid(error) => return Err(error),
         }
     }
     Ok(filled.into_bump_str())
 }
 
-/// Follows a dotted path; an element in double quotes may itself hold dots.
+/// Follows a dotted path. An element in double quotes may contain dots.
 pub fn look_up<'v>(tree: &'v Value, path: &str) -> Option<&'v Value> {
     let mut value = tree;
     let mut rest = path;
     loop {
-        let (element, behind) = match rest.strip_prefix('"') {
+        let (element, after) = match rest.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
             None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
         };
         value = value.as_object()?.get(element)?;
-        if behind.is_empty() {
+        if after.is_empty() {
             return Some(value);
         }
-        rest = behind.strip_prefix('.')?;
+        rest = after.strip_prefix('.')?;
     }
 }
 
-// === what a text is made of ===
+// === the parts of a text ===
 
 enum Part<'t> {
-    /// as it is
+    /// literal text
     Text(&'t str),
     /// `$${`
     Dollar,
     Value(Placeholder<'t>),
-    Wrong(Unfilled),
+    Invalid(PlaceholderError),
 }
 
 struct Placeholder<'t> {
     text: &'t str,
     field: Field,
-    /// what follows the root, for the trees
+    /// the path below the root, for trees
     path: &'t str,
     default: Option<&'t str>,
     operators: Vec<Operator>,
@@ -177,7 +177,7 @@ enum Operator {
     Raw,
 }
 
-/// The names that are whole placeholders, ClearML's own.
+/// ClearML's placeholders without a path.
 const NAMES: &[(&str, Option<Field>)] = &[
     ("CLEARML_QUEUE_NAME", Some(Field::QueueName)),
     ("CLEARML_QUEUE_ID", Some(Field::QueueId)),
@@ -186,31 +186,31 @@ const NAMES: &[(&str, Option<Field>)] = &[
     ("CLEARML_PROJECT_ID", None),
 ];
 
-/// What a root holds.
-enum Holds {
-    /// these and nothing else
-    Fields(&'static [(&'static str, Field)]),
-    /// these; all others only ClearML's API has
-    OfApi(&'static [(&'static str, Field)]),
+/// The fields of a root.
+enum Fields {
+    /// these fields only
+    Known(&'static [(&'static str, Field)]),
+    /// these fields; all others exist in ClearML's API only
+    KnownAndApi(&'static [(&'static str, Field)]),
     /// any path
     Tree(Field),
-    /// nothing, in a layer
-    Nothing,
+    /// no field, in a layer
+    None,
 }
 
-const ROOTS: &[(&str, Holds)] = &[
-    ("task", Holds::OfApi(&[("id", Field::TaskId), ("user", Field::User)])),
-    ("queue", Holds::Fields(&[("id", Field::QueueId), ("name", Field::QueueName)])),
-    ("pod", Holds::Fields(&[("name", Field::PodName), ("namespace", Field::Namespace)])),
-    ("environment", Holds::Fields(&[("name", Field::Environment)])),
-    ("task_config", Holds::Tree(Field::TaskConfig)),
-    ("providers_info", Holds::Tree(Field::ProvidersInfo)),
-    ("params", Holds::Nothing),
-    ("CLEARML_TASK", Holds::OfApi(&[("id", Field::TaskId), ("user", Field::User)])),
-    ("CLEARML_USER", Holds::OfApi(&[("id", Field::User)])),
-    ("CLEARML_CONFIG", Holds::Tree(Field::TaskConfig)),
-    ("CLEARML_USER_VAULTS", Holds::Tree(Field::TaskConfig)),
-    ("CLEARML_PROVIDERS_INFO", Holds::Tree(Field::ProvidersInfo)),
+const ROOTS: &[(&str, Fields)] = &[
+    ("task", Fields::KnownAndApi(&[("id", Field::TaskId), ("user", Field::User)])),
+    ("queue", Fields::Known(&[("id", Field::QueueId), ("name", Field::QueueName)])),
+    ("pod", Fields::Known(&[("name", Field::PodName), ("namespace", Field::Namespace)])),
+    ("environment", Fields::Known(&[("name", Field::Environment)])),
+    ("task_config", Fields::Tree(Field::TaskConfig)),
+    ("providers_info", Fields::Tree(Field::ProvidersInfo)),
+    ("params", Fields::None),
+    ("CLEARML_TASK", Fields::KnownAndApi(&[("id", Field::TaskId), ("user", Field::User)])),
+    ("CLEARML_USER", Fields::KnownAndApi(&[("id", Field::User)])),
+    ("CLEARML_CONFIG", Fields::Tree(Field::TaskConfig)),
+    ("CLEARML_USER_VAULTS", Fields::Tree(Field::TaskConfig)),
+    ("CLEARML_PROVIDERS_INFO", Fields::Tree(Field::ProvidersInfo)),
 ];
 
 const OPERATORS: &[(&str, Operator)] = &[
@@ -221,7 +221,7 @@ const OPERATORS: &[(&str, Operator)] = &[
     ("raw", Operator::Raw),
 ];
 
-/// The parts of a text, in order.
+/// Splits a text into its parts.
 fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -231,16 +231,16 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
         let Some(at) = rest.find("${") else { return Some(Part::Text(std::mem::take(&mut rest))) };
         if rest[..at].ends_with('$') {
             if at > 1 {
-                let (before, behind) = rest.split_at(at - 1);
-                rest = behind;
+                let (before, after) = rest.split_at(at - 1);
+                rest = after;
                 return Some(Part::Text(before));
             }
             rest = &rest[at + 2..];
             return Some(Part::Dollar);
         }
         if at > 0 {
-            let (before, behind) = rest.split_at(at);
-            rest = behind;
+            let (before, after) = rest.split_at(at);
+            rest = after;
             return Some(Part::Text(before));
         }
         let (part, length) = placeholder(rest);
@@ -249,53 +249,55 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-/// What begins with the `${` at the start of `text`, and how long it is.
+/// Parses the part that begins with the `${` at the start of `text`; returns also its length.
 fn placeholder(text: &str) -> (Part<'_>, usize) {
     let inner = &text[2..];
     let literal = (Part::Text(&text[..2]), 2);
     let head_end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
-    let (head, behind) = inner.split_at(head_end);
-    let dotted = behind.starts_with('.');
+    let (head, after) = inner.split_at(head_end);
+    let dotted = after.starts_with('.');
     let named = NAMES.iter().find(|(name, _)| *name == head).filter(|_| !dotted);
     let root = ROOTS.iter().find(|(name, _)| *name == head).filter(|_| dotted);
-    if named.is_none() && root.is_none() && !(dotted && misspelt(head)) {
+    if named.is_none() && root.is_none() && !(dotted && is_misspelled_root(head)) {
         return literal;
     }
     let Some(length) = closing_brace(inner) else {
         let text = inner.split_whitespace().next().unwrap_or(head);
-        return (Part::Wrong(Unfilled { text: text.to_owned(), why: "has no closing brace".to_owned() }), 2);
+        return (
+            Part::Invalid(PlaceholderError { text: text.to_owned(), message: "has no closing brace".to_owned() }),
+            2,
+        );
     };
     let content = &inner[..length];
-    let wrong = |why: String| Part::Wrong(Unfilled { text: content.to_owned(), why });
+    let invalid = |message: String| Part::Invalid(PlaceholderError { text: content.to_owned(), message });
     let (path, default, operators) = match split(&content[head_end..]) {
         Ok(split) => split,
-        Err(why) => return (wrong(why), length + 3),
+        Err(message) => return (invalid(message), length + 3),
     };
     let field = match (named, root) {
-        (Some((_, field)), _) => field.ok_or_else(|| OF_API.to_owned()),
-        (None, Some((_, holds))) => field_of(holds, path),
+        (Some((_, field)), _) => field.ok_or_else(|| API_ONLY.to_owned()),
+        (None, Some((_, fields))) => field_of(fields, path),
         (None, None) => Err(unknown(head, "root", ROOTS.iter().map(|(name, _)| *name))),
     };
     let part = match field {
         Ok(field) => Part::Value(Placeholder { text: content, field, path, default, operators }),
-        Err(why) => wrong(why),
+        Err(message) => invalid(message),
     };
     (part, length + 3)
 }
 
-const OF_API: &str = "is known to ClearML's API only, which podgraft does not ask";
+const API_ONLY: &str = "exists in ClearML's API only, which podgraft does not query";
 
-/// A dotted name that is nearly a root: shell has no dots in names, so it was hardly meant for it.
-fn misspelt(head: &str) -> bool {
+/// Returns true for a dotted name that is similar to a root: shell variables have no dots, so it is a typing error.
+fn is_misspelled_root(head: &str) -> bool {
     head.starts_with("CLEARML_") || nearest(head, ROOTS.iter().map(|(name, _)| *name)).is_some()
 }
 
 fn unknown<'n>(name: &str, what: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let hint = nearest(name, names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-    format!("has no {what} that podgraft knows: {name}{hint}")
+    format!("has an unknown {what}: {name}{}", did_you_mean(name, names))
 }
 
-/// Where the brace is that ends a placeholder; in double quotes one may stand.
+/// Finds the brace that ends a placeholder; braces in double quotes do not.
 fn closing_brace(inner: &str) -> Option<usize> {
     let mut quoted = false;
     inner.char_indices().find_map(|(at, c)| {
@@ -306,49 +308,49 @@ fn closing_brace(inner: &str) -> Option<usize> {
 
 type Split<'t> = (&'t str, Option<&'t str>, Vec<Operator>);
 
-/// `.path:default|operator` behind a root's name.
+/// Splits `.path:default|operator` after a root's name.
 fn split(rest: &str) -> Result<Split<'_>, String> {
     let mut quoted = false;
     let end = rest.find(|c: char| {
         quoted ^= c == '"';
         !quoted && matches!(c, ':' | '|')
     });
-    let (path, behind) = rest.split_at(end.unwrap_or(rest.len()));
+    let (path, after) = rest.split_at(end.unwrap_or(rest.len()));
     let path = path.strip_prefix('.').unwrap_or(path);
-    let odd = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-');
-    // Every second piece stands in quotes, and may be anything.
+    let is_invalid = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-');
+    // Every second piece is quoted, and may contain anything.
     let bare = path.split('"').step_by(2).flat_map(|piece| piece.split('.'));
-    if bare.into_iter().any(|element| element.contains(odd)) || path.ends_with('.') || path.contains("..") {
-        return Err("has a path that is none (names with dots between them)".to_owned());
+    if bare.into_iter().any(|element| element.contains(is_invalid)) || path.ends_with('.') || path.contains("..") {
+        return Err("has an invalid path (names with dots between them are expected)".to_owned());
     }
-    let (default, operators) = match behind.strip_prefix(':') {
-        Some(behind) => {
-            let (default, operators) = behind.split_at(behind.find('|').unwrap_or(behind.len()));
+    let (default, operators) = match after.strip_prefix(':') {
+        Some(after) => {
+            let (default, operators) = after.split_at(after.find('|').unwrap_or(after.len()));
             (Some(default), operators)
         }
-        None => (None, behind),
+        None => (None, after),
     };
     let operators = operators.split('|').skip(1).map(|name| {
-        let found = OPERATORS.iter().find(|(known, _)| *known == name.trim());
-        found
+        let operator = OPERATORS.iter().find(|(known, _)| *known == name.trim());
+        operator
             .map(|(_, operator)| *operator)
             .ok_or_else(|| unknown(name.trim(), "operator", OPERATORS.iter().map(|(known, _)| *known)))
     });
     Ok((path, default, operators.collect::<Result<_, _>>()?))
 }
 
-fn field_of(holds: &Holds, path: &str) -> Result<Field, String> {
+fn field_of(fields: &Fields, path: &str) -> Result<Field, String> {
     let find = |fields: &[(&str, Field)]| fields.iter().find(|(name, _)| *name == path).map(|(_, field)| *field);
-    match holds {
-        Holds::Tree(field) => Ok(*field),
-        Holds::Fields(fields) => {
+    match fields {
+        Fields::Tree(field) => Ok(*field),
+        Fields::Known(fields) => {
             find(fields).ok_or_else(|| unknown(path, "field", fields.iter().map(|(name, _)| *name)))
         }
-        Holds::OfApi(fields) => find(fields).ok_or_else(|| {
+        Fields::KnownAndApi(fields) => find(fields).ok_or_else(|| {
             let names = || fields.iter().map(|(name, _)| *name);
-            nearest(path, names()).map_or_else(|| OF_API.to_owned(), |_| unknown(path, "field", names()))
+            nearest(path, names()).map_or_else(|| API_ONLY.to_owned(), |_| unknown(path, "field", names()))
         }),
-        Holds::Nothing => Err("is a module's: a layer has no params".to_owned()),
+        Fields::None => Err("is for modules only: a layer has no params".to_owned()),
     }
 }
 

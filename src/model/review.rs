@@ -1,4 +1,4 @@
-//! AdmissionReview: the request as podgraft reads it, and the reply as bytes.
+//! Parses AdmissionReview requests and writes the replies.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use crate::json::{self, Json, Shape};
 use crate::k8s::labels::LAST_APPLIED;
 use crate::k8s::patch::{self, Operation};
 
-/// What stays raw when a review is parsed: a third to a half of its bytes, which most requests never open.
+/// The parts of a review that stay raw: a third to a half of its bytes, which most requests never need.
 static SHAPE: Shape = Shape::But(&[(
     "request",
     Shape::But(&[("object", Shape::But(POD)), ("oldObject", Shape::Skip), ("options", Shape::Skip)]),
@@ -35,36 +35,36 @@ const POD: &[(&str, Shape)] = &[
 /// A ClearML task's `args` are up to 28 KB of bootstrap.
 static CONTAINER: Shape = Shape::But(&[("args", Shape::Skip), ("command", Shape::Skip)]);
 
-/// An AdmissionReview that asks about something.
+/// An AdmissionReview request.
 #[derive(Debug, Clone, Copy)]
 pub struct Review<'a> {
-    /// echoed in the reply
+    /// the request's id, copied to the reply
     pub uid: &'a str,
     /// `request.kind.kind`
     pub kind: &'a str,
-    /// whether `request.kind` is core/v1
+    /// true if `request.kind` is core/v1
     pub is_core: bool,
     /// `CREATE`, …
     pub operation: &'a str,
-    /// set for `pods/exec` and the like
+    /// the subresource of `pods/exec` and others, else empty
     pub sub_resource: &'a str,
     /// the request's namespace: `metadata.namespace` may be absent
     pub namespace: &'a str,
-    /// who asks
+    /// the requesting user
     pub user: Json<'a>,
-    /// whether nothing will be stored
+    /// true for a dry run
     pub dry_run: bool,
     /// the object, `null` for a DELETE
     pub object: Json<'a>,
-    /// members or elements of the largest object or list that was opened
+    /// length of the largest parsed object or list
     pub largest: usize,
 }
 
 impl<'a> Review<'a> {
-    /// Reads a review from the bytes of a request.
+    /// Parses a review from the bytes of a request.
     ///
     /// # Errors
-    /// One sentence that says what the bytes are instead; it never quotes them.
+    /// The bytes are not an AdmissionReview; the message never quotes them.
     pub fn parse(body: &'a [u8], arena: &'a Bump) -> Result<Self, String> {
         let text = std::str::from_utf8(body)
             .map_err(|error| format!("the body is not UTF-8 at byte {}", error.valid_up_to()))?;
@@ -73,10 +73,10 @@ impl<'a> Review<'a> {
         }
         let (root, largest) =
             Json::parse_measured(text, &SHAPE, arena).map_err(|error| format!("the body is not JSON: {error}"))?;
-        Self::of(root, largest)
+        Self::from_json(root, largest)
     }
 
-    fn of(root: Json<'a>, largest: usize) -> Result<Self, String> {
+    fn from_json(root: Json<'a>, largest: usize) -> Result<Self, String> {
         let text = |value: Json<'a>, path: &[&str]| value.get_path(path).and_then(|value| value.as_str()).unwrap_or("");
         match (text(root, &["apiVersion"]), text(root, &["kind"])) {
             ("admission.k8s.io/v1", "AdmissionReview") => {}
@@ -111,7 +111,7 @@ impl<'a> Review<'a> {
         })
     }
 
-    /// The pod's name as people know it: a generated one is not made yet.
+    /// Returns the pod's name, or its `generateName` and `*`.
     pub fn object_name(&self) -> String {
         let metadata = |key| {
             self.object.get_path(&["metadata", key]).and_then(|name| name.as_str()).filter(|name| !name.is_empty())
@@ -124,29 +124,23 @@ impl<'a> Review<'a> {
     }
 }
 
-/// Kubernetes allows 253 characters; whatever a request has instead goes into a log line.
+/// Maximum length of a name in a log line, in bytes: Kubernetes allows 253, a request may have more.
 const MAX_NAME_BYTES: usize = 253;
 
-/// The first `length` bytes of a text, or a few less where a character stands across the cut.
+/// Truncates a text to `length` bytes, or to a few less at a character boundary.
 pub fn truncate(text: &str, length: usize) -> &str {
     &text[..text.floor_char_boundary(length)]
 }
 
-/// The uid in a body that may be anything; empty when there is none.
-pub fn uid_of(body: &[u8]) -> String {
-    let arena = Bump::new();
-    Review::parse(body, &arena).map_or_else(|_| String::new(), |review| review.uid.to_owned())
-}
-
 // === replies ===
 
-/// Allowed as it is.
+/// Writes the reply that allows a pod unchanged.
 pub fn allowed(uid: &str) -> Vec<u8> {
     reply(uid, true, 0).end()
 }
 
-/// Allowed with changes; `applied` and `config` go to the audit log, and are the same in every round, as the API
-/// server demands.
+/// Writes the reply that allows a pod with a patch. `applied` and `config` go to the audit log; they are equal in every
+/// reinvocation, as the API server requires.
 pub fn patched(uid: &str, operations: &[Operation<'_>], applied: &str, config: &str) -> Vec<u8> {
     let patch = patch::to_json(operations);
     let length = base64::encoded_len(patch.len(), true).unwrap_or_default();
@@ -162,7 +156,7 @@ pub fn patched(uid: &str, operations: &[Operation<'_>], applied: &str, config: &
     body
 }
 
-/// Refused.
+/// Writes the reply that denies a pod.
 pub fn denied(uid: &str, code: u16, reason: &str, message: &str) -> Vec<u8> {
     let mut reply = reply(uid, false, message.len());
     reply.0.push_str(r#","status":{"code":"#);
@@ -173,10 +167,10 @@ pub fn denied(uid: &str, code: u16, reason: &str, message: &str) -> Vec<u8> {
     reply.end()
 }
 
-/// Written by hand: it is the same few members each time, and serde would look at every byte of the patch.
+/// A reply, written by hand: it has few members, and serde would scan every byte of the patch.
 struct Reply(String);
 
-/// What all replies begin with, and room for `more`.
+/// Begins a reply, with capacity for `more` bytes.
 fn reply(uid: &str, allowed: bool, more: usize) -> Reply {
     let mut reply = Reply(String::with_capacity(more + 320));
     reply.text(r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":"#, uid);
@@ -185,7 +179,7 @@ fn reply(uid: &str, allowed: bool, more: usize) -> Reply {
 }
 
 impl Reply {
-    /// Appends a member's name, as it is, and a text.
+    /// Appends a member's name, unescaped, and a text.
     fn text(&mut self, name: &str, text: &str) {
         self.0.push_str(name);
         json::write_text(text, &mut self.0);
@@ -197,7 +191,7 @@ impl Reply {
     }
 }
 
-/// The widest instructions that the machine has.
+/// The encoder with the widest instructions of this machine.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
@@ -210,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_review_is_told_in_one_sentence() {
+    fn an_invalid_review_is_described_in_one_sentence() {
         let cases: &[(&[u8], &str)] = &[
             (b"", "the body is empty; an AdmissionReview is expected"),
             (b"\xff{}", "the body is not UTF-8 at byte 0"),
@@ -237,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uid_is_echoed_whatever_it_is() {
+    fn any_uid_is_copied_to_the_reply() {
         for uid in ["plain", "q\"uote\\", "\u{7}\u{1F600}"] {
             let reply: serde_json::Value = serde_json::from_slice(&denied(uid, 422, "Because", "no")).unwrap();
             assert_eq!(reply["response"]["uid"], uid);
@@ -246,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn patch_and_type_come_together_or_not_at_all() {
+    fn a_reply_has_both_patch_and_type_or_neither() {
         let with: serde_json::Value = serde_json::from_slice(&patched("u", &[], "base", "0")).unwrap();
         assert_eq!((&with["response"]["patchType"], &with["response"]["patch"]), (&"JSONPatch".into(), &"W10=".into()));
         let without: serde_json::Value = serde_json::from_slice(&allowed("u")).unwrap();

@@ -1,4 +1,4 @@
-//! All configuration at one moment: immutable, behind one `Arc`, and a request's whole world.
+//! The snapshot: all configuration at one moment, immutable and behind one `Arc`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,50 +15,50 @@ use crate::model::hook::Hook;
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::system::System;
 
-/// Everything that a request may ask of the configuration.
+/// The configuration that a request uses.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// counts the snapshots of this process, from 1
+    /// the snapshot's number in this process, from 1
     pub generation: u64,
-    /// first 12 hex digits of the SHA-256 over all configuration that went in: equal on all replicas
+    /// first 12 hex digits of the SHA-256 of all configuration: equal on all replicas
     pub digest: String,
-    /// podgraft's own namespace, whose pods are never touched
+    /// podgraft's own namespace, whose pods are always skipped
     pub namespace: String,
-    /// the task systems' instances
+    /// the configured task systems
     pub systems: Vec<System>,
-    /// what every task pod gets
+    /// the base, for every task pod
     pub base: Option<Unit<UnitSpec>>,
-    /// by priority, then name
+    /// the environments, by priority, then name
     pub environments: Vec<Unit<Environment>>,
     /// the queues of the configuration; look one up with [`Queues::find`]
     pub queues: Queues,
     /// configuration vaults, global < namespace < queue < user
     pub task_config: Vec<Vault>,
-    /// what identity providers say of users, in the same order
+    /// users' attributes from identity providers, in the order of `task_config`
     pub providers_info: Vec<Vault>,
-    /// what happens to a task pod whose queue nobody configured
+    /// the rule for a task pod whose queue is not configured
     pub unknown_queue: UnknownQueue,
-    /// the layers of pods that were here already, merged
+    /// merged layers, cached
     pub plans: PlanCache,
-    /// what the API server warns by in the namespaces: the same in all snapshots, as it is no part of the configuration
+    /// the Pod Security levels of namespaces: shared by all snapshots, as they are not part of the configuration
     pub pod_security: Levels,
 }
 
-/// A part of the configuration that is replaced as a whole or not at all.
+/// A unit of the configuration, replaced as a whole or not at all.
 #[derive(Debug)]
 pub struct Unit<T> {
     /// `base`, `environment/production`, `queue/pvc-test`
     pub source: Source,
-    /// what serves now: the newest version that was sound
+    /// the newest version that was valid, which serves
     pub last_valid: Option<Arc<T>>,
-    /// why the newest version is not what serves, if it is not
+    /// the error of the newest version, if it is invalid
     pub error: Option<String>,
-    /// of an environment that was never sound: which pods it says it is for, and so denies
+    /// the pods that an environment without a valid version claims to match, and denies
     pub claimed_match: Option<Match>,
 }
 
 impl<T> Clone for Unit<T> {
-    /// By hand, as deriving would ask `T` for `Clone`.
+    /// Written by hand, as a derived implementation would require `T: Clone`.
     fn clone(&self) -> Self {
         Self {
             source: self.source.clone(),
@@ -69,12 +69,12 @@ impl<T> Clone for Unit<T> {
     }
 }
 
-/// What one unit lays over a pod.
+/// The layers and modules of a unit.
 #[derive(Debug, Default)]
 pub struct UnitSpec {
-    /// in the order in which they are laid
+    /// layers, in the order of application
     pub layers: Vec<Layer>,
-    /// in the order in which they run
+    /// modules, in the order of execution
     pub modules: Vec<Arc<Module>>,
 }
 
@@ -83,75 +83,74 @@ pub struct UnitSpec {
 pub struct Environment {
     /// its key in the configuration
     pub name: String,
-    /// its place among the environments that match; the higher is laid over the lower
+    /// its priority; of the environments that match, a higher one is applied later
     pub priority: i64,
-    /// which pods it is for; without any condition only pods that name it
+    /// the pods that it matches; without any condition only pods that name it
     pub matches: Match,
-    /// what it lays over them
+    /// the layers and modules of the environment
     pub graft: UnitSpec,
 }
 
 /// `queues.<name>`.
 #[derive(Debug)]
 pub struct Queue {
-    /// its key in the configuration, as people write the queue's name
+    /// its key in the configuration, the queue's name
     pub name: String,
-    /// the system's id of the queue; wins over the name
+    /// the queue's id in its task system; takes precedence over the name
     pub id: Option<String>,
-    /// only for this instance of `systems`
+    /// the only task system that may use the queue; `None` means any
     pub system: Option<String>,
-    /// only for these pods
+    /// the pods that it matches
     pub matches: Match,
-    /// the base as this queue sees it: without the keys that its `templateOverrides` replaces
+    /// the base for this queue: without the keys that its `templateOverrides` replaces
     pub base: Option<Layer>,
-    /// what it lays over them
+    /// the layers and modules of the queue
     pub graft: UnitSpec,
 }
 
-/// Conditions on a pod; each that is given must hold, and none given holds for nothing or everything
-/// as its owner says.
+/// Conditions on a pod, of which each one that is set must hold. The unit decides what an empty one matches.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// the pod's namespace is one of these
+    /// the pod's namespace must be one of these
     pub namespaces: Vec<String>,
-    /// the pod has all of these labels
+    /// the pod must have all of these labels
     pub pod_labels: BTreeMap<String, String>,
 }
 
-/// The queues by what pods call them.
+/// The queues by id and by name.
 #[derive(Debug, Default)]
 pub struct Queues {
-    /// by the system's id
+    /// queues by their id in the task system
     pub by_id: BTreeMap<String, Unit<Queue>>,
-    /// by the canonical name (see [`crate::model::queue_name::canonical_queue_name`])
+    /// queues by canonical name (see [`crate::model::queue_name::canonical_queue_name`])
     pub by_name: BTreeMap<String, Unit<Queue>>,
 }
 
 impl Queues {
-    /// Returns the queues in the order of their names. One that has a name and an id is in both maps, and here once.
+    /// Returns the queues in the order of their names. A queue in both maps is returned once.
     pub fn iter(&self) -> impl Iterator<Item = &Unit<Queue>> {
         let all = self.by_id.values().chain(self.by_name.values());
         let each: BTreeMap<&Source, &Unit<Queue>> = all.map(|unit| (&unit.source, unit)).collect();
         each.into_values()
     }
 
-    /// The queue with this id, else the one whose name makes this label.
+    /// Returns the queue with this id, or else the one with this canonical name.
     pub fn find(&self, id: Option<&str>, name: Option<&str>) -> Option<&Unit<Queue>> {
         let by_name = || self.by_name.get(&canonical_queue_name(name?));
         id.and_then(|id| self.by_id.get(id)).or_else(by_name)
     }
 }
 
-/// What is known of a user, queue or namespace beside the pod: an entry of `taskConfig` or `providersInfo`.
+/// A vault: an entry of `taskConfig` or `providersInfo`, for a user, queue or namespaces.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    /// the pod's namespace is one of these
+    /// the pod's namespace must be one of these
     pub namespaces: Vec<String>,
-    /// the pod's queue, by canonical name or id
+    /// the canonical name or id of the pod's queue
     pub queue: Option<String>,
-    /// the task's user, where the pod's submitter may be believed
+    /// the task's user, trusted only from a submitter
     pub user: Option<String>,
-    /// the tree; shared, as a call of a module needs one of its own
+    /// the vault's values; shared, as each call of a hook holds a reference
     pub config: Arc<Value>,
 }
 
@@ -163,37 +162,37 @@ pub enum UnknownQueue {
     Base,
     /// nothing applies
     Ignore,
-    /// the pod is refused
+    /// the pod is denied
     Deny,
 }
 
-/// `modules.<name>`, compiled.
+/// An entry of `modules:` with its compiled component.
 #[derive(Debug)]
 pub struct Module {
     /// its key in the configuration
     pub name: String,
-    /// SHA-256 of its bytes, 64 hex digits
+    /// SHA-256 of the component, 64 hex digits
     pub digest: String,
-    /// it runs only where this holds
+    /// the condition for running it
     pub when: Option<When>,
-    /// handed to it as they are
+    /// its parameters, passed to the hook unchanged
     pub params: Value,
-    /// whether it may take fields or elements away
+    /// true if it may remove fields or elements
     pub may_remove: bool,
-    /// what its failure means for the pod
+    /// the effect of its failure on the pod
     pub on_error: OnError,
-    /// what a call may use
+    /// the limits of a call
     pub budget: Budget,
-    /// the code
+    /// the compiled hook
     pub hook: Arc<dyn Hook>,
 }
 
-/// What a module's failure means for the pod.
+/// The effect of a module's failure on the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnError {
-    /// the pod is refused
+    /// the pod is denied
     #[default]
     Fail,
-    /// the pod goes on without this module
+    /// the module is not applied
     Ignore,
 }

@@ -1,21 +1,21 @@
-//! A configured instance of a task system.
+//! Task systems, as configured in `systems:`.
 
-/// One instance of a task system.
+/// A configured instance of a task system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct System {
     /// its key in the configuration
     pub name: String,
-    /// what kind of system it is
+    /// the task system's kind
     pub kind: SystemKind,
-    /// its task pods live here; empty is anywhere
+    /// the namespaces of its task pods; empty means all
     pub namespaces: Vec<String>,
-    /// what precedes the task id in the name of a task pod
+    /// the prefix of the task id in the name of a task pod
     pub pod_name_prefix: String,
-    /// user names whose word counts for a task's identity
+    /// submitters: users that are trusted to name a pod's task and user
     pub submitters: Vec<String>,
 }
 
-/// The task systems whose pods are understood.
+/// The supported kinds of task systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SystemKind {
     /// `ClearML`

@@ -77,7 +77,7 @@ impl<'w, 'a> Context<'w, 'a> {
     fn rule(&self, layer: &Layer) -> MergeRule {
         MergeRule {
             conflict: layer.conflict,
-            keeps_env: self.task.owner_sets_env() && !layer.explicit,
+            keeps_env: self.task.user_sets_env() && !layer.explicit,
             // A layer removes what it names with `$patch`: its author wrote the removal out.
             may_remove: true,
             alias: true,

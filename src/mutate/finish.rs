@@ -73,9 +73,11 @@ impl<'w, 'a> Context<'w, 'a> {
         removable: &[String],
     ) -> Result<(), Denial> {
         let blame = |path: &str| self.blame_prefix(applied, path);
-        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, whose)| {
-            Denial::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", blame(&path)))
-        })?;
+        guards::check(operations, self.task, self.pod.controller_name().is_some(), removable).map_err(
+            |(path, whose)| {
+                Denial::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", blame(&path)))
+            },
+        )?;
         // Layers and modules were checked against the schema where they were read. A layer with allowUnknownFields
         // vouches for its fields itself.
         if !self.plan.layers.iter().any(|layer| layer.unknown) {

@@ -179,7 +179,7 @@ pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> 
                 Json::Float(number) => Number::from_f64(number),
                 _ => None,
             };
-            number.and_then(|it| quantity::of_number(&it)).map_or(value, |text| Json::Str(arena.alloc_str(&text)))
+            number.and_then(|it| quantity::from_number(&it)).map_or(value, |text| Json::Str(arena.alloc_str(&text)))
         }
         (Type::List(element), Json::Array(items)) => {
             replaced(items, |item| quantities(*item, *element, arena), arena).map_or(value, Json::Array)

@@ -31,7 +31,7 @@ pub(super) fn first_invalid_value(layer: &Value, filled: Json<'_>) -> Option<Str
 /// The path is put together on the way back.
 fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, String)> {
     match layer {
-        Value::String(text) if placeholder::is_in(text) => {
+        Value::String(text) if placeholder::text_has_placeholder(text) => {
             let what = value_error(filled.as_str()?, place)?;
             Some((String::new(), format!("`{}`, filled for this pod, {what}", truncate(text, LONGEST))))
         }
@@ -61,7 +61,7 @@ fn in_value(layer: &Value, filled: Json<'_>, place: Place) -> Option<(String, St
 /// is taken away may be given anew.
 fn repeated(item: &Value, filled: Json<'_>, all: Json<'_>, list: ListType) -> Option<(String, String)> {
     let [key] = list.keys() else { return None };
-    let text = item.get(key)?.as_str().filter(|text| placeholder::is_in(text))?;
+    let text = item.get(key)?.as_str().filter(|text| placeholder::text_has_placeholder(text))?;
     let name = filled.text(key);
     let mut others = all.items().iter().filter(|other| has_key(other, list, name) && **other != filled);
     others.find(|other| !is_directed(other) && !is_directed(&filled))?;

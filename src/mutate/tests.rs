@@ -55,7 +55,7 @@ fn module(code: impl Fn(&HookRequest<'_>) -> Result<Returned, HookError> + Send 
 }
 
 fn layer(source: Source, conflict: Conflict, fragment: Value) -> Layer {
-    let placeholders = crate::model::placeholder::stands_in(&fragment);
+    let placeholders = crate::model::placeholder::has_placeholder(&fragment);
     let file = "podgraft.yaml".into();
     Layer {
         source,

@@ -44,7 +44,7 @@ pub(super) async fn watch_namespaces(client: Client, reader: StatusReporter, lev
     let what = "the Namespaces (without them no pod is held to a Pod Security level)";
     let client = with_success_callback(client, reader.clone(), what.to_owned());
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
-    let value = |namespace: PartialObjectMeta<Namespace>| Policy::of_labels(namespace.labels());
+    let value = |namespace: PartialObjectMeta<Namespace>| Policy::from_labels(namespace.labels());
     follow(api, &reader, what, value, |namespaces| {
         levels.set(namespaces.iter().map(|(name, policy)| (name.clone(), *policy)).collect());
     })

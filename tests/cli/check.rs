@@ -181,10 +181,10 @@ fn a_denied_pod_is_an_error_and_a_denied_sample_is_not() {
     };
     let alone = run(&["--strict"]);
     assert_eq!((alone.code, alone.stderr.as_str()), (0, "nothing to complain about\n"));
-    let told = "\nA sample pod for queue/gpu is rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    let told = "\nA sample pod for queue/gpu is rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
     assert!(alone.stdout.ends_with(told), "{}", alone.stdout);
     let with = run(&["-f", "pod.yaml"]);
-    let told = "1 problem\n  pod.yaml: is rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    let told = "1 problem\n  pod.yaml: is rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
     assert_eq!((with.code, with.stderr.as_str()), (1, told));
 }
 

@@ -48,7 +48,10 @@ fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
     let ran =
         podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert_eq!(ran.stderr, "rejected (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n");
+    assert_eq!(
+        ran.stderr,
+        "rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n"
+    );
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_pod_security_level_can_be_given_without_a_cluster() {
     assert!(explained.code == 1 && explained.stdout.contains(message), "{}", explained.stdout);
     let wrong = run("render", &["--pod-security", "strict"]);
     assert_eq!(wrong.code, 2);
-    assert!(wrong.stderr.contains("privileged, baseline or restricted is expected"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("must be privileged, baseline or restricted"), "{}", wrong.stderr);
 }
 
 #[test]

@@ -270,7 +270,7 @@ fn a_pod_security_level_applies_to_its_case_only() {
 ok      1-held
 ok      2-free
 FAILED  3-typo
-        pod-security.txt: privileged, baseline or restricted is expected
+        pod-security.txt: must be privileged, baseline or restricted
 3 cases: 2 passed, 1 failed
 "
     );

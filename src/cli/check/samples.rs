@@ -132,7 +132,7 @@ queues:
             let body = review(sample.pod, Sender::default(), &built.snapshot).unwrap().to_string();
             let arena = Bump::new();
             let review = Review::parse(body.as_bytes(), &arena).unwrap();
-            let pod = Pod::of(&review);
+            let pod = Pod::from_review(&review);
             let Some(task) = Task::from_pod(&pod, &review, &built.snapshot).unwrap() else { continue };
             let plan = Plan::choose(&task, &pod, &built.snapshot).unwrap().unwrap();
             let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);

@@ -119,7 +119,7 @@ impl Report {
     pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
         let account = explain::explain(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), arena);
-        let pod = Pod::of(&review);
+        let pod = Pod::from_review(&review);
         let task = Task::from_pod(&pod, &review, snapshot).ok().flatten();
         let alone = account.skipped.as_ref().map(|why| match &task {
             None => no_task(&pod, snapshot),
@@ -331,7 +331,7 @@ fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_
         .iter()
         .filter_map(|(by, _)| if let FragmentSource::Layer(layer) = by { Some(*layer) } else { None });
     let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
-    let of_task = task.is_some_and(Task::owner_sets_env) && lost.path.contains(".env[");
+    let of_task = task.is_some_and(Task::user_sets_env) && lost.path.contains(".env[");
     let written = lost.manager.as_ref().map_or_else(String::new, |manager| format!(", written by {manager},"));
     let because = match (&lost.to, conflict) {
         (Some(source), _) => format!("{source} has the last word"),

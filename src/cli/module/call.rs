@@ -112,7 +112,7 @@ impl Subject {
         };
         let arena = Bump::new();
         let review = Review::parse(&given.body, &arena).map_err(|why| anyhow::anyhow!("{}: {why}", given.label))?;
-        let task = Task::from_pod(&Pod::of(&review), &review, &stock)
+        let task = Task::from_pod(&Pod::from_review(&review), &review, &stock)
             .map_err(|rejection| anyhow::anyhow!(rejection.message))?;
         let own = task.and_then(|task| task.queue_name.or(task.queue_id));
         let Some(queue) = self.queue.as_deref().or(own) else {
@@ -128,7 +128,7 @@ impl Subject {
 
 /// The review of the same pod in another queue: in the label that names its own, or podgraft's.
 fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) -> anyhow::Result<Vec<u8>> {
-    let pod = Pod::of(&review);
+    let pod = Pod::from_review(&review);
     let label = task::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
     let mut review: Value = serde_json::from_slice(body)?;
     let metadata = &mut review["request"]["object"]["metadata"];

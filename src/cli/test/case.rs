@@ -6,7 +6,7 @@
 //! as.txt                      who sends it; without it a submitter of its task system
 //! pod-security.txt            the Pod Security level of its namespace, as `restricted`; without it there is none
 //! expected.yaml               the pod that must come back, or:
-//! rejection.txt               the refusal, as `422 ModuleFailed: module nfs refused: …`
+//! rejection.txt               the refusal, as `422 ModuleFailed: module nfs denied the pod: …`
 //! ```
 
 use std::fs;

@@ -165,7 +165,7 @@ impl<'a> Cursor<'a> {
 
     /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
     pub(crate) fn has_placeholder(&self) -> bool {
-        matches!(&self.node.tree, Tree::Text(text) if placeholder::is_in(text))
+        matches!(&self.node.tree, Tree::Text(text) if placeholder::text_has_placeholder(text))
     }
 
     /// The value as it is, checked for placeholders only.
@@ -192,7 +192,7 @@ impl<'a> Cursor<'a> {
     /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
     pub(crate) fn deny_placeholders(&self) {
         match &self.node.tree {
-            Tree::Text(text) if placeholder::is_in(text) => {
+            Tree::Text(text) if placeholder::text_has_placeholder(text) => {
                 self.error("placeholders are for layers and claims, not here");
             }
             Tree::List(_) => self.list().iter().for_each(Cursor::deny_placeholders),

@@ -12,7 +12,7 @@ pub(crate) use crate::k8s::validation::{is_dns_label, is_object_name};
 /// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
-        Tree::Number(number) => quantity::of_number(number),
+        Tree::Number(number) => quantity::from_number(number),
         Tree::Text(text) if cursor.has_placeholder() => {
             cursor.check_placeholders();
             return Some(text.clone());

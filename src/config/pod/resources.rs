@@ -62,7 +62,7 @@ pub(crate) fn check_storage(cursor: &Cursor<'_>) {
 /// A quantity's billionths; what is no quantity, or a negative one, is told elsewhere.
 fn nanos_of(cursor: &Cursor<'_>) -> Option<i128> {
     let found = match &cursor.node.tree {
-        Tree::Number(number) => quantity::nanos(&quantity::of_number(number)?),
+        Tree::Number(number) => quantity::nanos(&quantity::from_number(number)?),
         Tree::Text(text) => quantity::nanos(text),
         _ => None,
     };

@@ -62,9 +62,9 @@ fn a_condition_must_answer_where_nothing_is_known() {
     let when = |text: &str| format!("modules: {{m: {{wasm: ok.wasm, params: {{on: true}}, when: \"{text}\"}}}}");
     let nothing = "fails for a task of which nothing is known:";
     for (text, message) in [
-        ("task_config.nfs.server == 'x'", format!("{nothing} there is no key `nfs`: ask with has() first")),
-        ("providers_info['ad-role'] == 'x'", format!("{nothing} there is no key `ad-role`: ask with has() first")),
-        ("queue", format!("{nothing} gives string instead of true or false")),
+        ("task_config.nfs.server == 'x'", format!("{nothing} there is no key `nfs`: test it with has() first")),
+        ("providers_info['ad-role'] == 'x'", format!("{nothing} there is no key `ad-role`: test it with has() first")),
+        ("queue", format!("{nothing} returns string instead of true or false")),
         ("queue ==", "is not a CEL condition: at character 9, something is missing".to_owned()),
     ] {
         let found = texts(&build(&when(text)));

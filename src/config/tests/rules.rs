@@ -319,13 +319,13 @@ fn files_have_one_source_and_fit() {
             "{name: '${tsk.id}', folderPath: 'e/${pod.nam}', fileContent: '$${x} ${task.nam} ${HOME}'}".to_owned(),
             vec![
                 format!(
-                    "c.yaml:6:27: {at}[0].name: the placeholder ${{tsk.id}} has no root that podgraft knows: tsk; did you mean task?"
+                    "c.yaml:6:27: {at}[0].name: the placeholder ${{tsk.id}} has an unknown root: tsk; did you mean task?"
                 ),
                 format!(
-                    "c.yaml:6:52: {at}[0].folderPath: the placeholder ${{pod.nam}} has no field that podgraft knows: nam; did you mean name?"
+                    "c.yaml:6:52: {at}[0].folderPath: the placeholder ${{pod.nam}} has an unknown field: nam; did you mean name?"
                 ),
                 format!(
-                    "c.yaml:6:81: {at}[0].fileContent: the placeholder ${{task.nam}} is known to ClearML's API only, which podgraft does not ask; `$${{` is a `${{` of the file's own"
+                    "c.yaml:6:81: {at}[0].fileContent: the placeholder ${{task.nam}} exists in ClearML's API only, which podgraft does not query; `$${{` is a `${{` of the file's own"
                 ),
             ],
         ),

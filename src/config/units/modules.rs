@@ -124,7 +124,7 @@ pub(crate) fn decode(
         },
     );
     let when = condition.and_then(|cursor| {
-        let compiled = When::compile(cursor.name()?).and_then(|when| when.try_on_nothing(&params).map(|()| when));
+        let compiled = When::compile(cursor.name()?).and_then(|when| when.try_without_values(&params).map(|()| when));
         compiled.map_err(|error| cursor.error(error)).ok()
     });
     let may_remove = fields.take("mayRemove").and_then(|cursor| cursor.boolean()).unwrap_or_default();

@@ -166,7 +166,7 @@ fn decode_layers<'a>(
             file_mounts: entry.template.file_mounts,
             conflict,
             explicit: rule.conflict.is_some(),
-            placeholders: placeholder::stands_in(&entry.template.fragment),
+            placeholders: placeholder::has_placeholder(&entry.template.fragment),
             unknown: entry.template.unknown,
             fragment: entry.template.fragment,
         });

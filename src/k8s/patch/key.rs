@@ -1,11 +1,11 @@
-//! What tells the elements of a list apart.
+//! The merge keys of list elements.
 
 use bumpalo::Bump;
 
 use crate::json::{Json, fast_eq};
 use crate::k8s::schema::ListType;
 
-/// The key of an element of a keyed list, as text: `gpu`, `53/UDP`.
+/// Returns the merge key of an element as text: `gpu`, `53/UDP`.
 pub fn key_text<'a>(item: &Json<'a>, list: ListType, arena: &'a Bump) -> Option<&'a str> {
     match list.keys() {
         [] => None,
@@ -21,10 +21,10 @@ pub fn key_text<'a>(item: &Json<'a>, list: ListType, arena: &'a Bump) -> Option<
     }
 }
 
-/// Whether `item` has this key, as [`key_text`] gives it.
+/// Returns true if `item` has this key, in the form of [`key_text`].
 pub fn has_key(item: &Json<'_>, list: ListType, key: &str) -> bool {
     match list.keys() {
-        // nearly all lists, and said as a constant for [`Json::get`]
+        // nearly all lists; a constant is faster for [`Json::get`]
         ["name"] => item.get("name").is_some_and(|name| is_text(name, key)),
         [only] => item.get(only).is_some_and(|value| is_text(value, key)),
         _ => key_text(item, list, &Bump::new()) == Some(key),
@@ -38,7 +38,7 @@ fn is_text(value: Json<'_>, text: &str) -> bool {
     }
 }
 
-/// The API server fills these in before it compares keys.
+/// Returns the API server's default for a part of a key, which is set before keys are compared.
 fn default_key(key: &str) -> &'static str {
     if key == "protocol" { "TCP" } else { "" }
 }

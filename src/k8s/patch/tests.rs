@@ -1,4 +1,4 @@
-//! What a comparison says, and that it applies to what it was made of.
+//! Tests that a comparison's operations are minimal and apply to its input.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn operations(before: &Value, after: &Value) -> Vec<Value> {
     let arena = Bump::new();
     let (a, b) = (Json::borrowed(before, &arena), Json::borrowed(after, &arena));
     let operations = diff(a, b, &arena);
-    assert_eq!(apply(a, operations, &arena).unwrap().to_value(), *after, "applied by ourselves");
+    assert_eq!(apply(a, operations, &arena).unwrap().to_value(), *after, "applied by podgraft");
     let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
     let mut document = before.clone();
     json_patch::patch(&mut document, &patch).unwrap();
@@ -47,7 +47,7 @@ fn a_changed_value_is_one_replace_and_a_union_is_replaced_whole() {
 }
 
 #[test]
-fn an_atomic_list_that_loses_an_element_is_replaced_whole() {
+fn an_atomic_list_with_an_element_less_is_replaced_whole() {
     let pod = |command: Value| json!({"spec": {"initContainers": [{"name": "i", "command": command}]}});
     assert_eq!(
         operations(&pod(json!(["sh", "-c", "echo A"])), &pod(json!(["sh", "-c", "echo B"]))),
@@ -60,7 +60,7 @@ fn an_atomic_list_that_loses_an_element_is_replaced_whole() {
 }
 
 #[test]
-fn of_a_name_that_stands_twice_the_last_is_kept() {
+fn the_last_of_duplicate_names_is_kept() {
     let env = |list: Value| json!({"spec": {"containers": [{"name": "a", "env": list}]}});
     let (one, two) = (json!({"name": "X", "value": "1"}), json!({"name": "X", "value": "2"}));
     assert_eq!(
@@ -97,7 +97,7 @@ fn a_patch_that_does_not_apply_is_an_error() {
     assert_eq!(error, "Add /spec/volumes/3 does not apply");
 }
 
-/// Pods with few names, so that lists meet, swap, repeat and lose elements.
+/// Pods with few names, so that lists collide, swap, repeat and drop elements.
 fn pods() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
         Just(json!(null)),

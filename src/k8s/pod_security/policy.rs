@@ -1,4 +1,4 @@
-//! Which rules a namespace's pods are judged by.
+//! The Pod Security levels of namespaces.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// A level of the Pod Security Standards, the stricter the greater.
+/// A level of the Pod Security Standards; a stricter one is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// everything is allowed
     Privileged,
-    /// what is known to lead to more rights is not
+    /// known privilege escalations are forbidden
     Baseline,
-    /// and what is good practice is asked for
+    /// hardening is required in addition
     Restricted,
 }
 
@@ -23,11 +23,11 @@ pub enum Level {
 pub struct Policy {
     /// the level
     pub level: Level,
-    /// the minor version of Kubernetes whose rules count
+    /// the minor version of Kubernetes whose rules apply
     pub minor: u32,
 }
 
-/// The minor version of `latest`.
+/// The minor version that represents `latest`.
 const LATEST: u32 = u32::MAX;
 
 const WARN: &str = "pod-security.kubernetes.io/warn";
@@ -36,9 +36,10 @@ const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 const ENFORCE_VERSION: &str = "pod-security.kubernetes.io/enforce-version";
 
 impl Policy {
-    /// What the API server warns by in a namespace with these labels; nothing where it does not warn. Without a label
-    /// for warnings that is what it enforces: it would refuse the pod, and name neither layer nor module.
-    pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
+    /// Returns the policy by which the API server warns in a namespace with these labels; `None` if it does not warn.
+    /// Without a label for warnings it is the enforced one: the API server would deny the pod without naming the layer
+    /// or module.
+    pub fn from_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
         let label = |name: &str| labels.get(name).map(String::as_str);
         let version = label(WARN_VERSION);
         let (level, version) = match (label(WARN), label(ENFORCE)) {
@@ -46,12 +47,12 @@ impl Policy {
             (None, Some(enforce)) => (level(enforce)?, version.or(label(ENFORCE_VERSION))),
             (None, None) => return None,
         };
-        // A version that is none is the newest, as for the API server.
+        // An invalid version counts as `latest`, as for the API server.
         let policy = Self { level, minor: version.and_then(minor).unwrap_or(LATEST) };
         (level > Level::Privileged).then_some(policy)
     }
 
-    /// Whether what came with this minor version of Kubernetes counts.
+    /// Returns true if rules that came with this minor version of Kubernetes apply.
     pub(super) fn is_since(self, minor: u32) -> bool {
         self.minor >= minor
     }
@@ -66,7 +67,7 @@ fn level(text: &str) -> Option<Level> {
     }
 }
 
-/// The minor version of `v1.30` or `latest`.
+/// Parses the minor version of `v1.30` or `latest`.
 fn minor(text: &str) -> Option<u32> {
     if text == "latest" {
         return Some(LATEST);
@@ -76,7 +77,7 @@ fn minor(text: &str) -> Option<u32> {
     is_plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// `restricted`, `restricted:latest`, `restricted:v1.30`.
+/// Parses `restricted`, `restricted:latest`, `restricted:v1.30`.
 impl FromStr for Policy {
     type Err = &'static str;
 
@@ -84,8 +85,8 @@ impl FromStr for Policy {
         let (name, version) = text.split_once(':').unwrap_or((text, "latest"));
         match (level(name), minor(version)) {
             (Some(level), Some(minor)) => Ok(Self { level, minor }),
-            (None, _) => Err("privileged, baseline or restricted is expected"),
-            (_, None) => Err("a version is written `latest` or as `v1.30`"),
+            (None, _) => Err("must be privileged, baseline or restricted"),
+            (_, None) => Err("the version must be `latest` or like `v1.30`"),
         }
     }
 }
@@ -104,31 +105,31 @@ impl fmt::Display for Policy {
     }
 }
 
-/// What the API server warns by in each namespace: one for all snapshots of a process, as labels change without the
-/// configuration. Nobody waits for anybody.
+/// The policies by which the API server warns in each namespace, shared by all snapshots of a process, as labels change
+/// independently of the configuration. Lock-free.
 #[derive(Debug, Clone, Default)]
-pub struct Levels(Arc<ArcSwap<Known>>);
+pub struct Levels(Arc<ArcSwap<Policies>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Policies {
     everywhere: Option<Policy>,
-    of: HashMap<String, Policy>,
+    by_namespace: HashMap<String, Policy>,
 }
 
 impl Levels {
-    /// That of a namespace; nothing where the API server does not warn, or nobody knows.
+    /// Returns the policy of a namespace; `None` if the API server does not warn or the labels are unknown.
     pub fn for_namespace(&self, namespace: &str) -> Option<Policy> {
-        let known = self.0.load();
-        known.everywhere.or_else(|| known.of.get(namespace).copied())
+        let policies = self.0.load();
+        policies.everywhere.or_else(|| policies.by_namespace.get(namespace).copied())
     }
 
-    /// From now on those of these namespaces, and of no others.
-    pub fn set(&self, of: HashMap<String, Policy>) {
-        self.0.store(Arc::new(Known { everywhere: None, of }));
+    /// Replaces the policies of all namespaces.
+    pub fn set(&self, by_namespace: HashMap<String, Policy>) {
+        self.0.store(Arc::new(Policies { everywhere: None, by_namespace }));
     }
 
-    /// From now on the same in every namespace.
+    /// Sets one policy for every namespace.
     pub fn set_everywhere(&self, policy: Option<Policy>) {
-        self.0.store(Arc::new(Known { everywhere: policy, of: HashMap::new() }));
+        self.0.store(Arc::new(Policies { everywhere: policy, by_namespace: HashMap::new() }));
     }
 }

@@ -1,25 +1,25 @@
-//! A pod as the checks look at it.
+//! The pod in the form that the checks read.
 
 use super::{Breach, Policy};
 use crate::json::Json;
 
-/// The pod, and what it is judged by.
+/// A pod and the policy for it.
 pub(super) struct Subject<'p> {
     pub(super) spec: Json<'p>,
     pub(super) policy: Policy,
     annotations: Json<'p>,
 }
 
-/// Whose something is.
+/// The holder of a field: the pod or a container.
 #[derive(Clone, Copy)]
 pub(super) enum Holder<'p> {
     Pod,
-    /// of this list, by its name
+    /// a container: its list and its name
     Container(&'static str, &'p str),
 }
 
 impl Holder<'_> {
-    /// The path of one of its fields.
+    /// Returns the path of one of its fields.
     pub(super) fn path(self, field: &str) -> String {
         match self {
             Holder::Pod => format!("spec.{field}"),
@@ -28,13 +28,13 @@ impl Holder<'_> {
     }
 }
 
-/// A member, unless it is null: the API server drops those.
+/// Returns a member unless it is null, which the API server drops.
 pub(super) fn set<'p>(value: Json<'p>, key: &str) -> Option<Json<'p>> {
     value.get(key).filter(|member| !matches!(member, Json::Null))
 }
 
 impl<'p> Subject<'p> {
-    pub(super) fn of(pod: Json<'p>, policy: Policy) -> Self {
+    pub(super) fn new(pod: Json<'p>, policy: Policy) -> Self {
         let annotations = pod.get_path(&["metadata", "annotations"]).unwrap_or(Json::Null);
         Self { spec: pod.get("spec").unwrap_or(Json::Null), policy, annotations }
     }
@@ -47,7 +47,7 @@ impl<'p> Subject<'p> {
         self.annotations.get(key).and_then(|value| value.as_str())
     }
 
-    /// Containers of all kinds.
+    /// Returns the containers of all kinds.
     pub(super) fn containers(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
         let spec = self.spec;
         ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| {
@@ -55,39 +55,40 @@ impl<'p> Subject<'p> {
         })
     }
 
-    /// The containers' security contexts; null where there is none.
+    /// Returns the containers' security contexts; null for a container without one.
     pub(super) fn container_contexts(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
-        self.containers().map(|(owner, container)| (owner, container.get("securityContext").unwrap_or(Json::Null)))
+        self.containers().map(|(holder, container)| (holder, container.get("securityContext").unwrap_or(Json::Null)))
     }
 
-    /// The pod's own security context; null if there is none.
+    /// Returns the pod's own security context; null if there is none.
     pub(super) fn context(&self) -> Json<'p> {
         self.spec.get("securityContext").unwrap_or(Json::Null)
     }
 
-    /// The pod's own, and the containers'.
+    /// Returns the security contexts of the pod and of its containers.
     pub(super) fn contexts(&self) -> impl Iterator<Item = (Holder<'p>, Json<'p>)> {
         std::iter::once((Holder::Pod, self.context())).chain(self.container_contexts())
     }
 
-    /// A pod of Windows has none of Linux' fields, and from this minor version on need not have them.
+    /// Returns true for a Windows pod, which from this minor version on need not set Linux fields.
     pub(super) fn is_windows(&self, since: u32) -> bool {
         self.policy.is_since(since) && self.spec.get_path(&["os", "name"]) == Some(Json::Str("windows"))
     }
 
-    /// Whether the pod has users of its own, among whom root is nobody outside, and that counts.
+    /// Returns true if the pod has its own user namespace and the policy's version exempts such pods: root in it is
+    /// unprivileged outside.
     pub(super) fn has_own_users(&self) -> bool {
         self.policy.is_since(35) && self.spec.get("hostUsers") == Some(Json::Bool(false))
     }
 }
 
-/// The first owner whose security context is bad, with the field of it that is to be named.
-pub(super) fn first_bad<'p>(
+/// Returns a breach for the first security context that `is_forbidden`; `field` is the field to name.
+pub(super) fn first_breach<'p>(
     mut contexts: impl Iterator<Item = (Holder<'p>, Json<'p>)>,
     field: &str,
     must: &'static str,
-    is_bad: impl Fn(Json<'p>) -> bool,
+    is_forbidden: impl Fn(Json<'p>) -> bool,
 ) -> Option<Breach> {
-    let (owner, _) = contexts.find(|(_, context)| is_bad(*context))?;
-    Some(Breach::new(owner.path(&format!("securityContext.{field}")), must))
+    let (holder, _) = contexts.find(|(_, context)| is_forbidden(*context))?;
+    Some(Breach::new(holder.path(&format!("securityContext.{field}")), must))
 }

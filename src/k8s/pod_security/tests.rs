@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What `restricted` asks of a pod, and no more.
+/// A pod with exactly the fields that `restricted` requires.
 fn compliant() -> Value {
     let context = || json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     json!({
@@ -19,7 +19,7 @@ fn compliant() -> Value {
     })
 }
 
-/// The compliant pod with these changes: a path from its root, and the value there; null takes away.
+/// The compliant pod with changes: JSON pointers and values; null removes the value.
 fn changed(changes: &[(&str, Value)]) -> Value {
     let mut pod = compliant();
     for (pointer, value) in changes {
@@ -43,7 +43,7 @@ fn found(pod: &Value, policy: &str) -> Vec<String> {
     all.map(|it| format!("{} {}; {}", it.path, it.must, it.reason)).collect()
 }
 
-/// That one change to the compliant pod has one violation at a level and its successors, and none below.
+/// Asserts that the changes violate one rule at a level and its successors, and none below.
 fn violates(level: &str, changes: &[(&str, Value)], expected: &str) {
     let pod = changed(changes);
     assert_eq!(found(&pod, "restricted"), [expected], "{changes:?}");
@@ -64,7 +64,7 @@ fn a_compliant_pod_violates_nothing_at_any_level_or_version() {
 }
 
 #[test]
-fn what_baseline_forbids_is_found_by_path() {
+fn forbidden_fields_of_baseline_are_found_by_path() {
     let main = |field: &str| format!("{MAIN}/{field}");
     let context = |field: &str| format!("{MAIN}/securityContext/{field}");
     let checks: &[(&str, Value, &str)] = &[
@@ -99,7 +99,7 @@ fn what_baseline_forbids_is_found_by_path() {
         (
             "/spec/securityContext/sysctls",
             json!([{"name": "kernel.shm_rmid_forced"}, {"name": "kernel.msgmax"}]),
-            "spec.securityContext.sysctls[kernel.msgmax] may not be set: it is not one of the safe ones; forbidden sysctls",
+            "spec.securityContext.sysctls[kernel.msgmax] may not be set: it is not a safe sysctl; forbidden sysctls",
         ),
         (
             &context("procMount"),
@@ -131,13 +131,16 @@ fn what_baseline_forbids_is_found_by_path() {
     }
 }
 
-/// Where `restricted` has a check of its own, its words count.
+/// If `restricted` has a stricter check, its message is used.
 #[test]
-fn what_both_levels_check_is_said_once() {
+fn a_check_of_both_levels_is_reported_once() {
     let host_path = changed(&[("/spec/volumes", json!([{"name": "scratch", "hostPath": {"path": "/"}}]))]);
     assert_eq!(found(&host_path, "baseline"), ["spec.volumes[scratch].hostPath may not be set; hostPath volumes"]);
-    let said = found(&host_path, "restricted");
-    assert!(said.len() == 1 && said[0].starts_with("spec.volumes[scratch] must be a configMap, csi"), "{said:?}");
+    let violations = found(&host_path, "restricted");
+    assert!(
+        violations.len() == 1 && violations[0].starts_with("spec.volumes[scratch] must be a configMap, csi"),
+        "{violations:?}"
+    );
     let capability = changed(&[(&format!("{MAIN}/securityContext/capabilities/add"), json!(["SYS_ADMIN"]))]);
     assert_eq!(
         found(&capability, "baseline"),
@@ -156,7 +159,7 @@ fn what_both_levels_check_is_said_once() {
 }
 
 #[test]
-fn what_restricted_asks_for_is_found_by_path() {
+fn missing_fields_of_restricted_are_found_by_path() {
     let context = |field: &str| format!("{MAIN}/securityContext/{field}");
     let checks: &[(&str, Value, &str)] = &[
         (
@@ -199,7 +202,7 @@ fn what_restricted_asks_for_is_found_by_path() {
 }
 
 #[test]
-fn what_a_container_says_itself_the_pod_need_not() {
+fn a_field_of_every_container_need_not_be_set_in_the_pod() {
     let mut pod = changed(&[("/spec/securityContext", Value::Null)]);
     for list in ["initContainers", "containers"] {
         pod["spec"][list][0]["securityContext"]["runAsNonRoot"] = json!(true);
@@ -209,7 +212,7 @@ fn what_a_container_says_itself_the_pod_need_not() {
 }
 
 #[test]
-fn a_pod_of_windows_needs_none_of_linux_fields() {
+fn a_windows_pod_needs_no_linux_fields() {
     let pod = json!({"spec": {
         "os": {"name": "windows"}, "securityContext": {"runAsNonRoot": true}, "containers": [{"name": "main"}],
     }});
@@ -218,7 +221,7 @@ fn a_pod_of_windows_needs_none_of_linux_fields() {
 }
 
 #[test]
-fn among_its_own_users_root_is_allowed() {
+fn root_is_allowed_in_a_user_namespace() {
     let mut pod = changed(&[
         ("/spec/hostUsers", json!(false)),
         ("/spec/securityContext/runAsNonRoot", json!(false)),
@@ -234,7 +237,7 @@ fn among_its_own_users_root_is_allowed() {
 }
 
 #[test]
-fn an_older_version_judges_by_its_own_rules() {
+fn an_older_version_has_its_own_rules() {
     let sysctl = changed(&[("/spec/securityContext/sysctls", json!([{"name": "net.ipv4.tcp_rmem"}]))]);
     assert_eq!(found(&sysctl, "baseline:v1.31").len(), 1);
     assert!(found(&sysctl, "baseline:v1.32").is_empty() && found(&sysctl, "baseline:v1.99").is_empty());
@@ -249,29 +252,37 @@ fn an_older_version_judges_by_its_own_rules() {
 }
 
 #[test]
-fn only_what_podgraft_brings_is_earned() {
+fn only_violations_by_podgraft_are_introduced() {
     let arena = Bump::new();
     let policy = "restricted".parse().unwrap();
     let pod = |changes: &[(&str, Value)]| arena.alloc(changed(changes));
-    let earned = |before: &Value, after: &Value| {
+    let new_violation = |before: &Value, after: &Value| {
         super::introduced(
             Json::borrowed(arena.alloc(before.clone()), &arena),
             Json::borrowed(arena.alloc(after.clone()), &arena),
             policy,
         )
     };
-    let (fine, bad) = (pod(&[]), pod(&[("/spec/hostPID", json!(true))]));
+    let (compliant, violating) = (pod(&[]), pod(&[("/spec/hostPID", json!(true))]));
     let other = pod(&[("/spec/hostIPC", json!(true))]);
-    assert_eq!(earned(fine, bad).map(|violation| violation.path), Some("spec.hostPID".to_owned()));
-    assert_eq!([earned(fine, fine), earned(bad, fine), earned(bad, bad), earned(bad, other)], [None, None, None, None]);
+    assert_eq!(new_violation(compliant, violating).map(|violation| violation.path), Some("spec.hostPID".to_owned()));
+    assert_eq!(
+        [
+            new_violation(compliant, compliant),
+            new_violation(violating, compliant),
+            new_violation(violating, violating),
+            new_violation(violating, other)
+        ],
+        [None, None, None, None]
+    );
 }
 
 #[test]
-fn labels_become_the_policy_that_the_api_server_warns_by() {
+fn labels_give_the_policy_by_which_the_api_server_warns() {
     let of = |labels: &[(&str, &str)]| {
         let labels =
             labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), (*value).to_owned()));
-        Policy::of_labels(&labels.collect::<BTreeMap<_, _>>()).map(|policy| policy.to_string())
+        Policy::from_labels(&labels.collect::<BTreeMap<_, _>>()).map(|policy| policy.to_string())
     };
     for (labels, expected) in [
         (&[][..], None),
@@ -292,16 +303,16 @@ fn labels_become_the_policy_that_the_api_server_warns_by() {
 }
 
 #[test]
-fn a_level_is_typed_with_or_without_its_version() {
-    let read = |text: &str| text.parse::<Policy>().map(|policy| policy.to_string());
-    assert_eq!(read("restricted"), Ok("restricted:latest".to_owned()));
-    assert_eq!(read("baseline:v1.30"), Ok("baseline:v1.30".to_owned()));
-    assert_eq!(read("strict"), Err("privileged, baseline or restricted is expected"));
-    assert_eq!(read("baseline:1.30"), Err("a version is written `latest` or as `v1.30`"));
+fn a_policy_is_parsed_with_or_without_a_version() {
+    let parse = |text: &str| text.parse::<Policy>().map(|policy| policy.to_string());
+    assert_eq!(parse("restricted"), Ok("restricted:latest".to_owned()));
+    assert_eq!(parse("baseline:v1.30"), Ok("baseline:v1.30".to_owned()));
+    assert_eq!(parse("strict"), Err("must be privileged, baseline or restricted"));
+    assert_eq!(parse("baseline:1.30"), Err("the version must be `latest` or like `v1.30`"));
 }
 
 #[test]
-fn levels_are_those_of_the_moment_for_all_who_share_them() {
+fn levels_are_shared_and_change_for_every_holder() {
     let levels = Levels::default();
     let shared = levels.clone();
     let policy: Policy = "baseline".parse().unwrap();

@@ -1,10 +1,10 @@
-//! What containers earn: hidden env, fractions of bytes, ports that meet.
+//! Warnings of containers: hidden env, fractions of bytes, conflicting ports.
 
 use super::{BYTES, Search, Warning};
 use crate::json::Json;
 use crate::k8s::defaults::hidden;
 
-/// A port, and whose it is.
+/// A port and its container.
 struct Seen<'a> {
     container: &'a str,
     path: String,
@@ -15,31 +15,31 @@ impl<'a> Search<'a> {
     pub(super) fn containers(&mut self) {
         let mut ports_changed = false;
         for list in ["initContainers", "containers"] {
-            let was = self.before.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
-            for container in self.touched(&[list]) {
-                let own = was.iter().find(|was| was.get("name") == container.get("name"));
+            let old = self.before.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
+            for container in self.changed(&[list]) {
+                let own = old.iter().find(|old| old.get("name") == container.get("name"));
                 if own.is_some_and(|own| own.ptr_eq(container)) {
                     continue;
                 }
                 let path = format_args!("spec.{list}[{}]", container.text("name"));
-                let is_touched = |key: &str| match (container.get(key), own.and_then(|own| own.get(key))) {
-                    (Some(now), Some(was)) => !now.ptr_eq(&was),
-                    (now, _) => now.is_some(),
+                let has_changed = |key: &str| match (container.get(key), own.and_then(|own| own.get(key))) {
+                    (Some(new), Some(old)) => !new.ptr_eq(&old),
+                    (new, _) => new.is_some(),
                 };
-                if is_touched("env") {
+                if has_changed("env") {
                     let env = container.get("env").map_or(&[][..], |env| env.items());
                     for name in hidden(env) {
                         let message = "hides previous definition, which may be dropped when using apply";
                         self.warn(format!("{path}.env[{name}]"), message);
                     }
                 }
-                if is_touched("resources") {
+                if has_changed("resources") {
                     for kind in ["limits", "requests"] {
                         let amounts = container.get_path(&["resources", kind]);
                         self.fractions(amounts, format_args!("{path}.resources.{kind}"), BYTES);
                     }
                 }
-                ports_changed |= is_touched("ports");
+                ports_changed |= has_changed("ports");
             }
         }
         if ports_changed {
@@ -47,7 +47,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Ports of all containers meet in one pod.
+    /// Compares the ports of all containers: they share the pod's network.
     fn ports(&mut self) {
         let mut seen: Vec<Seen<'a>> = Vec::new();
         for list in ["initContainers", "containers"] {
@@ -80,18 +80,18 @@ impl<'a> Search<'a> {
                 _ => None,
             };
             if let Some(what) = what {
-                self.meet(&path, format!("{what} port definition with the container {container}"), others_path);
+                self.conflict(&path, format!("{what} port definition with the container {container}"), others_path);
             }
         }
         let name = port.text("name");
         if let Some(other) = seen.iter().find(|other| !name.is_empty() && other.port.text("name") == name) {
             let message = format!("duplicate port name {name:?} with the container {}", other.container);
-            self.meet(&path, message, &other.path);
+            self.conflict(&path, message, &other.path);
         }
     }
 
-    fn meet(&mut self, path: &str, message: String, beside: &str) {
-        self.found.push(Warning { path: path.to_owned(), message, related_path: Some(beside.to_owned()) });
+    fn conflict(&mut self, path: &str, message: String, related_path: &str) {
+        self.found.push(Warning { path: path.to_owned(), message, related_path: Some(related_path.to_owned()) });
     }
 }
 

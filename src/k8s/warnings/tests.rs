@@ -1,18 +1,18 @@
-//! One pod for each warning of the list.
+//! Tests with a pod for each warning.
 
 use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::*;
 
-fn said(pod: &Value) -> Vec<String> {
+fn warnings(pod: &Value) -> Vec<String> {
     let arena = Bump::new();
     all(Json::borrowed(pod, &arena)).iter().map(|warning| format!("{} {}", warning.path, warning.message)).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
 fn spec(spec: Value) -> Vec<String> {
-    said(&json!({"spec": spec}))
+    warnings(&json!({"spec": spec}))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
@@ -23,7 +23,7 @@ fn container(parts: Value) -> Vec<String> {
 }
 
 #[test]
-fn deprecated_node_labels_are_found_wherever_they_select() {
+fn deprecated_node_labels_are_found_in_every_selector() {
     let message = "deprecated since v1.14; use \"kubernetes.io/os\" instead";
     let key = "beta.kubernetes.io/os";
     assert_eq!(spec(json!({"nodeSelector": {key: "linux"}})), [format!("spec.nodeSelector[{key}] {message}")]);
@@ -45,7 +45,7 @@ fn deprecated_node_labels_are_found_wherever_they_select() {
 }
 
 #[test]
-fn a_preferred_value_that_no_label_can_have_is_found() {
+fn an_invalid_preferred_label_value_is_found() {
     let term = json!({"matchExpressions": [{"key": "pool", "operator": "In", "values": ["a b"]}]});
     let preferred = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]});
     assert_eq!(spec(json!({"affinity": {"nodeAffinity": preferred}})).len(), 1);
@@ -69,14 +69,14 @@ fn selectors_that_match_nothing_are_found() {
 #[test]
 fn deprecated_annotations_are_found() {
     for (key, _) in DEPRECATED_ANNOTATIONS {
-        assert_eq!(said(&json!({"metadata": {"annotations": {*key: "x"}}})).len(), 1, "{key}");
+        assert_eq!(warnings(&json!({"metadata": {"annotations": {*key: "x"}}})).len(), 1, "{key}");
     }
 }
 
 #[test]
 fn seccomp_and_apparmor_annotations_without_their_field_are_found() {
     let with = |key: &str, value: &str, spec: Value| {
-        said(&json!({"metadata": {"annotations": {key: value}}, "spec": spec})).len()
+        warnings(&json!({"metadata": {"annotations": {key: value}}, "spec": spec})).len()
     };
     let profile = json!({"type": "RuntimeDefault"});
     assert_eq!(with(SECCOMP, "x", json!({})), 1);
@@ -89,12 +89,12 @@ fn seccomp_and_apparmor_annotations_without_their_field_are_found() {
         assert_eq!(with(&key, "runtime/default", json!({"containers": [{"name": "other"}]})), 0, "{key}");
     }
     let pods = json!({"securityContext": {"appArmorProfile": profile}, "containers": [{"name": "c"}]});
-    assert_eq!(with(&format!("{APPARMOR}c"), "runtime/default", pods.clone()), 0, "the pod says the same");
+    assert_eq!(with(&format!("{APPARMOR}c"), "runtime/default", pods.clone()), 0, "equal to the pod's profile");
     assert_eq!(with(&format!("{APPARMOR}c"), "unconfined", pods), 1);
 }
 
 #[test]
-fn volume_plugins_that_are_gone_are_found() {
+fn removed_volume_plugins_are_found() {
     for plugin in
         ["photonPersistentDisk", "gitRepo", "scaleIO", "flocker", "storageos", "quobyte", "glusterfs", "cephfs", "rbd"]
     {
@@ -104,7 +104,7 @@ fn volume_plugins_that_are_gone_are_found() {
 }
 
 #[test]
-fn files_of_one_volume_in_each_others_way_are_found() {
+fn overlapping_files_of_one_volume_are_found() {
     let items = |paths: &[&str]| json!(paths.iter().map(|path| json!({"key": "k", "path": path})).collect::<Vec<_>>());
     for kind in ["configMap", "secret", "downwardAPI"] {
         let volume = |paths: &[&str]| spec(json!({"volumes": [{"name": "v", kind: {"items": items(paths)}}]}));
@@ -131,10 +131,10 @@ fn duplicates_and_empty_names_are_found() {
 }
 
 #[test]
-fn addresses_that_are_spelled_oddly_are_found() {
-    for odd in ["010.0.0.1", "::ffff:1.2.3.4", "2001:DB8::1", "2001:db8:0:0:0:0:0:1"] {
-        assert_eq!(spec(json!({"hostAliases": [{"ip": odd}]})).len(), 1, "{odd}");
-        assert_eq!(spec(json!({"dnsConfig": {"nameservers": [odd]}})).len(), 1, "{odd}");
+fn addresses_in_non_canonical_form_are_found() {
+    for address in ["010.0.0.1", "::ffff:1.2.3.4", "2001:DB8::1", "2001:db8:0:0:0:0:0:1"] {
+        assert_eq!(spec(json!({"hostAliases": [{"ip": address}]})).len(), 1, "{address}");
+        assert_eq!(spec(json!({"dnsConfig": {"nameservers": [address]}})).len(), 1, "{address}");
     }
     for fine in ["10.0.0.1", "2001:db8::1", "::1", "0.0.0.0", "no address"] {
         assert_eq!(spec(json!({"hostAliases": [{"ip": fine}]})).len(), 0, "{fine}");
@@ -176,7 +176,7 @@ fn env_that_hides_earlier_env_is_found() {
 }
 
 #[test]
-fn ports_that_meet_are_found() {
+fn conflicting_ports_are_found() {
     let ports = |a: Value, b: Value| {
         let sidecar = json!({"name": "s", "ports": [b]});
         let found = spec(json!({"initContainers": [{"name": "c", "ports": [a]}], "containers": [sidecar]}));
@@ -203,7 +203,7 @@ fn ports_that_meet_are_found() {
 }
 
 #[test]
-fn what_the_incoming_pod_earned_itself_is_not_counted() {
+fn warnings_of_the_incoming_pod_do_not_count() {
     let before = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}, "containers": [{"name": "c"}]}});
     let with = |key: &str| {
         let mut after = before.clone();

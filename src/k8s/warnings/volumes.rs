@@ -1,4 +1,4 @@
-//! What volumes earn: plugins that are gone, and files of one volume in each other's way.
+//! Warnings of volumes: removed plugins, and overlapping files of one volume.
 
 use std::fmt::Arguments;
 
@@ -17,16 +17,16 @@ const PLUGINS: &[(&str, &str)] = &[
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-/// What the API server says of a volume's source that no cluster has any more.
+/// Returns the API server's warning for a volume source that clusters no longer have.
 pub fn deprecated_source(kind: &str) -> Option<&'static str> {
     PLUGINS.iter().find(|(plugin, _)| *plugin == kind).map(|(_, message)| *message)
 }
 
 impl<'a> Search<'a> {
     pub(super) fn volumes(&mut self) {
-        let was = self.before.get_path(&["spec", "volumes"]).map_or(&[][..], |list| list.items());
-        for volume in self.touched(&["volumes"]) {
-            if was.iter().any(|was| was.ptr_eq(volume)) {
+        let old = self.before.get_path(&["spec", "volumes"]).map_or(&[][..], |list| list.items());
+        for volume in self.changed(&["volumes"]) {
+            if old.iter().any(|old| old.ptr_eq(volume)) {
                 continue;
             }
             let name = volume.get("name").and_then(|name| name.as_str()).unwrap_or_default();
@@ -70,7 +70,7 @@ impl<'a> Search<'a> {
         self.overlaps(path, paths);
     }
 
-    /// A file where another one is, or where a folder must be.
+    /// Warns of a file at the path of another one, or at the path of its directory.
     fn overlaps(&mut self, path: Arguments<'_>, files: Vec<&'a str>) {
         let files: Vec<&str> = files.into_iter().map(|file| file.trim_end_matches('/')).collect();
         let within = |file: &str, folder: &str| {

@@ -1,4 +1,4 @@
-//! `Keep`, `Override` and `Deny`, and what counts as unset.
+//! Tests of `Keep`, `Override` and `Deny`, and of values that count as defaulted.
 
 use super::*;
 
@@ -7,18 +7,18 @@ fn keep_leaves_the_pods_own_value_and_override_replaces_it() {
     let pod = json!({"metadata": {"labels": {"team": "a"}}});
     let fragment = json!({"metadata": {"labels": {"team": "b", "tier": "x"}}});
     assert_eq!(
-        lay(&pod, &[(KEEP, fragment.clone())]).unwrap()["metadata"]["labels"],
+        merge(&pod, &[(KEEP, fragment.clone())]).unwrap()["metadata"]["labels"],
         json!({"team": "a", "tier": "x"})
     );
-    assert_eq!(lay(&pod, &[(OVERRIDE, fragment)]).unwrap()["metadata"]["labels"], json!({"team": "b", "tier": "x"}));
+    assert_eq!(merge(&pod, &[(OVERRIDE, fragment)]).unwrap()["metadata"]["labels"], json!({"team": "b", "tier": "x"}));
 }
 
 #[test]
-fn objects_that_no_schema_knows_merge_key_by_key() {
+fn unknown_objects_merge_key_by_key() {
     let pod = json!({"spec": {"future": {"own": 1, "both": {"a": "pod"}, "list": [1]}}});
     let fragment =
         json!({"spec": {"future": {"new": 2, "both": {"a": "layer", "b": "layer"}, "list": [2]}, "other": {"x": {}}}});
-    let result = |rule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"].clone();
+    let result = |rule| merge(&pod, &[(rule, fragment.clone())]).unwrap()["spec"].clone();
     assert_eq!(
         result(OVERRIDE),
         json!({"future": {"own": 1, "new": 2, "both": {"a": "layer", "b": "layer"}, "list": [2]}, "other": {"x": {}}})
@@ -29,80 +29,80 @@ fn objects_that_no_schema_knows_merge_key_by_key() {
     );
     let gone = json!({"spec": {"future": {"both": {"$patch": "delete"}, "own": null}}});
     let removing = MergeRule { may_remove: true, ..OVERRIDE };
-    assert_eq!(lay(&pod, &[(removing, gone)]).unwrap(), json!({"spec": {"future": {"list": [1]}}}));
+    assert_eq!(merge(&pod, &[(removing, gone)]).unwrap(), json!({"spec": {"future": {"list": [1]}}}));
     let absent = json!({"spec": {"absent": {"$patch": "delete"}}});
-    assert_eq!(lay(&pod, &[(removing, absent)]).unwrap(), pod);
+    assert_eq!(merge(&pod, &[(removing, absent)]).unwrap(), pod);
     let other = json!({"spec": {"future": {"new": 2, "own": 3}}});
-    let denied = lay(&pod, &[(DENY, other)]).unwrap_err();
+    let denied = merge(&pod, &[(DENY, other)]).unwrap_err();
     assert!(format!("{denied:?}").contains("spec.future.own"), "{denied:?}");
 }
 
 #[test]
-fn inside_a_class_the_later_layer_wins() {
+fn under_one_rule_the_later_layer_is_effective() {
     let layer = |value: &str| json!({"metadata": {"labels": {"team": value}}});
     let pod = json!({"metadata": {}});
     let both = [(KEEP, layer("first")), (KEEP, layer("second"))];
-    assert_eq!(lay(&pod, &both).unwrap()["metadata"]["labels"]["team"], "second");
+    assert_eq!(merge(&pod, &both).unwrap()["metadata"]["labels"]["team"], "second");
 }
 
 #[test]
-fn what_a_plugin_put_there_yields_to_keep_and_what_was_written_does_not() {
+fn keep_replaces_a_plugins_value_and_not_the_submitters() {
     let mut pod = main_with(&json!({"resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}));
     let owned =
         json!({"f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {"f:resources": {"f:limits": {"f:memory": {}}}}}}});
     pod["metadata"] = json!({"managedFields": [{"fieldsV1": owned}]});
     let result =
-        lay(&pod, &[(KEEP, primary(&json!({"resources": {"limits": {"cpu": "4", "memory": "8Gi"}}})))]).unwrap();
+        merge(&pod, &[(KEEP, primary(&json!({"resources": {"limits": {"cpu": "4", "memory": "8Gi"}}})))]).unwrap();
     assert_eq!(result["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "4", "memory": "1Gi"}));
 }
 
 #[test]
-fn empty_zero_and_default_values_are_unset() {
+fn empty_zero_and_default_values_are_not_explicit() {
     let pod = json!({"spec": {"restartPolicy": "Always", "securityContext": {}, "containers": [{"name": "main", "resources": {"requests": {"cpu": "0"}}}]}});
     let mut fragment = primary(&json!({"resources": {"requests": {"cpu": "2"}}}));
     fragment["spec"]["restartPolicy"] = json!("Never");
-    let result = lay(&pod, &[(KEEP, fragment)]).unwrap();
+    let result = merge(&pod, &[(KEEP, fragment)]).unwrap();
     assert_eq!(result["spec"]["restartPolicy"], "Never");
     assert_eq!(result["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
 }
 
 #[test]
-fn empty_and_zero_values_in_a_map_are_somebodys_choice() {
+fn empty_and_zero_values_in_a_map_are_explicit() {
     let pod = json!({"metadata": {"labels": {"e": "", "z": "0"}}, "spec": {"nodeSelector": {"node-role.kubernetes.io/gpu": ""}}});
     let fragment = json!({"metadata": {"labels": {"e": "x", "z": "1"}}, "spec": {"nodeSelector": {"node-role.kubernetes.io/gpu": "yes"}}});
-    assert_eq!(lay(&pod, &[(KEEP, fragment)]).unwrap(), pod);
+    assert_eq!(merge(&pod, &[(KEEP, fragment)]).unwrap(), pod);
 }
 
 #[test]
-fn env_that_the_tasks_owner_gave_stays_unless_override_was_written_out() {
+fn the_users_env_stays_unless_override_is_explicit() {
     let pod = main_with(&json!({"env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}));
     let fragment = primary(&json!({"env": [{"name": "NCCL_DEBUG", "value": "WARN"}, {"name": "NEW", "value": "1"}]}));
     let value =
-        |rule: MergeRule| lay(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
+        |rule: MergeRule| merge(&pod, &[(rule, fragment.clone())]).unwrap()["spec"]["containers"][0]["env"].clone();
     assert_eq!(value(MergeRule { keeps_env: true, ..OVERRIDE })[1], json!({"name": "NCCL_DEBUG", "value": "INFO"}));
     assert_eq!(value(OVERRIDE)[1], json!({"name": "NCCL_DEBUG", "value": "WARN"}));
 }
 
-/// A layer's value for `path` of the spec over the pod's, under `Keep`.
+/// Merges a layer's spec into the pod's under `Keep` and returns the value at a pointer.
 fn kept(own: &Value, layer: &Value, pointer: &str) -> Value {
     let (pod, fragment) = (json!({ "spec": own }), json!({ "spec": layer }));
-    let result = lay(&pod, &[(KEEP, fragment)]).unwrap();
+    let result = merge(&pod, &[(KEEP, fragment)]).unwrap();
     result["spec"].pointer(pointer).cloned().unwrap_or_default()
 }
 
 #[test]
-fn env_of_a_layer_that_says_override_is_not_a_later_layers_that_does_not() {
+fn env_of_an_explicit_override_stays_under_a_later_implicit_one() {
     let env = |value: &str| primary(&json!({"env": [{"name": "A", "value": value}]}));
-    let stack = [(OVERRIDE, env("said")), (MergeRule { keeps_env: true, ..OVERRIDE }, env("not said"))];
+    let stack = [(OVERRIDE, env("explicit")), (MergeRule { keeps_env: true, ..OVERRIDE }, env("implicit"))];
     for pod in [main_with(&json!({})), main_with(&json!({"env": [{"name": "A", "value": "own"}]}))] {
-        let once = lay(&pod, &stack).unwrap();
-        assert_eq!(once["spec"]["containers"][0]["env"], json!([{"name": "A", "value": "said"}]));
-        assert_eq!(lay(&once, &stack), Ok(once), "the second time");
+        let once = merge(&pod, &stack).unwrap();
+        assert_eq!(once["spec"]["containers"][0]["env"], json!([{"name": "A", "value": "explicit"}]));
+        assert_eq!(merge(&once, &stack), Ok(once), "applied twice");
     }
 }
 
 #[test]
-fn a_schema_default_is_unset() {
+fn a_schema_default_is_not_explicit() {
     let cases = [
         (json!({"dnsPolicy": "ClusterFirst"}), json!({"dnsPolicy": "None"}), "/dnsPolicy"),
         (json!({"schedulerName": "default-scheduler"}), json!({"schedulerName": "volcano"}), "/schedulerName"),
@@ -129,14 +129,14 @@ fn a_schema_default_is_unset() {
 }
 
 #[test]
-fn what_is_a_default_elsewhere_is_somebodys_choice() {
+fn a_value_that_is_a_default_of_another_field_is_explicit() {
     let pod = json!({"metadata": {"labels": {"restartPolicy": "Always"}}, "spec": {"initContainers": [{"name": "a", "restartPolicy": "Always"}]}});
     let fragment = json!({"metadata": {"labels": {"restartPolicy": "x"}}, "spec": {"initContainers": [{"name": "a", "restartPolicy": "Never"}]}});
-    assert_eq!(lay(&pod, &[(KEEP, fragment)]).unwrap(), pod);
+    assert_eq!(merge(&pod, &[(KEEP, fragment)]).unwrap(), pod);
 }
 
 #[test]
-fn the_pull_policy_that_follows_from_the_image_is_unset_and_another_is_not() {
+fn a_pull_policy_derived_from_the_image_is_not_explicit_and_another_is() {
     let policy = |image: &str, own: &str| {
         let container =
             |policy: &str| json!({"containers": [{"name": "a", "image": image, "imagePullPolicy": policy}]});
@@ -159,14 +159,14 @@ fn the_pull_policy_that_follows_from_the_image_is_unset_and_another_is_not() {
 }
 
 #[test]
-fn an_empty_list_or_string_of_a_field_is_unset() {
+fn an_empty_list_or_string_of_a_field_is_not_explicit() {
     assert_eq!(kept(&json!({"hostname": ""}), &json!({"hostname": "h"}), "/hostname"), "h");
     let dns = |servers: Value| json!({"dnsConfig": {"nameservers": servers}});
     assert_eq!(kept(&dns(json!([])), &dns(json!(["1.1.1.1"])), "/dnsConfig/nameservers/0"), "1.1.1.1");
 }
 
 #[test]
-fn a_zero_quantity_is_unset_however_it_is_written() {
+fn a_zero_quantity_in_any_spelling_is_not_explicit() {
     for zero in [json!("0"), json!("0m"), json!(0), json!("0.0Gi"), json!("-0")] {
         let limits = |cpu: Value| json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": cpu}}}]});
         assert_eq!(
@@ -180,26 +180,26 @@ fn a_zero_quantity_is_unset_however_it_is_written() {
 }
 
 #[test]
-fn a_request_that_equals_its_limit_is_somebodys_choice() {
+fn a_request_that_equals_its_limit_is_explicit() {
     let gpu = json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {"nvidia.com/gpu": "2"}});
     let pod = main_with(&json!({ "resources": gpu }));
     let layer =
         primary(&json!({"resources": {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}}));
-    assert_eq!(lay(&pod, &[(KEEP, layer)]).unwrap(), pod);
+    assert_eq!(merge(&pod, &[(KEEP, layer)]).unwrap(), pod);
 }
 
 #[test]
-fn what_a_plugin_added_to_a_list_yields_to_keep() {
+fn keep_replaces_a_plugins_list_element() {
     let pod = json!({
         "metadata": {"managedFields": [{"fieldsV1": {"f:spec": {"f:volumes": {"k:{\"name\":\"own\"}": {}}}}}]},
         "spec": {"volumes": [{"name": "own", "emptyDir": {}}, {"name": "plugins", "emptyDir": {}}]}});
     let nfs = |name: &str| json!({"name": name, "nfs": {"server": "s", "path": "/"}});
-    let result = lay(&pod, &[(KEEP, json!({"spec": {"volumes": [nfs("own"), nfs("plugins")]}}))]).unwrap();
+    let result = merge(&pod, &[(KEEP, json!({"spec": {"volumes": [nfs("own"), nfs("plugins")]}}))]).unwrap();
     assert_eq!(result["spec"]["volumes"], json!([{"name": "own", "emptyDir": {}}, nfs("plugins")]));
 }
 
 #[test]
-fn deny_refuses_a_different_value_and_names_the_path() {
+fn deny_denies_a_different_value_and_names_the_path() {
     let cases = [
         (
             json!({"metadata": {"labels": {"team": "a"}}}),
@@ -223,26 +223,26 @@ fn deny_refuses_a_different_value_and_names_the_path() {
         ),
     ];
     for (pod, fragment, path) in cases {
-        assert_eq!(lay(&pod, &[(DENY, fragment)]), Err(MergeError::Conflict(path.to_owned())));
+        assert_eq!(merge(&pod, &[(DENY, fragment)]), Err(MergeError::Conflict(path.to_owned())));
     }
 }
 
 #[test]
-fn deny_agrees_with_the_same_value_and_adds_where_nothing_is_set() {
+fn deny_accepts_an_equal_value_and_adds_a_missing_one() {
     let pod = json!({"metadata": {"labels": {"team": "a"}}, "spec": {"restartPolicy": "Always", "nodeSelector": {}}});
     let fragment = json!({"metadata": {"labels": {"team": "a", "tier": "x"}}, "spec": {"restartPolicy": "Never", "nodeSelector": {"gpu": "yes"}}});
-    assert_eq!(lay(&pod, &[(DENY, fragment.clone())]).unwrap(), fragment);
+    assert_eq!(merge(&pod, &[(DENY, fragment.clone())]).unwrap(), fragment);
 }
 
 #[test]
-fn deny_gives_its_value_where_a_plugin_gave_another() {
+fn deny_replaces_a_plugins_value() {
     let pod = json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {"f:hostname": {}}}}]}, "spec": {"serviceAccountName": "default"}});
-    let result = lay(&pod, &[(DENY, json!({"spec": {"serviceAccountName": "trainer"}}))]).unwrap();
+    let result = merge(&pod, &[(DENY, json!({"spec": {"serviceAccountName": "trainer"}}))]).unwrap();
     assert_eq!(result["spec"]["serviceAccountName"], "trainer");
 }
 
 #[test]
-fn deny_takes_what_the_api_server_makes_of_its_value_for_the_same() {
+fn deny_accepts_a_value_that_is_equal_after_defaulting() {
     let pod = json!({"spec": {
         "volumes": [{"name": "c", "configMap": {"name": "c", "defaultMode": 420}}, {"name": "e", "emptyDir": {"sizeLimit": "1Gi"}}],
         "containers": [{"name": "main", "resources": {"limits": {"cpu": "500m"}},
@@ -252,64 +252,64 @@ fn deny_takes_what_the_api_server_makes_of_its_value_for_the_same() {
     );
     fragment["spec"]["volumes"] =
         json!([{"name": "c", "configMap": {"name": "c"}}, {"name": "e", "emptyDir": {"sizeLimit": "1024Mi"}}]);
-    assert_eq!(lay(&pod, &[(DENY, fragment.clone())]).unwrap(), pod);
-    assert_eq!(lay(&pod, &[(OVERRIDE, fragment)]).unwrap(), pod, "and no operation under Override");
+    assert_eq!(merge(&pod, &[(DENY, fragment.clone())]).unwrap(), pod);
+    assert_eq!(merge(&pod, &[(OVERRIDE, fragment)]).unwrap(), pod, "and no operation under Override");
 }
 
 #[test]
-fn deny_judges_the_submitted_pod_and_not_what_layers_made_of_it() {
+fn deny_judges_the_submitted_pod_and_not_the_result_of_layers() {
     let layer = |value: &str| json!({"metadata": {"labels": {"team": value}}});
     let stack = [(KEEP, layer("k")), (OVERRIDE, layer("o")), (DENY, layer("d"))];
-    assert_eq!(lay(&json!({}), &stack).unwrap(), layer("d"));
-    assert_eq!(lay(&layer("d"), &stack).unwrap(), layer("d"), "the second time");
-    assert_eq!(lay(&layer("x"), &stack), Err(MergeError::Conflict("metadata.labels.team".to_owned())));
+    assert_eq!(merge(&json!({}), &stack).unwrap(), layer("d"));
+    assert_eq!(merge(&layer("d"), &stack).unwrap(), layer("d"), "applied twice");
+    assert_eq!(merge(&layer("x"), &stack), Err(MergeError::Conflict("metadata.labels.team".to_owned())));
     let volume = |source: Value| json!({"spec": {"volumes": [source]}});
-    let taking = MergeRule { may_remove: true, ..OVERRIDE };
+    let removing = MergeRule { may_remove: true, ..OVERRIDE };
     let stack = [
-        (taking, volume(json!({"name": "v", "$patch": "delete"}))),
+        (removing, volume(json!({"name": "v", "$patch": "delete"}))),
         (DENY, volume(json!({"name": "v", "emptyDir": {}}))),
     ];
     let pod = volume(json!({"name": "v", "nfs": {"server": "s"}}));
     assert_eq!(
-        lay(&pod, &stack),
+        merge(&pod, &stack),
         Err(MergeError::Conflict("spec.volumes[v]".to_owned())),
-        "also where a layer took it away"
+        "also if a layer removed it"
     );
 }
 
 #[test]
-fn two_layers_that_deny_and_disagree_refuse_every_pod() {
+fn two_deny_layers_with_different_values_deny_every_pod() {
     let labels = |value: &str| json!({"metadata": {"labels": {"team": value}}});
-    assert!(matches!(lay(&json!({}), &[(DENY, labels("a")), (DENY, labels("b"))]), Err(MergeError::Conflict(_))));
+    assert!(matches!(merge(&json!({}), &[(DENY, labels("a")), (DENY, labels("b"))]), Err(MergeError::Conflict(_))));
     let volume = |source: Value| json!({"spec": {"volumes": [source]}});
     let stack = [
         (DENY, volume(json!({"name": "v", "emptyDir": {}}))),
         (DENY, volume(json!({"name": "v", "nfs": {"server": "s"}}))),
     ];
-    assert_eq!(lay(&json!({}), &stack), Err(MergeError::Conflict("spec.volumes[v]".to_owned())));
-    assert_eq!(lay(&json!({}), &[(DENY, labels("a")), (DENY, labels("a"))]).unwrap(), labels("a"));
+    assert_eq!(merge(&json!({}), &stack), Err(MergeError::Conflict("spec.volumes[v]".to_owned())));
+    assert_eq!(merge(&json!({}), &[(DENY, labels("a")), (DENY, labels("a"))]).unwrap(), labels("a"));
 }
 
 #[test]
-fn deny_refuses_another_duration_of_the_same_toleration() {
+fn deny_denies_other_seconds_of_a_toleration() {
     let layer = |seconds: u32| json!({"spec": {"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]}});
-    assert_eq!(lay(&layer(60), &[(DENY, layer(60))]).unwrap(), layer(60));
+    assert_eq!(merge(&layer(60), &[(DENY, layer(60))]).unwrap(), layer(60));
     assert_eq!(
-        lay(&layer(60), &[(DENY, layer(90))]),
+        merge(&layer(60), &[(DENY, layer(90))]),
         Err(MergeError::Conflict("spec.tolerations[gpu/Exists//NoExecute]".to_owned()))
     );
-    assert!(matches!(lay(&json!({}), &[(DENY, layer(60)), (DENY, layer(90))]), Err(MergeError::Conflict(_))));
+    assert!(matches!(merge(&json!({}), &[(DENY, layer(60)), (DENY, layer(90))]), Err(MergeError::Conflict(_))));
 }
 
 #[test]
-fn deny_takes_nothing_away() {
+fn deny_cannot_remove_anything() {
     for fragment in [
         json!({"metadata": {"labels": null}}),
         json!({"metadata": {"labels": {"$patch": "delete"}}}),
         json!({"spec": {"volumes": [{"name": "v", "$patch": "delete"}]}}),
     ] {
         let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"volumes": [{"name": "v"}]}});
-        let Err(MergeError::Directive(what)) = lay(&pod, &[(DENY, fragment)]) else { panic!("laid") };
-        assert!(what.ends_with("a layer whose conflict is Deny takes nothing away"), "{what}");
+        let Err(MergeError::Directive(what)) = merge(&pod, &[(DENY, fragment)]) else { panic!("merged") };
+        assert!(what.ends_with("a layer whose conflict is Deny cannot remove anything"), "{what}");
     }
 }

@@ -1,4 +1,4 @@
-//! Random stacks of layers over random pods.
+//! Merges random stacks of layers into random pods.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-/// Fragments of the supported keys with names that meet the pod's and each other's.
+/// Fragments of the supported keys with names that collide with the pod's and each other's.
 fn fragments() -> impl Strategy<Value = Value> {
     let pair = || prop::collection::btree_map("[a-c]", "[x-z]", 0..3);
     let env = prop::collection::btree_map("[A-C]", "[x-z]", 0..3)
@@ -33,7 +33,7 @@ fn fragments() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What a fragment takes away: elements, keys, a whole map or list.
+/// Fragments that remove elements, keys, a whole map or list.
 fn removals() -> impl Strategy<Value = Value> {
     let key = prop::option::of("[a-c]");
     (key.clone(), key.clone(), key, 0..8_u32).prop_map(|(label, selector, volume, whole)| {
@@ -58,8 +58,8 @@ fn removals() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A layer that denies says little, or every pod would be refused.
-fn demands() -> impl Strategy<Value = Value> {
+/// Small fragments for `Deny` layers: larger ones would deny every pod.
+fn denying() -> impl Strategy<Value = Value> {
     let pair = || prop::collection::btree_map("[a-c]", "[x-z]", 0..2);
     (pair(), prop::collection::vec(("[a-c]", any::<bool>()), 0..2), 0..2_u32).prop_map(|(labels, volumes, seconds)| {
         let volumes: Vec<Value> =
@@ -78,20 +78,20 @@ fn demands() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A layer of a class: 0 keeps, 1 overrides, 2 denies.
+/// A fragment and its rule: 0 keeps, 1 overrides, 2 denies.
 fn layers() -> impl Strategy<Value = (u8, Value)> {
     prop_oneof![
         4 => (0..2_u8, fragments()),
         2 => (0..2_u8, removals()),
-        1 => (Just(2_u8), demands()),
+        1 => (Just(2_u8), denying()),
     ]
 }
 
-/// The classes in the order that `layers.rs` gives them. Laying the result once more changes nothing, whether the
-/// webhook is called again (with the same managedFields) or the pod is created again from what came out (with
-/// everything written by its creator).
+/// The layers are in the order of their rules. Applying them to the result changes nothing, both when the webhook is
+/// called again (with the same managedFields) and when the result is created again (with every value set by its
+/// creator).
 #[test]
-fn laying_a_stack_twice_changes_nothing() {
+fn applying_a_stack_twice_changes_nothing() {
     let rules = [KEEP, OVERRIDE, DENY].map(|rule| MergeRule { may_remove: true, ..rule });
     let strategy = (fragments(), prop::collection::vec(layers(), 0..6), any::<bool>());
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) });
@@ -103,10 +103,10 @@ fn laying_a_stack_twice_changes_nothing() {
             let owned = json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:volumes": {"k:{\"name\":\"a\"}": {}}, "f:tolerations": {}}});
             pod["metadata"]["managedFields"] = json!([{ "fieldsV1": owned }]);
         }
-        stack.sort_by_key(|(class, _)| *class);
-        let denies = stack.iter().any(|(class, _)| *class == 2);
-        let stack: Vec<(MergeRule, Value)> = stack.into_iter().map(|(class, fragment)| (rules[usize::from(class)], fragment)).collect();
-        let once = match lay(&pod, &stack) {
+        stack.sort_by_key(|(rule, _)| *rule);
+        let denies = stack.iter().any(|(rule, _)| *rule == 2);
+        let stack: Vec<(MergeRule, Value)> = stack.into_iter().map(|(rule, fragment)| (rules[usize::from(rule)], fragment)).collect();
+        let once = match merge(&pod, &stack) {
             Err(MergeError::Conflict(_)) if denies => {
                 counts.1.set(counts.1.get() + 1);
                 return Ok(());
@@ -115,15 +115,15 @@ fn laying_a_stack_twice_changes_nothing() {
         };
         counts.0.set(counts.0.get() + u32::from(denies));
         prop_assert_eq!(&once["spec"]["future"], &pod["spec"]["future"], "unknown fields survive");
-        prop_assert_eq!(&lay(&once, &stack).unwrap(), &once);
-        let mut again = once.clone();
-        again["metadata"].as_object_mut().unwrap().remove("managedFields");
-        prop_assert_eq!(lay(&again, &stack).unwrap(), again);
+        prop_assert_eq!(&merge(&once, &stack).unwrap(), &once);
+        let mut recreated = once.clone();
+        recreated["metadata"].as_object_mut().unwrap().remove("managedFields");
+        prop_assert_eq!(merge(&recreated, &stack).unwrap(), recreated);
         Ok(())
     });
     result.unwrap();
-    let (laid, refused) = (counts.0.get(), counts.1.get());
-    assert!(laid > 100 && refused > 100, "{laid} stacks that deny were laid, {refused} refused");
+    let (merged, denied) = (counts.0.get(), counts.1.get());
+    assert!(merged > 100 && denied > 100, "{merged} stacks that deny were merged, {denied} denied");
 }
 
 proptest! {
@@ -134,7 +134,7 @@ proptest! {
         let mut pod = pod;
         pod["spec"]["containers"][0]["name"] = json!("main");
         let layers: Vec<(MergeRule, Value)> = stack.into_iter().map(|fragment| (OVERRIDE, fragment)).collect();
-        let result = lay(&pod, &layers).unwrap();
+        let result = merge(&pod, &layers).unwrap();
         for pointer in ["/spec/volumes", "/spec/containers/0/env"] {
             let list = |pod: &Value| pod.pointer(pointer).map(|list| names(list).into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default();
             let (own, all) = (list(&pod), list(&result));

@@ -1,11 +1,11 @@
-//! The names in a condition, and how deep its loops are.
+//! Checks the names in a condition and that its loops do not nest.
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
 use super::VARIABLES;
 use crate::k8s::schema::did_you_mean;
 
-/// What a condition may call, beside operators and macros.
+/// The functions that a condition may call, beside operators and macros.
 const FUNCTIONS: [&str; 22] = [
     "bool",
     "bytes",
@@ -31,14 +31,17 @@ const FUNCTIONS: [&str; 22] = [
     "uint",
 ];
 
-/// Refuses a condition that could only fail, or could take long.
+/// Checks a condition.
+///
+/// # Errors
+/// The condition uses an unknown name, or a loop within a loop.
 pub(super) fn check(expression: &IdedExpr) -> Result<(), String> {
     let mut check = Check { bound: Vec::new(), looping: false, error: None };
     check.visit(expression);
     check.error.map_or(Ok(()), Err)
 }
 
-/// The walk, and the first thing that it found.
+/// A walk over a condition, and the first error that it found.
 struct Check<'e> {
     bound: Vec<&'e str>,
     looping: bool,
@@ -62,15 +65,15 @@ impl<'e> Check<'e> {
             }
             Expr::Call(call) => {
                 self.function(&call.func_name);
-                // `optional.of(x)`: the target is a name space
-                let spaced = call.target.as_deref().filter(|target| !is_ident(target, "optional"));
-                spaced.into_iter().chain(&call.args).for_each(|part| self.visit(part));
+                // the target of `optional.of(x)` is a name space
+                let target = call.target.as_deref().filter(|target| !is_ident(target, "optional"));
+                target.into_iter().chain(&call.args).for_each(|part| self.visit(part));
             }
             Expr::Comprehension(comprehension) => {
-                // chained loops add up; only a loop inside a loop multiplies
+                // the costs of chained loops add up; only a nested loop multiplies them
                 self.visit(&comprehension.iter_range);
                 if self.looping {
-                    self.fail(|| "a loop (all, exists, map, filter) stands inside another".to_owned());
+                    self.fail(|| "a loop (all, exists, map, filter) is nested in another".to_owned());
                 }
                 let depth = self.bound.len();
                 let names =

@@ -1,4 +1,4 @@
-//! Texts as layers hold them, filled and refused.
+//! Filling placeholders, and their errors.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ fn filled(text: &str) -> Result<String, String> {
     };
     let arena = Bump::new();
     let value = json!({"x": [text]});
-    let result = fill(&value, &facts, &arena).map_err(|unfilled| unfilled.to_string())?;
+    let result = fill(&value, &facts, &arena).map_err(|error| error.to_string())?;
     Ok(result.to_value()["x"][0].as_str().unwrap().to_owned())
 }
 
@@ -50,7 +50,7 @@ fn documented_roots_are_filled() {
 }
 
 #[test]
-fn clearml_s_own_placeholders_and_operators_are_filled() {
+fn clearml_placeholders_and_operators_are_filled() {
     let table = [
         ("${CLEARML_TASK.id}", "6b1d"),
         ("${CLEARML_QUEUE_NAME|lower}", "gpu queue"),
@@ -72,30 +72,33 @@ fn an_undefined_placeholder_is_an_error_without_any_value() {
     let table = [
         (
             "${task_config.nfs.zzz}",
-            "the placeholder ${task_config.nfs.zzz} has no value: taskConfig has nothing of that name for the pod",
+            "the placeholder ${task_config.nfs.zzz} has no value: taskConfig has no such key for the pod",
         ),
         (
             "${task_config.nfs.none}",
-            "the placeholder ${task_config.nfs.none} has no value: taskConfig has nothing of that name for the pod",
+            "the placeholder ${task_config.nfs.none} has no value: taskConfig has no such key for the pod",
         ),
         (
             "${task_config.nfs}",
-            "the placeholder ${task_config.nfs} is a map, and a text can hold a plain value or a list only",
+            "the placeholder ${task_config.nfs} is a map; only a plain value or a list can be inserted into a text",
         ),
-        ("${task_config.nfs.deep}", "the placeholder ${task_config.nfs.deep} is a list of more than plain values"),
+        (
+            "${task_config.nfs.deep}",
+            "the placeholder ${task_config.nfs.deep} is a list whose elements are not plain values",
+        ),
         (
             "${providers_info.x}",
-            "the placeholder ${providers_info.x} has no value: providersInfo has nothing of that name for the pod",
+            "the placeholder ${providers_info.x} has no value: providersInfo has no such key for the pod",
         ),
         (
             "a ${task.user}",
-            "the placeholder ${task.user} is not known: nobody whose word counts (systems.<name>.submitters) made the pod",
+            "the placeholder ${task.user} has no value: the pod was not created by a trusted submitter (systems.<name>.submitters)",
         ),
         ("${CLEARML_QUEUE_ID}", "the placeholder ${CLEARML_QUEUE_ID} is empty: the pod's queue has no id"),
     ];
     for (text, expected) in table {
         assert_eq!(filled(text), Err(expected.to_owned()), "{text}");
-        assert_eq!(check(text), Ok(()), "{text}: only a pod can tell");
+        assert_eq!(check(text), Ok(()), "{text}: the value depends on the pod");
     }
 }
 
@@ -104,46 +107,43 @@ fn shell_text_survives_and_a_doubled_dollar_escapes() {
     for text in ["${HOME}/${queue}", "${x%.*} ${#a} $(date) $task.id $$", "${FOO.bar}", "${CLEARML_API_HOST}", "${"] {
         assert_eq!(filled(text).as_deref(), Ok(text));
         assert_eq!(check(text), Ok(()), "{text}");
-        assert!(!stands_in(&json!(text)), "{text}");
+        assert!(!has_placeholder(&json!(text)), "{text}");
     }
     assert_eq!(filled("$${task.id} a$${HOME}").as_deref(), Ok("${task.id} a${HOME}"));
-    assert!(stands_in(&json!({"a": ["$${task.id}"]})));
-    assert!(!stands_in(&json!({"${task.id}": "a key is no value"})));
+    assert!(has_placeholder(&json!({"a": ["$${task.id}"]})));
+    assert!(!has_placeholder(&json!({"${task.id}": "keys are not filled"})));
 }
 
 #[test]
-fn what_can_never_be_filled_is_said_when_the_configuration_is_loaded() {
+fn a_placeholder_that_can_never_have_a_value_is_an_error_at_load() {
     let table = [
-        ("${tsk.id}", "the placeholder ${tsk.id} has no root that podgraft knows: tsk; did you mean task?"),
-        ("${queue.nam}", "the placeholder ${queue.nam} has no field that podgraft knows: nam; did you mean name?"),
-        ("${task.idd}", "the placeholder ${task.idd} has no field that podgraft knows: idd; did you mean id?"),
+        ("${tsk.id}", "the placeholder ${tsk.id} has an unknown root: tsk; did you mean task?"),
+        ("${queue.nam}", "the placeholder ${queue.nam} has an unknown field: nam; did you mean name?"),
+        ("${task.idd}", "the placeholder ${task.idd} has an unknown field: idd; did you mean id?"),
         ("${task.id", "the placeholder ${task.id} has no closing brace"),
-        ("${task.id|uper}", "the placeholder ${task.id|uper} has no operator that podgraft knows: uper"),
-        (
-            "${task.id|lowr}",
-            "the placeholder ${task.id|lowr} has no operator that podgraft knows: lowr; did you mean lower?",
-        ),
+        ("${task.id|uper}", "the placeholder ${task.id|uper} has an unknown operator: uper"),
+        ("${task.id|lowr}", "the placeholder ${task.id|lowr} has an unknown operator: lowr; did you mean lower?"),
         (
             "${task_config.a b}",
-            "the placeholder ${task_config.a b} has a path that is none (names with dots between them)",
+            "the placeholder ${task_config.a b} has an invalid path (names with dots between them are expected)",
         ),
-        ("${params.x}", "the placeholder ${params.x} is a module's: a layer has no params"),
+        ("${params.x}", "the placeholder ${params.x} is for modules only: a layer has no params"),
         (
             "${CLEARML_TASK.hyperparams.properties.k.value:x}",
-            "the placeholder ${CLEARML_TASK.hyperparams.properties.k.value:x} is known to ClearML's API only, which podgraft does not ask",
+            "the placeholder ${CLEARML_TASK.hyperparams.properties.k.value:x} exists in ClearML's API only, which podgraft does not query",
         ),
         (
             "${CLEARML_PROJECT_NAME}",
-            "the placeholder ${CLEARML_PROJECT_NAME} is known to ClearML's API only, which podgraft does not ask",
+            "the placeholder ${CLEARML_PROJECT_NAME} exists in ClearML's API only, which podgraft does not query",
         ),
         (
             "${CLEARML_TSK.id}",
-            "the placeholder ${CLEARML_TSK.id} has no root that podgraft knows: CLEARML_TSK; did you mean CLEARML_TASK?",
+            "the placeholder ${CLEARML_TSK.id} has an unknown root: CLEARML_TSK; did you mean CLEARML_TASK?",
         ),
     ];
     for (text, expected) in table {
         assert_eq!(check(text), Err(expected.to_owned()), "{text}");
         assert_eq!(filled(text), Err(expected.to_owned()), "{text}");
-        assert!(stands_in(&json!(text)), "{text}");
+        assert!(has_placeholder(&json!(text)), "{text}");
     }
 }

@@ -1,15 +1,15 @@
-//! The value of one placeholder.
+//! Looks up the value of a placeholder.
 
 use serde_json::Value;
 
-use super::{Facts, Field, Operator, Placeholder, Unfilled, look_up};
+use super::{Facts, Field, Operator, Placeholder, PlaceholderError, look_up};
 
 impl Placeholder<'_> {
-    pub(super) fn value(&self, facts: &Facts<'_>) -> Result<String, Unfilled> {
-        let unfilled = |why: &str| Unfilled { text: self.text.to_owned(), why: why.to_owned() };
-        let known = match self.field {
-            Field::TaskId => facts.task_id.map(str::to_owned).ok_or(NOBODY_VOUCHES),
-            Field::User => facts.user.map(str::to_owned).ok_or(NOBODY_VOUCHES),
+    pub(super) fn value(&self, facts: &Facts<'_>) -> Result<String, PlaceholderError> {
+        let error = |message: &str| PlaceholderError { text: self.text.to_owned(), message: message.to_owned() };
+        let value = match self.field {
+            Field::TaskId => facts.task_id.map(str::to_owned).ok_or(NOT_TRUSTED),
+            Field::User => facts.user.map(str::to_owned).ok_or(NOT_TRUSTED),
             Field::QueueId => facts.queue_id.map(str::to_owned).ok_or("is empty: the pod's queue has no id"),
             Field::QueueName => facts.queue_name.map(str::to_owned).ok_or("is empty: the pod names no queue"),
             Field::PodName => facts.pod_name.map(str::to_owned).ok_or(NO_NAME),
@@ -17,31 +17,29 @@ impl Placeholder<'_> {
             Field::Environment => facts.environment.map(str::to_owned).ok_or("is empty: no environment applies"),
             Field::WorkerId => facts.worker_id.map(str::to_owned).ok_or("is empty: the pod has no CLEARML_WORKER_ID"),
             Field::TaskConfig => {
-                in_tree(facts.task_config, self.path, "has no value: taskConfig has nothing of that name for the pod")
+                in_tree(facts.task_config, self.path, "has no value: taskConfig has no such key for the pod")
             }
-            Field::ProvidersInfo => in_tree(
-                facts.providers_info,
-                self.path,
-                "has no value: providersInfo has nothing of that name for the pod",
-            ),
+            Field::ProvidersInfo => {
+                in_tree(facts.providers_info, self.path, "has no value: providersInfo has no such key for the pod")
+            }
         };
-        let value = known.or_else(|why| self.default.map(str::to_owned).ok_or_else(|| unfilled(why)))?;
-        Ok(self.operators.iter().fold(value, |value, operator| operator.applied(&value)))
+        let value = value.or_else(|message| self.default.map(str::to_owned).ok_or_else(|| error(message)))?;
+        Ok(self.operators.iter().fold(value, |value, operator| operator.apply(&value)))
     }
 }
 
-const NOBODY_VOUCHES: &str = "is not known: nobody whose word counts (systems.<name>.submitters) made the pod";
-const NO_NAME: &str = "is not known: the pod's name is not made yet";
+const NOT_TRUSTED: &str = "has no value: the pod was not created by a trusted submitter (systems.<name>.submitters)";
+const NO_NAME: &str = "has no value: the pod's name is not generated yet";
 
-/// A scalar as text, a list of them with commas between.
+/// Returns a scalar as text, a list of scalars with commas between.
 fn in_tree(tree: &Value, path: &str, missing: &'static str) -> Result<String, &'static str> {
     match look_up(tree, path) {
         None | Some(Value::Null) => Err(missing),
         Some(Value::Array(items)) => {
             let texts: Option<Vec<String>> = items.iter().map(scalar).collect();
-            texts.map(|texts| texts.join(",")).ok_or("is a list of more than plain values")
+            texts.map(|texts| texts.join(",")).ok_or("is a list whose elements are not plain values")
         }
-        Some(value) => scalar(value).ok_or("is a map, and a text can hold a plain value or a list only"),
+        Some(value) => scalar(value).ok_or("is a map; only a plain value or a list can be inserted into a text"),
     }
 }
 
@@ -54,7 +52,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 impl Operator {
-    fn applied(self, value: &str) -> String {
+    fn apply(self, value: &str) -> String {
         match self {
             Operator::Strip => value.trim().to_owned(),
             Operator::Lower => value.to_lowercase(),

@@ -1,4 +1,4 @@
-//! ClearML: the open-source agent's pods (`clearml_agent/glue/k8s.py`).
+//! Reads the pods of ClearML's open-source agent (`clearml_agent/glue/k8s.py`).
 
 use super::Pod;
 use crate::model::system::System;
@@ -6,10 +6,13 @@ use crate::model::system::System;
 /// The label of agents from 4.0 on.
 const TASK_ID: &str = "clearml-task-id";
 
-/// The task's id: the label, else what follows the prefix in the name that the primary container shares with
-/// the pod or the Job. Env `CLEARML_TASK_ID` is never asked: a task's owner sets it with `-e`.
+/// Returns the task's id: the label, or else the part after the prefix in the name that the primary container shares
+/// with the pod or the Job. Env `CLEARML_TASK_ID` is ignored: the task's user can set it with `-e`.
+///
+/// # Errors
+/// The pod names two different tasks.
 pub(super) fn task_id(pod: &Pod<'_>, system: &System) -> Result<Option<String>, String> {
-    let named = pod.name().or_else(|| pod.owner()).and_then(|name| {
+    let named = pod.name().or_else(|| pod.controller_name()).and_then(|name| {
         let id = name.strip_prefix(&system.pod_name_prefix)?;
         Some(without_rank(id))
     });
@@ -28,7 +31,7 @@ pub(super) fn task_id(pod: &Pod<'_>, system: &System) -> Result<Option<String>, 
     }
 }
 
-/// A multi-node task's pods are called `<id>-<rank>`.
+/// Strips the rank: a multi-node task's pods are called `<id>-<rank>`.
 fn without_rank(id: &str) -> &str {
     match id.rsplit_once('-') {
         Some((id, rank)) if (1..=4).contains(&rank.len()) && rank.bytes().all(|b| b.is_ascii_digit()) => id,
@@ -36,7 +39,7 @@ fn without_rank(id: &str) -> &str {
     }
 }
 
-/// The last part of `<worker>:<task id>`, when it looks like an id.
+/// Returns the last part of `<worker>:<task id>`, if it looks like an id.
 fn worker_task<'a>(pod: &Pod<'a>) -> Option<&'a str> {
     let worker = pod.containers().iter().find_map(|container| Pod::env(container, "CLEARML_WORKER_ID"))?;
     let (_, last) = worker.rsplit_once(':')?;

@@ -1,42 +1,8 @@
-//! Pods of the real agent and of liars.
+//! Pods of the real agent, and pods that claim to be.
 
-use crate::model::queue_name::agent_label;
-use crate::model::queue_name::canonical_queue_name;
 use serde_json::{Value, json};
 
 use super::*;
-
-/// The right side is what clearml-agent's own function gave.
-#[test]
-fn queue_names_are_what_the_agent_makes_of_them() {
-    let long = "a".repeat(70);
-    let cut_at_a_dash = format!("k-{}_b", "a".repeat(60));
-    let table = [
-        ("1xGPU", "1xgpu"),
-        ("GPU Queue For Team.A", "gpu-queue-for-team-a"),
-        ("GPUs_with_shared_memory", "gpus-with-shared-memory"),
-        ("gpu-fraction-1_000", "gpu-fraction-1-000"),
-        ("team.a", "team-a"),
-        ("Größe XL", "größe-xl"),
-        ("学習キュー", ""),
-        ("очередь gpu 1", "gpu-1"),
-        ("GPU_1", "gpu-1"),
-        ("  __a--_-.b__ ", "a-b"),
-        ("ÖL", "l"),
-        ("İx1", "i-x1"),
-        ("gpu Ⓐ 1", "gpu-1"),
-        ("x①y", "x①y"),
-        ("e\u{308}x1e\u{308}", "e-x1e"),
-        ("Ⅷa Ⅷ b", "a-ⅷ-b"),
-        ("a²b", "a²b"),
-        ("a\u{a0}b", "a-b"),
-        (&cut_at_a_dash, &cut_at_a_dash[..63].replace('_', "-")),
-        (&long, &long[..63]),
-    ];
-    for (name, label) in table {
-        assert_eq!(agent_label(name), label, "{name}");
-    }
-}
 
 const AGENT: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -53,7 +19,7 @@ fn snapshot() -> Snapshot {
     Snapshot { systems: vec![clearml, system("generic", SystemKind::Generic, "", &["ops"])], ..Snapshot::default() }
 }
 
-/// What is read from a pod, as one line: system, queue id and name, task id, user, primary container.
+/// The task of a pod as one line: system, queue id and name, task id, user, primary container.
 fn read(pod: &Value, user: &Value) -> String {
     let request = json!({"uid": "u", "kind": {"version": "v1", "kind": "Pod"}, "operation": "CREATE", "namespace": "clearml",
         "userInfo": user, "object": pod});
@@ -61,9 +27,9 @@ fn read(pod: &Value, user: &Value) -> String {
     let arena = bumpalo::Bump::new();
     let snapshot = snapshot();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match Task::from_pod(&Pod::of(&review), &review, &snapshot) {
+    match Task::from_pod(&Pod::from_review(&review), &review, &snapshot) {
         Ok(None) => "no task".to_owned(),
-        Err(rejection) => rejection.message,
+        Err(denial) => denial.message,
         Ok(Some(task)) => format!(
             "{} {} {} {} {} {}",
             task.system.name,
@@ -104,9 +70,9 @@ fn pods_of_the_real_agent_are_read() {
     );
 }
 
-/// As the Job controller makes it of the real agent's Job: no name yet, and the controller as its creator.
+/// A pod as the Job controller makes it from the agent's Job: without a name, and created by the controller.
 #[test]
-fn a_jobs_pod_is_a_task_that_nobody_vouches_for() {
+fn a_jobs_pod_is_a_task_without_a_submitter() {
     let job = fixture(include_str!("../../../tests/fixtures/clearml/job.yaml"));
     let mut pod = job["spec"]["template"].clone();
     let name = job["metadata"]["name"].clone();
@@ -129,21 +95,21 @@ fn clearml(change: impl FnOnce(&mut Value)) -> Value {
 }
 
 #[test]
-fn identity_counts_only_from_a_submitter_that_is_no_task_itself() {
+fn identity_is_trusted_only_from_a_submitter_outside_a_task() {
     let pod = clearml(|_| ());
     let name = format!("clearml-id-{ID}");
     assert_eq!(read(&pod, &by_agent()), format!("clearml - gpu {ID} ada {name}"));
     let anonymous = format!("clearml - gpu - - {name}");
     assert_eq!(read(&pod, &json!({"username": "mallory"})), anonymous);
     assert_eq!(read(&pod, &Value::Null), anonymous);
-    // Task pods of the open chart run under the agent's own account, and may create pods.
+    // Task pods of the open chart run under the agent's service account, and may create pods.
     let from_a_task =
         json!({"username": AGENT, "extra": {"authentication.kubernetes.io/pod-name": ["clearml-id-ffff"]}});
     assert_eq!(read(&pod, &from_a_task), anonymous);
 }
 
 #[test]
-fn a_generic_pods_user_counts_only_from_its_systems_submitter() {
+fn a_generic_pods_user_is_trusted_only_from_its_systems_submitter() {
     let pod = json!({"metadata": {"name": "a", "labels": {"podgraft.io/queue": "batch"}, "annotations": {"podgraft.io/user": "ada"}},
         "spec": {"containers": [{"name": "a"}]}});
     assert_eq!(read(&pod, &json!({"username": "ops"})), "generic - batch - ada a");
@@ -152,25 +118,7 @@ fn a_generic_pods_user_counts_only_from_its_systems_submitter() {
 }
 
 #[test]
-fn queues_are_found_by_the_label_that_the_api_server_takes() {
-    let cut_at_a_dash = format!("k-{}_b", "a".repeat(60));
-    let table = [
-        ("1xGPU", "1xgpu"),
-        ("Größe XL", "gr-e-xl"),
-        ("größe-xl", "gr-e-xl"),
-        ("gr-e-xl", "gr-e-xl"),
-        ("a²b", "a-b"),
-        (&cut_at_a_dash, cut_at_a_dash[..62].trim_end_matches('_')),
-        ("学習キュー", ""),
-    ];
-    for (name, label) in table {
-        assert_eq!(canonical_queue_name(name), label, "{name}");
-        assert_eq!(canonical_queue_name(label), label, "a second time");
-    }
-}
-
-#[test]
-fn a_jobs_pod_is_called_as_its_job_and_another_controllers_pod_is_not() {
+fn a_jobs_pod_has_the_jobs_name_and_another_controllers_pod_does_not() {
     let called = |metadata: Value| {
         let pod = json!({"metadata": metadata});
         let arena = bumpalo::Bump::new();
@@ -184,21 +132,25 @@ fn a_jobs_pod_is_called_as_its_job_and_another_controllers_pod_is_not() {
 }
 
 #[test]
-fn a_pod_that_names_two_tasks_is_refused() {
+fn a_pod_that_names_two_tasks_is_denied() {
     let other = "f".repeat(32);
     let label = clearml(|pod| pod["metadata"]["labels"]["clearml-task-id"] = json!(other));
     assert_eq!(read(&label, &by_agent()), "the label clearml-task-id names another task than the pod's name does");
     let worker = clearml(|pod| pod["spec"]["containers"][0]["env"][0]["value"] = json!(format!("w:{other}")));
     assert_eq!(read(&worker, &by_agent()), "CLEARML_WORKER_ID names another task than the pod's name does");
-    let lie =
+    let user_env =
         clearml(|pod| pod["spec"]["containers"][0]["env"][0] = json!({"name": "CLEARML_TASK_ID", "value": other}));
     assert_eq!(
-        read(&lie, &by_agent()),
+        read(&user_env, &by_agent()),
         format!("clearml - gpu {ID} ada clearml-id-{ID}"),
-        "that one is a submitter's to set"
+        "users may set CLEARML_TASK_ID"
     );
     let rank = clearml(|pod| pod["metadata"]["name"] = json!(format!("clearml-id-{ID}-12")));
-    assert_eq!(read(&rank, &by_agent()), format!("clearml - gpu {ID} ada clearml-id-{ID}"), "a node of several");
+    assert_eq!(
+        read(&rank, &by_agent()),
+        format!("clearml - gpu {ID} ada clearml-id-{ID}"),
+        "a pod of a multi-node task"
+    );
 }
 
 #[test]
@@ -226,8 +178,8 @@ fn the_primary_container_is_found_in_the_documented_order() {
         let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
         let pod = json!({"metadata": metadata, "spec": {"containers": containers}});
         let arena = bumpalo::Bump::new();
-        let seen = Pod { object: Json::borrowed(&pod, &arena), namespace: "x" };
-        primary_container(&seen).unwrap_or("-").to_owned()
+        let pod = Pod { object: Json::borrowed(&pod, &arena), namespace: "x" };
+        primary_container(&pod).unwrap_or("-").to_owned()
     };
     let both = json!({"podgraft.io/primary-container": "b", "kubectl.kubernetes.io/default-container": "a"});
     assert_eq!(primary(json!({"annotations": both}), &["a", "b"]), "b");

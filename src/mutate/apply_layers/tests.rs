@@ -119,7 +119,7 @@ fn layers(stack: Vec<(u8, bool, Value, u8)>) -> Vec<Layer> {
             Conflict::Deny => json!({"metadata": {"labels": fragment["metadata"]["labels"]}}),
             _ => odd(fragment, kind),
         };
-        let placeholders = crate::model::placeholder::stands_in(&fragment);
+        let placeholders = crate::model::placeholder::has_placeholder(&fragment);
         let source = Source::Environment(format!("e{}", number / 2));
         Layer {
             source,

@@ -44,7 +44,7 @@ fn refused(before: &Value, after: &Value, owned: bool) -> Option<&'static str> {
     let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
     let arena = Bump::new();
     let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    let task = Task::from_pod(&Pod::of(&review), &review, &snapshot).unwrap().unwrap();
+    let task = Task::from_pod(&Pod::from_review(&review), &review, &snapshot).unwrap().unwrap();
     let operations = diff(Json::borrowed(before, &arena), Json::borrowed(after, &arena), &arena);
     assert!(!operations.is_empty(), "nothing was changed");
     let removable = ["metadata", "spec", "status"].map(str::to_owned);

@@ -79,7 +79,7 @@ fn what_a_module_returns_is_checked_and_the_module_is_named() {
         ),
         (
             returns(r#"{"spec":{"volumes":[{"emptyDir":{}}]}}"#),
-            "422 ModuleFailed module hook returned a fragment that cannot be laid: spec.volumes: an element without its key",
+            "422 ModuleFailed module hook returned a fragment that cannot be laid: spec.volumes: an element lacks its merge key",
         ),
         (
             returns(r#"{"spec":{"initContainers":[{"name":"x","env":[{"name":"Y","value":"podgraft.io:opaque"}]}]}}"#),
@@ -149,7 +149,7 @@ fn a_modules_words_carry_no_secret() {
         user: None,
         config: Arc::new(json!({"nfs": {"server": "10.1.2.3-canary"}})),
     }];
-    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook refused: nfs at *** with *** and ***");
+    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook denied the pod: nfs at *** with *** and ***");
     let answer = answered_to(&pod(), &snapshot);
     assert!(!answer.modules[0].logs[0].message.contains("plain-value"), "{:?}", answer.modules[0].logs);
 }
@@ -173,7 +173,10 @@ fn without_any_time_left_modules_that_may_fail_are_left_out() {
         }
     };
     assert_eq!(answered(&busy(OnError::Ignore)).outcome, Outcome::Patched);
-    assert_eq!(answered(&busy(OnError::Fail)).message.as_deref(), Some("module hook found no room to run"));
+    assert_eq!(
+        answered(&busy(OnError::Fail)).message.as_deref(),
+        Some("module hook could not run: no instance was free or no time was left")
+    );
 }
 
 #[test]
@@ -319,6 +322,6 @@ fn a_selector_that_no_node_can_have_is_refused_by_the_modules_name() {
     let hook = module(|_| Ok(Returned::Fragment(json!({"spec": {"nodeSelector": {"team": "A B"}}}).to_string())));
     assert_eq!(
         denial(&pod(), &snapshot(json!({}), vec![hook])),
-        "422 InvalidResult module/hook: spec.nodeSelector.team has a value that no label can have"
+        "422 InvalidResult module/hook: spec.nodeSelector.team has a value that is invalid for a label"
     );
 }

@@ -16,7 +16,7 @@ fn a_placeholder_without_a_value_names_its_layer_file_and_line() {
     let layer = json!({"metadata": {"annotations": {"a": "${task_config.nfs.server}"}}});
     assert_eq!(
         denial(&pod(), &snapshot(layer, Vec::new())),
-        "422 Placeholder queue/GPU (podgraft.yaml:1): the placeholder ${task_config.nfs.server} has no value: taskConfig has nothing of that name for the pod"
+        "422 Placeholder queue/GPU (podgraft.yaml:1): the placeholder ${task_config.nfs.server} has no value: taskConfig has no such key for the pod"
     );
 }
 

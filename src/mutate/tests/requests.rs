@@ -71,8 +71,8 @@ fn a_pod_that_is_not_made_as_one_is_told_so() {
     let cases: [(Change, &str); 4] = [
         (|pod| pod["spec"]["containers"] = json!([]), "spec.containers has no container"),
         (|pod| drop(pod.as_object_mut().unwrap().remove("spec")), "spec.containers has no container"),
-        (|pod| pod["spec"]["containers"][0]["env"] = json!({"A": "b"}), &format!("{path} is no list")),
-        (|pod| pod["metadata"]["annotations"] = json!([]), "metadata.annotations is no map"),
+        (|pod| pod["spec"]["containers"][0]["env"] = json!({"A": "b"}), &format!("{path} is not a list")),
+        (|pod| pod["metadata"]["annotations"] = json!([]), "metadata.annotations is not a map"),
     ];
     for (change, expected) in cases {
         assert_eq!(told(change), format!("422 InvalidPod the pod is not one that can run: {expected}"));

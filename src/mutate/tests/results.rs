@@ -95,7 +95,7 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         (json!({"spec": {"containers": [{"name": "side"}]}}), "spec.containers[side] is added without an image"),
         (
             volume(json!({"name": "Upper", "emptyDir": {}})),
-            "has a name that is no DNS label (lower-case letters, digits and -)",
+            "has a name that is not a DNS label (lower-case letters, digits and -)",
         ),
         (
             volume(json!({"name": "two", "emptyDir": {}, "nfs": {"server": "s", "path": "/"}})),
@@ -103,7 +103,7 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         ),
         (
             primary(json!({"env": [{"name": "a b", "value": "c"}]})),
-            "env[a b] has a name that no environment variable can have",
+            "env[a b] has a name that is invalid for an environment variable",
         ),
         (
             primary(json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]})),
@@ -111,7 +111,7 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         ),
         (
             json!({"metadata": {"labels": {"a": "not a value"}}}),
-            "metadata.labels.a has a value that no label can have (at most 63 letters, digits, -, _ and ., ends alphanumeric)",
+            "metadata.labels.a has a value that is invalid for a label (at most 63 letters, digits, -, _ and ., ends alphanumeric)",
         ),
         (
             primary(json!({"resources": {"limits": {"cpu": "lots"}}})),
@@ -120,7 +120,7 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         (primary(json!({"ports": [{"containerPort": 4_294_967_296_u64}]})), "should be a whole number of 32 bits"),
         (
             json!({"spec": {"nodeSelector": {"$retainKeys": "a"}}}),
-            "spec.nodeSelector has the name $retainKeys, which is a directive and not a name",
+            "spec.nodeSelector has the name $retainKeys, which is a directive, not a name",
         ),
         (json!({"spec": {"tolerations": [null]}}), "spec.tolerations[0] is null, should be an object"),
         (
@@ -155,8 +155,9 @@ fn annotations_beyond_what_a_pod_may_have_are_refused_by_name() {
     assert_eq!(answered_to(&with(60_000), &snapshot(layer.clone(), vec![])).outcome, Outcome::Patched);
     let said = denial(&with(65_000), &snapshot(layer.clone(), vec![]));
     assert!(
-        said.starts_with("422 InvalidResult queue/GPU: metadata.annotations.large brings the pod to 2650")
-            && said.ends_with("and it may have 262144"),
+        said.starts_with(
+            "422 InvalidResult queue/GPU: metadata.annotations.large increases the pod's annotations to 2650"
+        ) && said.ends_with("above the limit of 262144"),
         "{said}"
     );
     // kubectl's copy counts as what it says, not as it is spelled
@@ -188,7 +189,7 @@ fn an_init_container_of_the_pod_does_not_become_a_layers_sidecar() {
     let sidecar = json!({"name": "fetch", "image": "layers"});
     assert_eq!(
         denial(&pod, &snapshot(json!({"spec": {"containers": [sidecar]}}), vec![])),
-        "422 InvalidResult queue/GPU: spec.initContainers[fetch].restartPolicy would make a sidecar of the pod's own init container of that name"
+        "422 InvalidResult queue/GPU: spec.initContainers[fetch].restartPolicy would turn the pod's own init container of this name into a sidecar"
     );
     let layer = json!({"spec": {"initContainers": [sidecar]}});
     assert_eq!(under(&pod, layer)["spec"]["initContainers"][0]["image"], "layers", "laid over, it stays what it is");
@@ -214,8 +215,8 @@ fn two_of_what_rules_each_other_out_are_refused_by_name() {
     main["volumeMounts"][0]["subPath"] = json!("own");
     pod["spec"]["securityContext"] = json!({"appArmorProfile": profile});
     let main = format!("spec.containers[clearml-id-{ID}]");
-    let replace = "`$patch: replace` beside the new one takes the old one away";
-    let profiled = format!("has a localhostProfile, which only the type Localhost takes: {replace}");
+    let replace = "`$patch: replace` beside the new one removes the old one";
+    let profiled = format!("has a localhostProfile, which only the type Localhost allows: {replace}");
     let primary = |part: Value| {
         let mut container = part;
         container["name"] = json!("primary");
@@ -304,6 +305,7 @@ fn what_stands_under_a_key_with_dots_is_its_layers() {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({"own": "x"});
     let said = denial(&pod, &snapshot(layer, vec![]));
-    let begin = "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] brings the pod to ";
+    let begin =
+        "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] increases the pod's annotations to ";
     assert!(said.starts_with(begin), "{said}");
 }

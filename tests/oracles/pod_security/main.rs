@@ -234,7 +234,7 @@ fn every_check_finds_what_kubernetes_finds() {
     let mut met: BTreeMap<String, u64> = BTreeMap::new();
     for (question, answer) in questions.iter().zip(&answers) {
         let labels: BTreeMap<String, String> = serde_json::from_value(question["labels"].clone()).unwrap();
-        let policy = Policy::of_labels(&labels);
+        let policy = Policy::from_labels(&labels);
         let said = policy.map(|policy| policy.to_string());
         let theirs = answer["warn"].as_str().filter(|warn| !warn.starts_with("privileged:"));
         assert_eq!(said.as_deref(), theirs, "{labels:?}");

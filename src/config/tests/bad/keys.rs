@@ -82,7 +82,7 @@ fn what_comes_later_is_refused_by_name() {
         (
             &overrides("env: [{name: ID, value: 'x-${tsk.id}'}, {name: SHELL, value: '${HOME}'}]"),
             &[
-                "c.yaml:6:31: queues.q.templateOverrides.env[0].value: the placeholder ${tsk.id} has no root that podgraft knows: tsk; did you mean task?",
+                "c.yaml:6:31: queues.q.templateOverrides.env[0].value: the placeholder ${tsk.id} has an unknown root: tsk; did you mean task?",
             ],
         ),
     ]);
