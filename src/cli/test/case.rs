@@ -6,7 +6,7 @@
 //! as.txt                      who sends it; without it a submitter of its task system
 //! pod-security.txt            the Pod Security level of its namespace, as `restricted`; without it there is none
 //! expected.yaml               the pod that must come back, or:
-//! rejection.txt               the refusal, as `422 ModuleFailed: module nfs refused: …`
+//! denial.txt                  the denial, as `422 ModuleFailed: module nfs denied the pod: …`
 //! ```
 
 use std::fs;
@@ -30,7 +30,7 @@ use crate::mutate::provenance::Change;
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
 const EXPECTED: &str = "expected.yaml";
-const DENIAL: &str = "rejection.txt";
+const DENIAL: &str = "denial.txt";
 const POD_SECURITY: &str = "pod-security.txt";
 
 /// A folder with one case.
@@ -222,7 +222,7 @@ enum Expectation {
     Refusal(String),
 }
 
-/// A refusal as `rejection.txt` holds it.
+/// A refusal as `denial.txt` holds it.
 fn refusal(rejection: &Denial) -> String {
     format!("{} {}: {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }
