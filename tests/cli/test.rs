@@ -128,7 +128,8 @@ fn update_writes_the_result_once_and_keeps_correct_files() {
     ]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let before = run("test cases");
-    let told = "FAILED  new\n        neither expected.yaml nor denial.txt is there; --update writes what comes out: a pod\n";
+    let told =
+        "FAILED  new\n        neither expected.yaml nor denial.txt is there; --update writes what comes out: a pod\n";
     assert!(before.code == 1 && before.stdout.starts_with(told), "{}", before.stdout);
     let updated = run("test cases --update");
     let told = "updated new\nok      right\nupdated turned\n3 cases: 1 passed, 2 updated\n";

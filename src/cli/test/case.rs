@@ -115,7 +115,7 @@ impl Case {
             (Some(Expectation::Pod(wanted)), Ok(pod)) if wanted == *pod => None,
             (Some(Expectation::Pod(wanted)), Ok(pod)) => Some(format!(
                 "{EXPECTED} (-) and what comes out (+) differ:\n{}",
-                differences(&wanted, pod, &outcome.touches)
+                differences(&wanted, pod, &outcome.changes)
             )),
             (Some(Expectation::Pod(_)), Err(rejection)) => {
                 Some(format!("{EXPECTED} holds a pod, but it is refused:\n{}\n", refusal(rejection)))
@@ -125,7 +125,7 @@ impl Case {
                 Some(format!("{DENIAL} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
             }
             (Some(Expectation::Refusal(wanted)), Ok(pod)) => {
-                let changes = differences(submitted, pod, &outcome.touches);
+                let changes = differences(submitted, pod, &outcome.changes);
                 Some(format!("it should be refused ({wanted}), but it goes through, changed so:\n{changes}"))
             }
             (None, _) if suite.update => Some(String::new()),
