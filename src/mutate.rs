@@ -200,4 +200,6 @@ fn check_submitted(review: &Review<'_>) -> Result<(), Denial> {
 }
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod tests;
