@@ -29,8 +29,8 @@ use crate::mutate::{LayerMode, ModuleRun, MutateFailure, Mutation, mutate};
 /// One pod's mutation, with the reasons why other settings did not reach it.
 #[derive(Debug)]
 pub struct Explanation<'a> {
-    /// the mutation; `Ok(None)` is a skipped pod, with the reason in `skipped`; a denied pod's failure holds the mutation
-    /// up to the denial
+    /// the mutation; `Ok(None)` is a skipped pod, with the reason in `skipped`; a denied pod's failure holds the
+    /// mutation up to the denial
     pub result: Result<Option<Mutation<'a>>, MutateFailure<'a>>,
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
@@ -237,8 +237,8 @@ fn replaced_keys(queue: &Queue, snapshot: &Snapshot) -> Option<String> {
     (!keys.is_empty()).then(|| format!("does not set {}: replaced by queue/{}", keys.join(", "), queue.name))
 }
 
-/// Returns true if `fileMounts` made all of these annotations, volumes or mounts: the configuration has no other key for
-/// them.
+/// Returns true if `fileMounts` made all of these annotations, volumes or mounts: the configuration has no other key
+/// for them.
 fn is_from_file_mounts(value: &Value) -> bool {
     match value {
         Value::Object(members) => !members.is_empty() && members.keys().all(|key| is_file_annotation(key)),

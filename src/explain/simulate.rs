@@ -1,5 +1,5 @@
-//! Simulates the webhook: makes the review that the API server would send for a manifest, and answers it with [`mutate`].
-//! `render`, `check`, `test` and `explain` use it.
+//! Simulates the webhook: makes the review that the API server would send for a manifest, and answers it with
+//! [`mutate`]. `render`, `check`, `test` and `explain` use it.
 
 mod job;
 
@@ -68,8 +68,8 @@ fn items(Document { line, mut object }: Document) -> Vec<Document> {
 /// The end of an error about an object of another kind.
 pub const EXPECTED: &str = "a Pod, a Job or an AdmissionReview is expected";
 
-/// Returns the review of an object: an AdmissionReview with the sender's user and namespace, or a new one for a pod or the
-/// first pod of a Job.
+/// Returns the review of an object: an AdmissionReview with the sender's user and namespace, or a new one for a pod or
+/// the first pod of a Job.
 ///
 /// # Errors
 /// The object is of another kind, or incomplete.

@@ -99,7 +99,8 @@ fn scalar(value: Json<'_>) -> String {
     }
 }
 
-/// Returns the text plain if every reader of YAML 1.1 and 1.2 reads it as this string, else quoted as JSON, which is YAML.
+/// Returns the text plain if every reader of YAML 1.1 and 1.2 reads it as this string, else quoted as JSON, which is
+/// YAML.
 fn scalar_text(text: &str) -> String {
     let safe_start = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '.'));
     let safe = safe_start && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-'));

@@ -31,8 +31,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Applies layers that were merged beforehand. Returns `None` if applying them one by one could give another pod, or
-    /// if a denial must name the layer.
+    /// Applies layers that were merged beforehand. Returns `None` if applying them one by one could give another pod,
+    /// or if a denial must name the layer.
     fn apply_premerged(&self, merged: &'a MergedPlan) -> Option<Applied<'w, 'a>> {
         let mut applied = self.submitted();
         applied.premerged = Some(merged);
@@ -84,8 +84,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Returns the source that wrote `path` last. A step of layers that were merged beforehand does not tell which of them
-    /// wrote a field, so these layers are applied again, one by one.
+    /// Returns the source that wrote `path` last. A step of layers that were merged beforehand does not tell which of
+    /// them wrote a field, so these layers are applied again, one by one.
     pub(super) fn last_writer(&self, applied: &Applied<'w, 'a>, path: &str) -> Option<Source> {
         if applied.premerged.is_none() {
             return applied.steps.last_writer(path, self.arena);
@@ -123,8 +123,9 @@ fn denial_of(layer: &Layer, error: &MergeError) -> Denial {
     }
 }
 
-/// Moves those entries of the fragment's `containers` to its init containers that have an image and are not a container
-/// of the pod. `pod` is the submitted one: a sidecar that an earlier pass added is not among its `containers`.
+/// Moves those entries of the fragment's `containers` to its init containers that have an image and are not a
+/// container of the pod. `pod` is the submitted one: a sidecar that an earlier pass added is not among its
+/// `containers`.
 fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
     let entries = fragment.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let own = pod.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());

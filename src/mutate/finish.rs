@@ -109,8 +109,8 @@ impl<'w, 'a> Context<'w, 'a> {
         ))
     }
 
-    /// Returns the beginning of a message about `path`: the source that wrote it last, or else the last source that wrote
-    /// something around it (a request is invalid because a layer lowered the limit).
+    /// Returns the beginning of a message about `path`: the source that wrote it last, or else the last source that
+    /// wrote something around it (a request is invalid because a layer lowered the limit).
     fn blame_prefix(&self, applied: &Applied<'w, 'a>, path: &str) -> String {
         let mut part = path;
         loop {

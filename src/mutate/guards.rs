@@ -12,11 +12,12 @@ const SPEC: &[&str] = &["nodeName", "schedulingGates", "ephemeralContainers"];
 const TASK: &[&str] = &["name", "image", "command", "args"];
 /// Annotations that kubectl and the kubelet read.
 const ANNOTATIONS: &[&str] = &[LAST_APPLIED, DEFAULT_CONTAINER, MIRROR_POD];
-/// The prefix of labels and annotations that podgraft reads: a layer that set one would change the task of a second run.
+/// The prefix of labels and annotations that podgraft reads: a layer that set one would change the task of a second
+/// run.
 const OWN_PREFIX: &str = "podgraft.io/";
 
-/// Checks every operation. `controlled` is true for a pod that a controller made; `removable` are the readable paths that
-/// may be removed.
+/// Checks every operation. `controlled` is true for a pod that a controller made; `removable` are the readable paths
+/// that may be removed.
 ///
 /// # Errors
 /// The first protected path that an operation changes, and the reason.
@@ -126,8 +127,8 @@ const NOT_FOR_MODULES: &[&str] = &[
     "serviceAccountName",
 ];
 
-/// Returns the path of a module's fragment that only a layer may set, if there is one. The author of a module could write
-/// a layer too, but a module's output depends on the task's input.
+/// Returns the path of a module's fragment that only a layer may set, if there is one. The author of a module could
+/// write a layer too, but a module's output depends on the task's input.
 pub fn layer_only_field(fragment: Json<'_>) -> Option<String> {
     let spec = fragment.get("spec")?;
     if let Some(field) = NOT_FOR_MODULES.iter().find(|field| spec.get(field).is_some()) {
@@ -152,8 +153,8 @@ pub fn layer_only_field(fragment: Json<'_>) -> Option<String> {
     None
 }
 
-/// Checks the changed values against the Pod schema: the API server drops unknown fields silently, and denies wrong types
-/// without naming the webhook.
+/// Checks the changed values against the Pod schema: the API server drops unknown fields silently, and denies wrong
+/// types without naming the webhook.
 ///
 /// # Errors
 /// The first value that does not fit the schema.

@@ -144,7 +144,8 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
 }
 
 /// Returns true if applying the node selector terms `after` to `before` gives `after`. Applied terms are required in
-/// addition to the existing ones, so only terms that imply these come out as written. Others must be replaced as a whole.
+/// addition to the existing ones, so only terms that imply these come out as written. Others must be replaced as a
+/// whole.
 fn applies_as_written(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
     match (before, after) {
         ([], _) => true,

@@ -131,8 +131,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Applies the output of a hook, and checks this step by itself: the denial names the module, and a failure that may
-    /// be ignored leaves nothing of the output on the pod.
+    /// Applies the output of a hook, and checks this step by itself: the denial names the module, and a failure that
+    /// may be ignored leaves nothing of the output on the pod.
     fn apply_output(
         &self,
         module: &'a Module,
@@ -290,7 +290,8 @@ fn denial_of(module: &Module, error: &HookError) -> Denial {
     Denial { reason, message: format!("module {} {error}", module.name) }
 }
 
-/// Removes `$patch` members, which the Pod schema does not know, and list elements that have one: these hold only keys.
+/// Removes `$patch` members, which the Pod schema does not know, and list elements that have one: these hold only
+/// keys.
 fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
     match fragment {
         Json::Array(items) => Json::array(

@@ -16,8 +16,8 @@ use crate::k8s::schema::Type;
 use crate::model::task::Task;
 use crate::mutate::provenance::FragmentSource;
 
-/// Returns the pod with its dependent fields normalized, and the readable paths that this removed. `fragments` are those of
-/// the layers and modules: a value that one of them sets stays.
+/// Returns the pod with its dependent fields normalized, and the readable paths that this removed. `fragments` are
+/// those of the layers and modules: a value that one of them sets stays.
 pub fn normalize<'a>(
     original: Json<'a>,
     pod: Json<'a>,
@@ -168,8 +168,8 @@ fn entries_for<'a>(
     })
 }
 
-/// Returns a fragment with its quantities as the API server writes them: modules return numbers too, and a number would
-/// differ from the string on the pod.
+/// Returns a fragment with its quantities as the API server writes them: modules return numbers too, and a number
+/// would differ from the string on the pod.
 pub fn canonical_quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> {
     match (kind, value) {
         (Type::Quantity, Json::Int(_) | Json::Uint(_) | Json::Float(_)) => {

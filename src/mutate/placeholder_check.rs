@@ -57,8 +57,8 @@ fn check_value(layer: &Value, filled: Json<'_>, field: FieldRule) -> Option<(Str
     }
 }
 
-/// Returns the error of an element whose filled key is also the key of another element of its list: one of the two would
-/// be lost silently. A key that one element removes may be set again by another.
+/// Returns the error of an element whose filled key is also the key of another element of its list: one of the two
+/// would be lost silently. A key that one element removes may be set again by another.
 fn repeated_key(item: &Value, filled: Json<'_>, all: Json<'_>, list: ListType) -> Option<(String, String)> {
     let [key] = list.keys() else { return None };
     let text = item.get(key)?.as_str().filter(|text| placeholder::is_in(text))?;

@@ -58,10 +58,10 @@ impl<'s> Plan<'s> {
     }
 }
 
-/// Returns the layers in the order in which they are applied. Layers that override come after layers that keep, wherever
-/// they are listed: in listed order only about half of all mixed stacks give the same pod when they are applied a second
-/// time. Layers that deny come last: if a later layer overrode one, the resulting pod would be denied when it is created
-/// again.
+/// Returns the layers in the order in which they are applied. Layers that override come after layers that keep,
+/// wherever they are listed: in listed order only about half of all mixed stacks give the same pod when they are
+/// applied a second time. Layers that deny come last: if a later layer overrode one, the resulting pod would be denied
+/// when it is created again.
 fn ordered_layers<'s>(units: &[&'s UnitSpec], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
     let listed = || {
         units.iter().flat_map(|unit| &unit.layers).filter_map(|layer| match (&layer.source, queue) {

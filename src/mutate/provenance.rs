@@ -1,8 +1,8 @@
 //! The provenance of fields: the layer or module that set each one.
 //!
-//! Nothing is recorded while a pod is mutated. A step's result shares its unchanged parts with the pod before, so keeping
-//! the steps costs nothing, and the difference between two of them is the change of one step. It is computed only when it
-//! is needed: for a denial that names its cause, and for `podgraft render`.
+//! Nothing is recorded while a pod is mutated. A step's result shares its unchanged parts with the pod before, so
+//! keeping the steps costs nothing, and the difference between two of them is the change of one step. It is computed
+//! only when it is needed: for a denial that names its cause, and for `podgraft render`.
 
 use bumpalo::Bump;
 

@@ -1,8 +1,8 @@
 //! Redacts secrets in the log lines and error texts of modules.
 //!
-//! A module gets env values and configuration, and may put them into a log line or an error text. Both reach people and
-//! log stores that may not see them: every such string of [`MIN_SECRET_CHARS`] characters or more becomes `***`, as it is
-//! or as JSON spells it.
+//! A module gets env values and configuration, and may put them into a log line or an error text. Both reach people
+//! and log stores that may not see them: every such string of [`MIN_SECRET_CHARS`] characters or more becomes `***`,
+//! as it is or as JSON spells it.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,8 @@ const MIN_SECRET_CHARS: usize = 6;
 /// Bytes of the pieces in which a secret is searched, so that a truncated one is found too.
 const MAX_PIECE_BYTES: usize = 64;
 
-/// Bytes of a text that are kept. The host truncates log lines here, and a text of this length may end within a secret.
+/// Bytes of a text that are kept. The host truncates log lines here, and a text of this length may end within a
+/// secret.
 pub const MAX_TEXT_BYTES: usize = 2048;
 
 /// Replaces secrets in texts.
@@ -86,8 +87,8 @@ fn collect<'a>(value: Json<'a>, arena: &'a Bump, found: &mut BTreeSet<&'a str>) 
     }
 }
 
-/// Splits a secret into parts that every spelling of it contains: JSON escapes quotes, backslashes and control characters,
-/// and leaves the text between them as it is.
+/// Splits a secret into parts that every spelling of it contains: JSON escapes quotes, backslashes and control
+/// characters, and leaves the text between them as it is.
 fn collect_pieces<'a>(text: &'a str, found: &mut BTreeSet<&'a str>) {
     for part in text.split(|c: char| c.is_control() || c == '"' || c == '\\') {
         // The pieces have nearly one size: a short last piece would not count as a secret, and pieces may not overlap.

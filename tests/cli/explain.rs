@@ -288,5 +288,9 @@ queues:
       fileMounts: [{name: x, folderPath: /etc, fileContent: queue}]
 ";
     let ran = explain(config, POD, &[]);
-    assert!(ran.stdout.contains("  base  does not set fileMounts, env: replaced by queue/gpu-queue\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("  base  does not set fileMounts, env: replaced by queue/gpu-queue\n"),
+        "{}",
+        ran.stdout
+    );
 }

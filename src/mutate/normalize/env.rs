@@ -5,9 +5,9 @@ use crate::json::Json;
 use crate::k8s::defaults::{hidden, hides};
 
 impl<'a> Normalizer<'_, 'a> {
-    /// Keeps only the last entry of a duplicate env name if the API server would warn about it, also when the duplicate is
-    /// the pod's own: a ClearML task with the same `-e` twice fails on that warning. A name stays duplicate if a variable
-    /// refers to the earlier value, or if it identifies the task.
+    /// Keeps only the last entry of a duplicate env name if the API server would warn about it, also when the
+    /// duplicate is the pod's own: a ClearML task with the same `-e` twice fails on that warning. A name stays
+    /// duplicate if a variable refers to the earlier value, or if it identifies the task.
     pub(super) fn env(&mut self, list: &'static str, container: Json<'a>) -> Json<'a> {
         let Some(env) = container.get("env") else { return container };
         let entries = env.items();
@@ -35,7 +35,8 @@ impl<'a> Normalizer<'_, 'a> {
     }
 }
 
-/// Returns the indexes of the entries that a later one hides; none if another variable between them refers to the name.
+/// Returns the indexes of the entries that a later one hides; none if another variable between them refers to the
+/// name.
 fn stale(env: &[Json<'_>], name: &str) -> Vec<usize> {
     let indexes: Vec<usize> = (0..env.len()).filter(|index| env[*index].text("name") == name).collect();
     let Some(last) = indexes.iter().skip(1).rev().find(|index| hides(&env[**index], name)) else { return Vec::new() };

@@ -17,9 +17,9 @@ impl<'a> Normalizer<'_, 'a> {
         after.with("resources", resources.with("requests", requests, self.arena), self.arena)
     }
 
-    /// Returns the resources whose request is the API server's copy of a limit that has changed, or was set by a plugin
-    /// (a default of `LimitRanger`'s) and stands beside a changed limit. A GPU's request must equal its limit, and no limit
-    /// may be below its request. The API server copies the new limit.
+    /// Returns the resources whose request is the API server's copy of a limit that has changed, or was set by a
+    /// plugin (a default of `LimitRanger`'s) and stands beside a changed limit. A GPU's request must equal its limit,
+    /// and no limit may be below its request. The API server copies the new limit.
     fn stale_requests(
         &self,
         list: &'static str,

@@ -6,8 +6,8 @@ use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
 
 impl<'a> Normalizer<'_, 'a> {
-    /// Removes the old service account's pull secrets and token mounts, except those that the submitter or a layer set:
-    /// the `ServiceAccount` plugin runs again and adds the new one's. Sets the deprecated field to the new name.
+    /// Removes the old service account's pull secrets and token mounts, except those that the submitter or a layer
+    /// set: the `ServiceAccount` plugin runs again and adds the new one's. Sets the deprecated field to the new name.
     pub(super) fn service_account(&mut self) {
         let Some(account) = self.changed("serviceAccountName") else { return };
         if self.spec().get("serviceAccount").is_some() {

@@ -9,8 +9,8 @@ use crate::model::review::Review;
 use crate::mutate::fixtures::{layer, review, snapshot};
 use crate::mutate::{LayerMode, MutateError, mutate};
 
-/// Returns a pod with a container `main`, an init container `init` and the values that plugins add. The submitter set the
-/// containers and the fields of `spec` that `submitted` names.
+/// Returns a pod with a container `main`, an init container `init` and the values that plugins add. The submitter set
+/// the containers and the fields of `spec` that `submitted` names.
 fn pod(spec: &Value, submitted: &Value) -> Value {
     let mut pod = json!({
         "metadata": {"name": "p", "labels": {"podgraft.io/queue": "none"}, "managedFields": [{"fieldsV1": {"f:spec": {
