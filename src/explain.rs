@@ -128,7 +128,10 @@ impl<'a> Explanation<'a> {
         let layers = fragments.iter().filter(|(source, _)| matches!(source, FragmentSource::Layer(_))).count();
         let remaining = plan.layers.iter().skip(layers).map(|layer| FragmentSource::Layer(layer));
         let done = |module: &Module| {
-            let is_module = |source: FragmentSource<'_>| matches!(source, FragmentSource::Module(other) if other.name == module.name);
+            let is_module = |source: FragmentSource<'_>| match source {
+                FragmentSource::Module(other) => other.name == module.name,
+                FragmentSource::Layer(_) => false,
+            };
             fragments.iter().any(|(source, _)| is_module(*source))
                 || skipped.iter().any(|(skipped, _)| skipped.name == module.name)
                 || self
