@@ -43,7 +43,7 @@ use crate::mutate::provenance::{FragmentSource, Steps};
 /// which is fastest for what pods have (tens) and would take a worker seconds for 100,000.
 const MAX_ELEMENTS: usize = 4096;
 
-/// The denial of a fragment for a primary container that the pod does not tell.
+/// The denial of a fragment for a primary container that cannot be determined.
 const NO_PRIMARY: &str = "sets fields of the primary container, which cannot be determined: set the annotation podgraft.io/primary-container";
 
 /// A pod that was changed, or that needed no change.
@@ -88,7 +88,7 @@ impl<'a> Mutation<'a> {
 pub enum MutateError {
     /// the pod is denied
     Denied(Denial),
-    /// the request must run again on a module thread, because this module is too slow to run inline
+    /// the request must run again on a module thread: this module is too slow to run inline
     NeedsPool(String),
 }
 
@@ -113,10 +113,10 @@ impl<E: Into<MutateError>> From<E> for MutateFailure<'_> {
     }
 }
 
-/// The way in which a plan's layers are applied. The resulting pod is the same.
+/// The way in which a plan's layers are applied. Both give the same pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerMode {
-    /// one by one: `steps` and `fragments` tell the layers apart
+    /// one by one: every layer has its own step and fragment
     PerLayer,
     /// merged beforehand: a step or fragment may stand for several layers and names the first
     Premerged,
@@ -191,16 +191,15 @@ fn is_task_pod_creation(review: &Review<'_>, pod: &Pod<'_>, snapshot: &Snapshot)
 /// Checks that the submitted pod is of a size and shape that podgraft can work on.
 fn check_submitted(review: &Review<'_>) -> Result<(), Denial> {
     if review.largest > MAX_ELEMENTS {
-        let message = format!(
-            "the pod has a list or map of {} elements, more than the {MAX_ELEMENTS} that podgraft takes",
-            review.largest
-        );
+        let message =
+            format!("the pod has a list or map of {} elements, more than the limit of {MAX_ELEMENTS}", review.largest);
         return Err(Denial::new(Reason::TooLarge, message));
     }
-    validation::validate_shape(review.object).map_err(|(path, what)| {
-        Denial::new(Reason::InvalidPod, format!("the pod is not one that can run: {path} {what}"))
-    })
+    validation::validate_shape(review.object)
+        .map_err(|(path, what)| Denial::new(Reason::InvalidPod, format!("the pod is invalid: {path} {what}")))
 }
 
+#[cfg(test)]
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;

@@ -124,7 +124,7 @@ fn every_case_folder_is_complete() {
         let folder = entry.unwrap().path();
         let has = |name: &str| folder.join(name).is_file();
         assert!(has("config.yaml") && (has("pod.yaml") ^ has("review.json")), "{} lacks its input", folder.display());
-        assert!(has("expected.yaml") ^ has("rejection.txt"), "{} lacks its outcome", folder.display());
+        assert!(has("expected.yaml") ^ has("denial.txt"), "{} lacks its outcome", folder.display());
     }
 }
 

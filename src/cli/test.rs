@@ -20,7 +20,7 @@ use super::load::{counted, load};
 #[command(after_help = "\
 A case is a folder with
   pod.yaml or review.json           what is sent: a Pod, a Job or an AdmissionReview
-  expected.yaml or rejection.txt    what must come back
+  expected.yaml or denial.txt       what must come back
   config.yaml or config/            its configuration, unless --config gives one for all
   as.txt                            who sends it, unless a submitter of its task system does
   pod-security.txt                  the Pod Security level by which its namespace warns, as `restricted`
@@ -50,7 +50,7 @@ pub(super) struct Args {
     /// Only the cases whose name holds this; may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Write what comes out into expected.yaml or rejection.txt
+    /// Write what comes out into expected.yaml or denial.txt
     #[arg(long)]
     update: bool,
     /// Also write the results as JUnit XML
@@ -105,7 +105,7 @@ fn chosen(args: &Args) -> anyhow::Result<Vec<Case>> {
     let mut cases = find(&args.folder)?;
     let folder = args.folder.display();
     if cases.is_empty() {
-        bail!("{folder} holds no case: a folder with pod.yaml or review.json, and expected.yaml or rejection.txt");
+        bail!("{folder} holds no case: a folder with pod.yaml or review.json, and expected.yaml or denial.txt");
     }
     if !args.only.is_empty() {
         let all = counted(cases.len(), "case");

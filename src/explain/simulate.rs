@@ -1,5 +1,5 @@
-//! The review that the API server would send for a manifest, and what comes of it: what `render`, `check`, `test`
-//! and `explain` look at. The answer itself is [`mutate`]'s, as in the webhook.
+//! Simulates the webhook: makes the review that the API server would send for a manifest, and answers it with
+//! [`mutate`]. `render`, `check`, `test` and `explain` use it.
 
 mod job;
 
@@ -16,14 +16,14 @@ use crate::model::hook::Execution;
 use crate::model::pod::Pod;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
-use crate::model::task::{self};
+use crate::model::task;
 use crate::mutate::provenance::Change;
 use crate::mutate::{LayerMode, ModuleRun, MutateError, Mutation, mutate};
 
-/// Who sends a manifest, and where to.
+/// The user who creates a manifest's pod, and its namespace.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sender<'s> {
-    /// the namespace; the manifest's own, else `default`, if absent
+    /// the namespace; if absent the manifest's own, or else `default`
     pub namespace: Option<&'s str>,
     /// the user; if absent a submitter of the pod's task system, and for a Job's pod the Job controller
     pub user: Option<&'s str>,
@@ -32,26 +32,26 @@ pub struct Sender<'s> {
 /// One object of a file.
 #[derive(Debug)]
 pub struct Document {
-    /// where it begins, from 1
+    /// its first line, from 1
     pub line: u32,
     /// the object
     pub object: Value,
 }
 
-/// The objects of a JSON text or of the documents of a YAML text; a `List` gives its items.
+/// Reads the objects of a JSON text or of the documents of a YAML text. A `List` gives its items.
 ///
 /// # Errors
-/// What is wrong with the text and where; it does not quote it.
+/// The text is neither JSON nor YAML. The error has the position, and does not quote the text.
 pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Diagnostic> {
     if let Ok(object) = serde_json::from_str(text) {
         return Ok(items(Document { line: 1, object }));
     }
-    let nodes = parse_all(text).map_err(|error| problem(file, error.at, error.message))?;
+    let nodes = parse_all(text).map_err(|error| diagnostic(file, error.at, error.message))?;
     let documents = nodes.iter().map(|node| Document { line: node.at.line, object: node.to_json() });
     Ok(documents.flat_map(items).collect())
 }
 
-fn problem(file: &str, at: Position, message: String) -> Diagnostic {
+fn diagnostic(file: &str, at: Position, message: String) -> Diagnostic {
     Diagnostic { file: file.into(), line: at.line, column: at.column, path: String::new(), message }
 }
 
@@ -65,18 +65,18 @@ fn items(Document { line, mut object }: Document) -> Vec<Document> {
     }
 }
 
-/// What can be rendered, for an error.
+/// The end of an error about an object of another kind.
 pub const EXPECTED: &str = "a Pod, a Job or an AdmissionReview is expected";
 
-/// The review of an object: an AdmissionReview as it is (but for what the sender says), or one made around a pod or
+/// Returns the review of an object: an AdmissionReview with the sender's user and namespace, or a new one for a pod or
 /// the first pod of a Job.
 ///
 /// # Errors
-/// The object is something else.
-pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<Value, String> {
-    match given["kind"].as_str() {
+/// The object is of another kind, or incomplete.
+pub fn review(object: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<Value, String> {
+    match object["kind"].as_str() {
         Some("AdmissionReview") => {
-            let mut review = given;
+            let mut review = object;
             if !review["request"].is_object() {
                 return Err("the AdmissionReview has no request".to_owned());
             }
@@ -88,17 +88,17 @@ pub fn review(given: Value, sender: Sender<'_>, snapshot: &Snapshot) -> Result<V
             }
             Ok(review)
         }
-        Some("Pod") => Ok(around(&without_nulls(given), sender, snapshot)),
+        Some("Pod") => Ok(review_of_pod(&without_nulls(object), sender, snapshot)),
         Some("Job") => {
             let user = sender.user.or(Some(job::CONTROLLER));
-            Ok(around(&job::pod(&without_nulls(given))?, Sender { user, ..sender }, snapshot))
+            Ok(review_of_pod(&job::pod(&without_nulls(object))?, Sender { user, ..sender }, snapshot))
         }
         Some(other) => Err(format!("it is a {other}; {EXPECTED}")),
         None => Err(format!("it has no kind; {EXPECTED}")),
     }
 }
 
-fn around(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
+fn review_of_pod(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
     let own = pod["metadata"]["namespace"].as_str();
     let namespace = sender.namespace.or(own).unwrap_or("default").to_owned();
     let user = sender.user.map(str::to_owned).or_else(|| {
@@ -121,7 +121,7 @@ fn around(pod: &Value, sender: Sender<'_>, snapshot: &Snapshot) -> Value {
     })
 }
 
-/// The API server drops `null` from what it is sent, and charts render many.
+/// Removes nulls, like the API server: many charts write them.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -135,21 +135,21 @@ fn without_nulls(value: Value) -> Value {
 
 // === answers ===
 
-/// Nobody waits behind an offline render: modules may take all of their budget.
+/// The time for each module without a cluster: long enough for all of its budget.
 pub(crate) const OFFLINE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came of a review.
-pub struct Answered<'a> {
+/// A review with its mutation.
+pub struct SimulatedReview<'a> {
     /// the review
     pub review: Review<'a>,
     /// the modules that ran
     pub runs: Vec<ModuleRun>,
-    /// as [`mutate`] gives it
+    /// the mutation, `None` for a skipped pod, or the denial
     pub result: Result<Option<Mutation<'a>>, Denial>,
 }
 
-impl<'a> Answered<'a> {
-    /// The pod that comes back; as it was sent, where it is left alone or refused.
+impl<'a> SimulatedReview<'a> {
+    /// Returns the resulting pod; of a skipped or denied pod, the submitted one.
     pub fn pod(&self) -> Json<'a> {
         match &self.result {
             Ok(Some(mutation)) => mutation.steps.last(),
@@ -158,11 +158,11 @@ impl<'a> Answered<'a> {
     }
 }
 
-/// Answers the bytes of a review.
+/// Answers a review.
 ///
 /// # Errors
-/// They are no review.
-pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<Answered<'a>, String> {
+/// `body` is not a review, or a module did not run.
+pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Result<SimulatedReview<'a>, String> {
     let review = Review::parse(body, arena)?;
     let mut runs = Vec::new();
     let result =
@@ -170,76 +170,76 @@ pub fn answer<'a>(body: &'a [u8], snapshot: &'a Snapshot, arena: &'a Bump) -> Re
             .map_err(|failure| failure.error)
         {
             Ok(mutation) => Ok(mutation),
-            Err(MutateError::Denied(rejection)) => Err(rejection),
+            Err(MutateError::Denied(denial)) => Err(denial),
             Err(MutateError::NeedsPool(module)) => return Err(format!("module {module} did not run")),
         };
-    Ok(Answered { review, runs, result })
+    Ok(SimulatedReview { review, runs, result })
 }
 
-/// What came of a review, once and twice; nothing in it is borrowed.
+/// The results of a review that is sent twice, the second time with the resulting pod.
 #[derive(Debug)]
 pub struct Simulation {
-    /// the pod that comes back, made by applying the patch; or the refusal
+    /// the pod after the patch, or the denial
     pub result: Result<Value, Denial>,
-    /// who did what
-    pub touches: Vec<Change>,
-    /// what the manifest sets and comes back otherwise or not at all
+    /// the changes, each with its source
+    pub changes: Vec<Change>,
+    /// the manifest's paths with a value that was replaced or removed
     pub replaced: Vec<String>,
-    /// what is done to the result when it is sent again: nothing, where all is well
+    /// the changes of the second run: none if the result is stable
     pub second_run: Result<Vec<Change>, Denial>,
-    /// whether the pod is a task's
+    /// true for a task pod
     pub is_task_pod: bool,
-    /// what is worth knowing of a pod that went through
+    /// the notice about a pod that was allowed
     pub note: Option<String>,
 }
 
-/// Answers a review, and the same review with what came out in place of its pod.
+/// Answers a review, and then the review of the resulting pod.
 ///
 /// # Errors
-/// It is no review.
+/// `review` is not a review, or a module did not run.
 pub fn simulate(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
     let first = run_once(review, snapshot)?;
-    let again = match &first.result {
+    let second_run = match &first.result {
         Ok(pod) if first.is_task_pod => {
             let mut second = review.clone();
             second["request"]["object"] = pod.clone();
             let second = run_once(&second, snapshot)?;
-            second.result.map(|again| if again == *pod { Vec::new() } else { second.touches })
+            second.result.map(|result| if result == *pod { Vec::new() } else { second.changes })
         }
         _ => Ok(Vec::new()),
     };
-    Ok(Simulation { second_run: again, ..first })
+    Ok(Simulation { second_run, ..first })
 }
 
 fn run_once(review: &Value, snapshot: &Snapshot) -> Result<Simulation, String> {
     let arena = Bump::new();
     let body = review.to_string();
-    let answered = answer(body.as_bytes(), snapshot, &arena)?;
+    let reviewed = answer(body.as_bytes(), snapshot, &arena)?;
     let mut simulation = Simulation {
         result: Ok(review["request"]["object"].clone()),
-        touches: Vec::new(),
+        changes: Vec::new(),
         replaced: Vec::new(),
         second_run: Ok(Vec::new()),
-        is_task_pod: !matches!(answered.result, Ok(None)),
+        is_task_pod: !matches!(reviewed.result, Ok(None)),
         note: None,
     };
-    match answered.result {
+    match reviewed.result {
         Ok(Some(mutation)) => {
             if let Ok(pod) = &mut simulation.result {
                 apply(pod, &mutation)?;
             }
-            simulation.touches = mutation.steps.changes(&arena);
+            simulation.changes = mutation.steps.changes(&arena);
             let replaced = mutation.operations.iter().filter(|operation| operation.action != Action::Add);
             simulation.replaced = replaced.map(|operation| display_path(operation.path)).collect();
             simulation.note = mutation.notice;
         }
         Ok(None) => {}
-        Err(rejection) => simulation.result = Err(rejection),
+        Err(denial) => simulation.result = Err(denial),
     }
     Ok(simulation)
 }
 
-/// As the API server does it: by the patch, and not by the tree that the patch was made from.
+/// Applies the patch to the pod, like the API server.
 fn apply(pod: &mut Value, mutation: &Mutation<'_>) -> Result<(), String> {
     let operations = serde_json::to_value(mutation.operations).map_err(|error| error.to_string())?;
     let patch: json_patch::Patch = serde_json::from_value(operations).map_err(|error| error.to_string())?;
@@ -266,9 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_told_with_its_place_and_without_its_text() {
-        let problem = documents("pod.yaml", "kind: Pod\nspec: [secret\n").unwrap_err().to_string();
-        assert!(problem.starts_with("pod.yaml:2:7: "), "{problem}");
-        assert!(!problem.contains("secret"), "{problem}");
+    fn invalid_yaml_gives_an_error_with_its_position_and_without_its_text() {
+        let error = documents("pod.yaml", "kind: Pod\nspec: [secret\n").unwrap_err().to_string();
+        assert!(error.starts_with("pod.yaml:2:7: "), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

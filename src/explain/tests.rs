@@ -1,4 +1,4 @@
-//! Configurations as files hold them, and why a pod did not get all of it.
+//! The reasons for settings that did not reach a pod.
 
 use std::time::Duration;
 
@@ -6,25 +6,11 @@ use serde_json::json;
 
 use super::*;
 use crate::merge::layer::{Conflict, Layer};
-use crate::model::snapshot::{Environment, Queues, Unit, UnitSpec};
-use crate::model::system::{System, SystemKind};
+use crate::model::snapshot::{Environment, UnitSpec};
+use crate::mutate::fixtures::{self, queue, review, unit};
 
 fn layer(source: Source, conflict: Conflict, line: u32, fragment: Value) -> Layer {
-    Layer {
-        source,
-        file: "podgraft.yaml".into(),
-        line,
-        file_mounts: None,
-        conflict,
-        explicit: false,
-        placeholders: false,
-        unknown: false,
-        fragment,
-    }
-}
-
-fn unit<T>(source: Source, value: T) -> Unit<T> {
-    Unit { source, last_valid: Some(Arc::new(value)), error: None, claimed_match: None }
+    Layer { line, ..fixtures::layer(source, conflict, fragment) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! gives values")]
@@ -39,39 +25,21 @@ fn snapshot() -> Snapshot {
     let base = layer(Source::Base, Conflict::Keep, 3, primary(json!({"env": [], "workingDir": "/base"})));
     let kept = layer(Source::Base, Conflict::Keep, 3, primary(json!({"workingDir": "/base"})));
     let source = Source::Queue("GPU".to_owned());
-    let queue = Queue {
-        name: "GPU".to_owned(),
-        id: None,
-        system: None,
-        matches: Match { namespaces: vec!["ml".to_owned()], ..Match::default() },
-        base: Some(kept),
-        graft: UnitSpec {
-            layers: vec![
-                layer(source.clone(), Conflict::Override, 9, variable("the queue's")),
-                layer(source.clone(), Conflict::Override, 12, primary(json!({"workingDir": "/queue"}))),
-            ],
-            modules: Vec::new(),
-        },
-    };
+    let layers = vec![
+        layer(source.clone(), Conflict::Override, 9, variable("the queue's")),
+        layer(source.clone(), Conflict::Override, 12, primary(json!({"workingDir": "/queue"}))),
+    ];
+    let matches = Match { namespaces: vec!["ml".to_owned()], ..Match::default() };
+    let gpu = Queue { matches, ..queue("GPU", Some(kept), layers) };
     let environment = |name: &str, matches: Match| {
         let value = Environment { name: name.to_owned(), priority: 0, matches, graft: UnitSpec::default() };
         unit(Source::Environment(name.to_owned()), value)
     };
     let labelled = Match { pod_labels: [("tier".to_owned(), "prod".to_owned())].into(), ..Match::default() };
-    let system = |name: &str, kind, prefix: &str| System {
-        name: name.to_owned(),
-        kind,
-        namespaces: Vec::new(),
-        pod_name_prefix: prefix.to_owned(),
-        submitters: Vec::new(),
-    };
-    Snapshot {
-        systems: vec![system("clearml", SystemKind::ClearML, "clearml-id-"), system("own", SystemKind::Generic, "")],
-        base: Some(unit(Source::Base, UnitSpec { layers: vec![base], modules: Vec::new() })),
-        environments: vec![environment("prod", labelled), environment("dev", Match::default())],
-        queues: Queues { by_name: [("gpu".to_owned(), unit(source, queue))].into(), ..Queues::default() },
-        ..Snapshot::default()
-    }
+    let mut snapshot = fixtures::snapshot(vec![base]);
+    snapshot.environments = vec![environment("prod", labelled), environment("dev", Match::default())];
+    snapshot.queues.by_name.insert("gpu".to_owned(), unit(source, gpu));
+    snapshot
 }
 
 fn pod(queue: &str) -> Value {
@@ -79,60 +47,57 @@ fn pod(queue: &str) -> Value {
         {"name": "t", "image": "i", "env": [{"name": "A", "value": "the task's"}], "workingDir": "/own"}]}})
 }
 
-/// What an account says, line by line.
-fn said(pod: &Value, namespace: &str, snapshot: &Snapshot) -> Vec<String> {
-    let request = json!({"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
-        "namespace": namespace, "object": pod});
-    let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
-    let arena = Bump::new();
-    let review = Review::parse(body.as_bytes(), &arena).unwrap();
+/// Returns the reasons of an explanation, line by line.
+fn reasons(pod: &Value, namespace: &str, snapshot: &Snapshot) -> Vec<String> {
+    let (body, arena) = (review(pod, namespace, ""), Bump::new());
+    let review = Review::parse(&body, &arena).unwrap();
     let left = || Duration::from_secs(1);
     let explanation = explain(&review, snapshot, Execution::Pooled(&left), &arena);
-    let passed = explanation.not_applied.iter().map(|passed| format!("{} {}", passed.source, passed.why));
-    let lost = explanation.overridden.iter().map(|lost| {
-        let at = lost.at.as_ref().map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
-        let to = lost.to.as_ref().map_or("the pod's own".to_owned(), Source::to_string);
-        format!("{}{at}: {} stays {to}", lost.source, lost.path)
+    let not_applied = explanation.not_applied.iter().map(|unit| format!("{} {}", unit.source, unit.reason));
+    let overridden = explanation.overridden.iter().map(|value| {
+        let place = value.location.as_ref().map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
+        let winner = value.winner.as_ref().map_or("the pod".to_owned(), Source::to_string);
+        format!("{}{place}: {} is overridden by {winner}", value.source, value.path)
     });
-    explanation.skipped.into_iter().chain(passed).chain(lost).collect()
+    explanation.skipped.into_iter().chain(not_applied).chain(overridden).collect()
 }
 
 #[test]
-fn what_a_layer_lost_and_to_whom_is_told() {
-    let lines = said(&pod("gpu"), "ml", &snapshot());
+fn an_overridden_setting_names_the_winner() {
+    let lines = reasons(&pod("gpu"), "ml", &snapshot());
     assert_eq!(
         lines,
         [
-            "base gives no env: queue/GPU replaces them",
-            "environment/prod is for pods with the label tier=prod",
-            "environment/dev has no match, so it is for pods with the label podgraft.io/environment=dev only",
-            "base (podgraft.yaml:3): spec.containers[t].workingDir stays queue/GPU",
-            "queue/GPU (podgraft.yaml:9): spec.containers[t].env[A] stays the pod's own",
+            "base does not set env: replaced by queue/GPU",
+            "environment/prod matches pods with the label tier=prod",
+            "environment/dev has no match: it applies only to pods with the label podgraft.io/environment=dev",
+            "base (podgraft.yaml:3): spec.containers[t].workingDir is overridden by queue/GPU",
+            "queue/GPU (podgraft.yaml:9): spec.containers[t].env[A] is overridden by the pod",
         ]
     );
 }
 
 #[test]
-fn a_queue_that_gives_nothing_says_why() {
+fn a_queue_that_does_not_apply_has_a_reason() {
     let snapshot = snapshot();
     let last = |queue: &str, namespace: &str| {
-        let lines = said(&pod(queue), namespace, &snapshot);
+        let lines = reasons(&pod(queue), namespace, &snapshot);
         lines.into_iter().rfind(|line| line.starts_with("queue/")).unwrap()
     };
-    assert_eq!(last("gpu", "dev"), "queue/GPU is for the namespaces ml, not for dev");
+    assert_eq!(last("gpu", "dev"), "queue/GPU matches the namespaces ml, not dev");
     assert_eq!(last("gpus", "ml"), "queue/gpus is not configured; the nearest is 'gpu'");
     assert_eq!(last("elsewhere", "ml"), "queue/elsewhere is not configured");
 }
 
 #[test]
-fn a_pod_that_is_left_alone_says_why() {
+fn a_skipped_pod_has_a_reason() {
     let mut snapshot = snapshot();
     let mut other = pod("gpu");
     other["metadata"]["labels"] = json!({"app": "web"});
-    assert_eq!(said(&other, "ml", &snapshot), ["it is no task pod: it has no label of a configured task system"]);
+    assert_eq!(reasons(&other, "ml", &snapshot), ["it is not a task pod: it has no label of a configured task system"]);
     snapshot.unknown_queue = UnknownQueue::Ignore;
-    let alone = said(&pod("gpux"), "ml", &snapshot).remove(0);
-    assert_eq!(alone, "its queue 'gpux' is not configured (unknownQueue: Ignore)");
+    let skipped = reasons(&pod("gpux"), "ml", &snapshot).remove(0);
+    assert_eq!(skipped, "its queue 'gpux' is not configured (unknownQueue: Ignore)");
     snapshot.namespace = "ml".to_owned();
-    assert_eq!(said(&pod("gpu"), "ml", &snapshot)[0], "it is in podgraft's own namespace");
+    assert_eq!(reasons(&pod("gpu"), "ml", &snapshot)[0], "it is in podgraft's own namespace");
 }

@@ -1,6 +1,6 @@
-//! A pod as YAML, line by line, each line with the path that it shows.
+//! Writes a pod as YAML, line by line, each line with the path that it shows.
 //!
-//! The path is what ties a line of a diff to the layer that made it; a general YAML writer has no place for it.
+//! The path connects a line of a diff to the layer that made it. A general YAML writer does not give it.
 
 use bumpalo::Bump;
 
@@ -11,20 +11,20 @@ use crate::k8s::schema::{ListType, POD, Type};
 /// One line of YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// without its line end
+    /// the text without its line end
     pub text: String,
-    /// the readable path of what the line shows
+    /// the readable path of the line's value
     pub path: String,
 }
 
-/// The lines of `pod`.
+/// Returns the lines of `pod`.
 pub fn lines<'a>(pod: Json<'a>, arena: &'a Bump) -> Vec<Line> {
     let mut writer = Writer { arena, path: Vec::new(), lines: Vec::new() };
     writer.object(pod.open(arena), Type::Object(&POD), 0, "");
     writer.lines
 }
 
-/// The text of `pod`.
+/// Returns the text of `pod`.
 pub fn text(pod: Json<'_>) -> String {
     let arena = Bump::new();
     lines(pod, &arena).into_iter().map(|line| line.text + "\n").collect()
@@ -41,7 +41,7 @@ impl<'a> Writer<'a> {
         self.lines.push(Line { text, path: display_path(&self.path) });
     }
 
-    /// `first` is what stands before the first line's text: the dash of a list element.
+    /// Writes an object. `first` is the beginning of its first line: the dash of a list element.
     fn object(&mut self, object: Json<'a>, kind: Type, indent: usize, first: &str) {
         for (index, (key, value)) in object.members().iter().enumerate() {
             let (below, list) = match kind {
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// List elements stand under their key without further indentation, as kubectl writes them.
+    /// Writes list elements under their key without further indentation, like kubectl.
     fn list(&mut self, items: &'a [Json<'a>], kind: Type, list: ListType, indent: usize) {
         let element = if let Type::List(element) = kind { *element } else { Type::Any };
         for (index, item) in items.iter().enumerate() {
@@ -99,16 +99,16 @@ fn scalar(value: Json<'_>) -> String {
     }
 }
 
-/// Plain where no reader, of YAML 1.1 or 1.2, could take it for anything but this string; else quoted as JSON,
-/// which is YAML.
+/// Returns the text plain if every reader of YAML 1.1 and 1.2 reads it as this string, else quoted as JSON, which is
+/// YAML.
 fn scalar_text(text: &str) -> String {
     let safe_start = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '.'));
     let safe = safe_start && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-'));
     let lower = text.to_ascii_lowercase();
-    let word =
+    let keyword =
         matches!(lower.as_str(), "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null" | ".nan" | ".inf");
     let number = text.trim_start_matches('.').starts_with(|c: char| c.is_ascii_digit());
-    if safe && !word && !number { text.to_owned() } else { serde_json::to_string(text).unwrap_or_default() }
+    if safe && !keyword && !number { text.to_owned() } else { serde_json::to_string(text).unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_yaml_reads_back_as_the_same_pod() {
         let pod = json!({"metadata": {"labels": {"a/b": "y", "n": "1", "v": "a: b", "e": ""}, "annotations": {}},
             "spec": {"containers": [{"name": "main", "args": ["-c", "line\nline", "null"], "ports": [{"containerPort": 1}]}], "x": [[1, [2]], [], {}], "t": null, "f": 1.5}});
         let arena = Bump::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_knows_its_path() {
+    fn every_line_has_its_path() {
         let pod = json!({"spec": {"containers": [{"name": "main", "env": [{"name": "X", "value": "1"}]}]}});
         let arena = Bump::new();
         let shown: Vec<String> = lines(Json::borrowed(&pod, &arena), &arena)

@@ -1,4 +1,4 @@
-//! One review in, one reply out: what the API server gets, and what the log line and the metrics say of it.
+//! Answers one review: the reply for the API server, and the fields of the log line and the metrics.
 
 use bumpalo::Bump;
 
@@ -9,29 +9,29 @@ use crate::model::hook::Execution;
 use crate::model::review::{self, Review};
 use crate::model::snapshot::Snapshot;
 
-/// What came of one request.
+/// The result of one attempt to answer a request.
 #[derive(Debug)]
 pub enum Verdict {
     /// the reply is ready
     Done(Answer),
-    /// this module is not for the inline pace: run the request again with [`Pace::Patient`]
+    /// this module is too slow to run inline: answer the request again with [`Execution::Pooled`]
     NeedsPool(String),
 }
 
-/// A reply, and what the log line and the metrics say of it.
+/// A reply, with the fields of its log line and metrics.
 #[derive(Debug)]
 pub struct Answer {
     /// the HTTP status: 200 for every review that could be answered, 4xx otherwise
     pub status: u16,
     /// the AdmissionReview as JSON text, or one clear sentence (text/plain) for a 4xx
     pub body: Vec<u8>,
-    /// what happened, from a closed set
+    /// the outcome, from a closed set
     pub outcome: Outcome,
-    /// why not: a denial's closed CamelCase reason
+    /// a denial's CamelCase reason, from a closed set
     pub reason: Option<&'static str>,
-    /// the denial's or the 4xx's sentence, or what is worth knowing of a pod that went through
+    /// the sentence of the denial or the 4xx, or the notice about a pod that was allowed
     pub message: Option<String>,
-    /// the configured queue (not what the pod claims: bounded in number)
+    /// the configured queue, never the pod's own text: bounded in number
     pub queue: Option<String>,
     /// the review's uid
     pub uid: String,
@@ -41,22 +41,22 @@ pub struct Answer {
     pub name: String,
     /// operations in the patch
     pub operations: usize,
-    /// the modules that ran: name, time, whether it failed
+    /// the modules that ran
     pub modules: Vec<ModuleRun>,
 }
 
-/// What happened to a request, for metrics.
+/// The outcome of a request, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// allowed with a patch
     Patched,
     /// a task pod that needed no change
     Unchanged,
-    /// not ours: another kind, a mirror pod, no task pod
+    /// not podgraft's to change: another kind, a mirror pod, not a task pod
     Skipped,
-    /// refused
+    /// denied by a layer, a module or a check
     Denied,
-    /// not a review that could be read
+    /// not a review
     Malformed,
 }
 
@@ -76,7 +76,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot, execution: Execution<'_>, arena:
     Verdict::Done(Answer { modules, ..answer_to(&review, snapshot, result) })
 }
 
-/// Makes the reply of a review, and what log and metrics say of it.
+/// Makes the answer to a review from the mutation of its pod.
 fn answer_to(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mutation<'_>>, Denial>) -> Answer {
     let mut answer = Answer {
         status: 200,
@@ -116,7 +116,7 @@ fn answer_to(review: &Review<'_>, snapshot: &Snapshot, result: Result<Option<Mut
     answer
 }
 
-/// The answer to what is no review: a 4xx with one sentence.
+/// Returns the answer to a body that is not a review: a 4xx with one sentence.
 pub fn malformed(status: u16, message: String) -> Answer {
     Answer {
         status,
@@ -133,7 +133,7 @@ pub fn malformed(status: u16, message: String) -> Answer {
     }
 }
 
-/// A denial made outside of [`answer`]: no room, no time.
+/// Returns the answer for a denial made outside of [`answer`], such as an overload.
 pub fn deny(body: &[u8], denial: Denial) -> Answer {
     let arena = Bump::new();
     match Review::parse(body, &arena) {

@@ -1,4 +1,4 @@
-//! The pod between two steps, and what brought it there.
+//! The pod between two steps, with the steps that led to it.
 
 use super::MutateError;
 use crate::json::Json;
@@ -10,7 +10,7 @@ use crate::mutate::provenance::{FragmentSource, Steps};
 
 /// The pod after some steps. Each step takes it and gives it back.
 pub(super) struct Applied<'w, 'a> {
-    /// applies the next fragment, and remembers what the earlier ones removed
+    /// applies the next fragment, and remembers the removals of the earlier ones
     pub(super) merger: Merger<'a, 'w>,
     /// the pod after each step
     pub(super) steps: Steps<'a>,
@@ -22,13 +22,13 @@ pub(super) struct Applied<'w, 'a> {
     pub(super) names: String,
     /// the layers' steps, where they were merged beforehand: one may stand for several layers
     pub(super) premerged: Option<&'a MergedPlan>,
-    /// the number of steps that are the layers'
+    /// the number of steps that the layers made
     pub(super) layer_steps: usize,
     /// the patch, once there is one
     pub(super) operations: &'a [Operation<'a>],
 }
 
-/// An error, and the pod as far as it got.
+/// An error, with the pod after the last complete step.
 pub(super) struct Interrupted<'w, 'a> {
     pub(super) error: MutateError,
     pub(super) applied: Applied<'w, 'a>,

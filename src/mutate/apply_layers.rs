@@ -31,8 +31,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Applies layers that were merged beforehand. None where the result could differ from one by one, or where a
-    /// denial must name the layer.
+    /// Applies layers that were merged beforehand. Returns `None` if applying them one by one could give another pod,
+    /// or if a denial must name the layer.
     fn apply_premerged(&self, merged: &'a MergedPlan) -> Option<Applied<'w, 'a>> {
         let mut applied = self.submitted();
         applied.premerged = Some(merged);
@@ -84,8 +84,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Returns the source that wrote `path` last. The steps of layers that were merged beforehand do not tell them
-    /// apart, so these layers are applied again, one by one.
+    /// Returns the source that wrote `path` last. A step of layers that were merged beforehand does not tell which of
+    /// them wrote a field, so these layers are applied again, one by one.
     pub(super) fn last_writer(&self, applied: &Applied<'w, 'a>, path: &str) -> Option<Source> {
         if applied.premerged.is_none() {
             return applied.steps.last_writer(path, self.arena);
@@ -110,22 +110,23 @@ impl<'a> Applied<'_, 'a> {
     }
 }
 
-fn denial_of(layer: &Layer, trouble: &MergeError) -> Denial {
-    let at = format!("{} ({}:{})", layer.source, layer.file, layer.line);
-    match trouble {
+fn denial_of(layer: &Layer, error: &MergeError) -> Denial {
+    let place = format!("{} ({}:{})", layer.source, layer.file, layer.line);
+    match error {
         MergeError::NoPrimary => Denial::new(Reason::NoPrimaryContainer, format!("{} {NO_PRIMARY}", layer.source)),
         MergeError::Conflict(path) => Denial::new(
             Reason::Conflict,
-            format!("{at} wants another value for {path} than is there, and its conflict rule is Deny"),
+            format!("{place} sets another value for {path} than the pod has, and its conflict rule is Deny"),
         ),
-        MergeError::Removal(path) => Denial::new(Reason::ConfigInvalid, format!("{at} may not take away {path}")),
-        MergeError::Directive(what) => Denial::new(Reason::ConfigInvalid, format!("{at}: {what}")),
+        MergeError::Removal(path) => Denial::new(Reason::ConfigInvalid, format!("{place} may not remove {path}")),
+        MergeError::Directive(what) => Denial::new(Reason::ConfigInvalid, format!("{place}: {what}")),
     }
 }
 
-/// The fragment with those entries of `containers` that the pod has no container for, and that bring an image, among
-/// its init containers. The pod is the one that was submitted: what an earlier pass added is no container of it.
-pub(super) fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
+/// Moves those entries of the fragment's `containers` to its init containers that have an image and are not a
+/// container of the pod. `pod` is the submitted one: a sidecar that an earlier pass added is not among its
+/// `containers`.
+fn to_native_sidecars<'a>(fragment: Json<'a>, pod: Json<'a>, arena: &'a Bump) -> Json<'a> {
     let entries = fragment.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let own = pod.get_path(&["spec", "containers"]).map_or(&[][..], |list| list.items());
     let is_added = |entry: &Json<'a>| {

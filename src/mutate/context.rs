@@ -1,4 +1,4 @@
-//! Everything about one request that stays as it is while the pod changes.
+//! The values of one request that stay the same while the pod changes.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) struct TaskFacts {
 }
 
 impl<'w, 'a> Context<'w, 'a> {
-    /// Returns the configuration's facts, gathered when the first layer or module asks for them.
+    /// Returns the configuration's facts about this pod. They are gathered when a layer or module first needs them.
     pub(super) fn task_facts(&self) -> &TaskFacts {
         self.facts.get_or_init(|| TaskFacts {
             task_config: plan::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue),
@@ -54,7 +54,7 @@ impl<'w, 'a> Context<'w, 'a> {
         })
     }
 
-    /// Returns the queue's configured name; of a queue that is not configured, the name as the pod spells it.
+    /// Returns the queue's configured name, or the pod's spelling if the queue is not configured.
     pub(super) fn queue_name(&self) -> Option<&'w str> {
         self.plan.queue.map_or(self.task.queue_name, |queue| Some(queue.name.as_str()))
     }
@@ -68,7 +68,7 @@ impl<'w, 'a> Context<'w, 'a> {
 
     /// Fills a layer's placeholders for this pod, and checks the result against the rules of its fields.
     pub(super) fn fill_placeholders(&self, layer: &'a Layer) -> Result<Json<'a>, Denial> {
-        let known = self.task_facts();
+        let configured = self.task_facts();
         let facts = Facts {
             task_id: self.task.id.as_deref(),
             user: self.task.user,
@@ -78,8 +78,8 @@ impl<'w, 'a> Context<'w, 'a> {
             namespace: self.pod.namespace,
             environment: self.plan.environment,
             worker_id: self.worker_id(),
-            task_config: &known.task_config,
-            providers_info: &known.providers,
+            task_config: &configured.task_config,
+            providers_info: &configured.providers,
         };
         let denied = |what: String| {
             let message = format!("{} ({}:{}): {what}", layer.source, layer.file, layer.line);
@@ -90,7 +90,7 @@ impl<'w, 'a> Context<'w, 'a> {
         first_invalid_value(&layer.fragment, filled).map_or(Ok(filled), |what| Err(denied(what)))
     }
 
-    /// Removes values from a denial's text: a path in it may hold what a placeholder was filled with.
+    /// Redacts a denial's text: a path in it may hold a placeholder's value.
     pub(super) fn redact_denial(&self, denial: Denial) -> Denial {
         if denial.reason == Reason::Placeholder || !self.plan.layers.iter().any(|layer| layer.placeholders) {
             return denial;
@@ -100,7 +100,7 @@ impl<'w, 'a> Context<'w, 'a> {
         Denial { message: redactor.text(&denial.message), ..denial }
     }
 
-    /// Turns the pod, as far as it got, into what callers see.
+    /// Turns the pod after the last step into the mutation that callers see.
     pub(super) fn mutation(&self, applied: Applied<'_, 'a>) -> Mutation<'a> {
         let unknown = self.plan.queue.is_none().then(|| self.task.queue_name.or(self.task.queue_id)).flatten();
         let notice = unknown

@@ -1,4 +1,4 @@
-//! Finishes a changed pod: dependent fields, the annotation for people, the patch, and every check before it leaves.
+//! Finishes a changed pod: dependent fields, the annotation `podgraft.io/applied`, the patch, and its checks.
 
 use bumpalo::Bump;
 
@@ -15,7 +15,7 @@ use crate::model::denial::{Denial, Reason};
 use crate::mutate::guards;
 use crate::mutate::normalize::normalize;
 
-/// Operations of one patch: every one copies the list that it changes, when the patch is tried.
+/// Operations of one patch: each copies the list that it changes when the patch is tried.
 const MAX_OPERATIONS: usize = 1024;
 
 impl<'w, 'a> Context<'w, 'a> {
@@ -43,11 +43,12 @@ impl<'w, 'a> Context<'w, 'a> {
         self.check_new_warnings(applied).map_err(|message| Denial::new(Reason::InvalidResult, message))
     }
 
-    /// Checks everything that must hold before the patch may leave.
+    /// Checks the size of the patch, its operations, and that it gives the changed pod.
     fn check_patch(&self, applied: &Applied<'w, 'a>, removable: &[String]) -> Result<(), Denial> {
         let (operations, result) = (applied.operations, applied.steps.last());
         if operations.len() > MAX_OPERATIONS {
-            let message = format!("the pod would need {} changes, more than {MAX_OPERATIONS}", operations.len());
+            let message =
+                format!("the patch has {} operations, more than the limit of {MAX_OPERATIONS}", operations.len());
             return Err(Denial::new(Reason::TooLarge, message));
         }
         self.check_step(applied, self.pod.object, operations, removable)?;
@@ -58,13 +59,13 @@ impl<'w, 'a> Context<'w, 'a> {
             Ok(_) => {
                 Err(Denial::new(Reason::Internal, "the patch gives another pod than the layers do; please report this"))
             }
-            Err(why) => {
-                Err(Denial::new(Reason::Internal, format!("the patch does not apply: {why}; please report this")))
+            Err(error) => {
+                Err(Denial::new(Reason::Internal, format!("the patch does not apply: {error}; please report this")))
             }
         }
     }
 
-    /// Checks the way from `before` to the pod as it is now: protected fields, the schema, the API server's rules.
+    /// Checks the changes from `before` to the current pod: protected fields, the schema, the API server's rules.
     pub(super) fn check_step(
         &self,
         applied: &Applied<'w, 'a>,
@@ -73,15 +74,13 @@ impl<'w, 'a> Context<'w, 'a> {
         removable: &[String],
     ) -> Result<(), Denial> {
         let blame = |path: &str| self.blame_prefix(applied, path);
-        guards::check(operations, self.task, self.pod.controller_name().is_some(), removable).map_err(
-            |(path, whose)| {
-                Denial::new(Reason::Protected, format!("{}{path} may not be changed: {whose}", blame(&path)))
-            },
-        )?;
-        // Layers and modules were checked against the schema where they were read. A layer with allowUnknownFields
-        // vouches for its fields itself.
+        guards::check(operations, self.task, self.pod.owner().is_some(), removable).map_err(|(path, reason)| {
+            Denial::new(Reason::Protected, format!("{}{path} may not be changed: {reason}", blame(&path)))
+        })?;
+        // Layers and modules were checked against the schema where they were read. The fields of a layer with
+        // allowUnknownFields are not checked.
         if !self.plan.layers.iter().any(|layer| layer.unknown) {
-            guards::fits(operations).map_err(|error| {
+            guards::check_schema(operations).map_err(|error| {
                 let message = format!("{}{} {}", blame(&error.path), error.path, error.message);
                 Denial::new(Reason::InvalidResult, message)
             })?;
@@ -90,13 +89,13 @@ impl<'w, 'a> Context<'w, 'a> {
             .map_err(|(path, what)| Denial::new(Reason::InvalidResult, format!("{}{path} {what}", blame(&path))))
     }
 
-    /// Checks that the result earns no warning of the API server that the submitted pod did not earn.
+    /// Checks that the result causes no warning of the API server that the submitted pod does not cause.
     fn check_new_warnings(&self, applied: &Applied<'w, 'a>) -> Result<(), String> {
         let (before, after) = (self.pod.object, applied.steps.last());
         if let Some(Warning { path, message, related_path }) = warnings::introduced(before, after) {
             let blame = self.blame_either(applied, &path, related_path.as_deref());
-            let why = "would earn a warning of the API server, which fails a ClearML task";
-            return Err(format!("{blame}{path} {why}: {message}"));
+            let effect = "would cause a warning of the API server, which fails a ClearML task";
+            return Err(format!("{blame}{path} {effect}: {message}"));
         }
         let Some(policy) = self.snapshot.pod_security.for_namespace(self.pod.namespace) else { return Ok(()) };
         let Some(Violation { path, related_path, must, reason }) = pod_security::introduced(before, after, policy)
@@ -104,22 +103,22 @@ impl<'w, 'a> Context<'w, 'a> {
             return Ok(());
         };
         let blame = self.blame_either(applied, &path, related_path);
-        let why = "and the API server's warning fails a ClearML task";
+        let effect = "and the API server's warning fails a ClearML task";
         Err(format!(
-            "{blame}{path} {must}: the pod would violate its namespace's PodSecurity \"{policy}\" ({reason}), {why}"
+            "{blame}{path} {must}: the pod would violate its namespace's PodSecurity \"{policy}\" ({reason}), {effect}"
         ))
     }
 
-    /// Returns the beginning of a message about `path`: the source that wrote it last, or else the source that wrote
-    /// beside it in the same element (a request is invalid because a layer lowered the limit).
+    /// Returns the beginning of a message about `path`: the source that wrote it last, or else the last source that
+    /// wrote something around it (a request is invalid because a layer lowered the limit).
     fn blame_prefix(&self, applied: &Applied<'w, 'a>, path: &str) -> String {
-        let mut at = path;
+        let mut part = path;
         loop {
-            if let Some(source) = self.last_writer(applied, at) {
+            if let Some(source) = self.last_writer(applied, part) {
                 return format!("{source}: ");
             }
-            match at.rfind('.').filter(|_| !at.ends_with(']')) {
-                Some(dot) => at = &at[..dot],
+            match part.rfind('.').filter(|_| !part.ends_with(']')) {
+                Some(dot) => part = &part[..dot],
                 None => return String::new(),
             }
         }

@@ -1,61 +1,62 @@
-//! What may never leave, whoever asked for it: the last look at a patch before it is sent.
+//! Guards the protected fields: the check of a patch before it is sent, whichever layer or module made it.
 
 use crate::json::Json;
-use crate::k8s::labels::LAST_APPLIED;
-use crate::k8s::labels::PRIMARY;
-use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, MIRROR_POD};
-use crate::k8s::patch::is_within;
-use crate::k8s::patch::{Action, Operation, PathElement, display_path, type_at};
+use crate::k8s::labels::{APPLIED, DEFAULT_CONTAINER, LAST_APPLIED, MIRROR_POD, PRIMARY};
+use crate::k8s::patch::{Action, Operation, PathElement, display_path, is_within, type_at};
 use crate::k8s::schema::{self, SchemaError};
 use crate::model::task::Task;
 
-/// Fields of `spec` that belong to others.
+/// Fields of `spec` that other controllers set.
 const SPEC: &[&str] = &["nodeName", "schedulingGates", "ephemeralContainers"];
-/// Fields of the task's container that are the task's.
+/// Fields of the task's container that define the task.
 const TASK: &[&str] = &["name", "image", "command", "args"];
-/// Annotations that others read: kubectl and the kubelet.
+/// Annotations that kubectl and the kubelet read.
 const ANNOTATIONS: &[&str] = &[LAST_APPLIED, DEFAULT_CONTAINER, MIRROR_POD];
-/// What podgraft reads itself: a pod that was given one would be another task's the second time.
-const OURS: &str = "podgraft.io/";
+/// The prefix of labels and annotations that podgraft reads: a layer that set one would change the task of a second
+/// run.
+const OWN_PREFIX: &str = "podgraft.io/";
 
-/// Checks every operation. `owned` is a pod that a controller made; `removable` are the readable paths that may
-/// go. The error is the path, and whose it is.
+/// Checks every operation. `controlled` is true for a pod that a controller made; `removable` are the readable paths
+/// that may be removed.
+///
+/// # Errors
+/// The first protected path that an operation changes, and the reason.
 pub fn check(
     operations: &[Operation<'_>],
     task: &Task<'_, '_>,
-    owned: bool,
+    controlled: bool,
     removable: &[String],
 ) -> Result<(), (String, &'static str)> {
     for operation in operations {
-        if let Some(whose) = protected(operation, task, owned) {
-            return Err((display_path(operation.path), whose));
+        if let Some(reason) = protected(operation, task, controlled) {
+            return Err((display_path(operation.path), reason));
         }
         if operation.action == Action::Remove {
             let path = display_path(operation.path);
             if !removable.iter().any(|allowed| is_within(&path, allowed)) {
-                return Err((path, "nobody asked to remove it"));
+                return Err((path, "no layer or module declared this removal"));
             }
         }
     }
     Ok(())
 }
 
-/// Whose the field is, if it is not a layer's to change.
-fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Option<&'static str> {
-    let takes = operation.action != Action::Add;
+/// Returns the reason why the field is protected, if it is.
+fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, controlled: bool) -> Option<&'static str> {
+    let existing = operation.action != Action::Add;
     let names = || operation.value.members().iter().map(|(key, _)| *key);
     let steps: Vec<&str> = operation.path.iter().map(name).collect();
     match steps.as_slice() {
-        [] | ["metadata" | "spec"] => Some("it is the pod as a whole"),
-        ["metadata", "labels" | "annotations"] if takes => Some("it holds the task's identity"),
+        [] | ["metadata" | "spec"] => Some("it is the whole pod"),
+        ["metadata", "labels" | "annotations"] if existing => Some("it holds the task's identity"),
         ["metadata", "labels"] => names().find_map(|key| label(key, task, false)),
         ["metadata", "labels", key] if is_repair(key, operation, task) => None,
-        ["metadata", "labels", key] => label(key, task, owned && takes),
+        ["metadata", "labels", key] => label(key, task, controlled && existing),
         ["metadata", "annotations"] => names().find_map(annotation),
         ["metadata", "annotations", key] => annotation(key),
-        ["metadata", ..] => Some("it is the API server's or the creator's"),
-        ["status" | "kind" | "apiVersion", ..] => Some("it is the API server's"),
-        ["spec", field, ..] if SPEC.contains(field) => Some("it is the scheduler's or another controller's"),
+        ["metadata", ..] => Some("it belongs to the API server or the creator"),
+        ["status" | "kind" | "apiVersion", ..] => Some("it belongs to the API server"),
+        ["spec", field, ..] if SPEC.contains(field) => Some("it belongs to the scheduler or another controller"),
         ["spec", "containers"] => Some("it holds the task itself"),
         ["spec", "containers", container, rest @ ..] if task.is_task_container(container) => {
             task_container(rest, operation, task)
@@ -64,7 +65,7 @@ fn protected(operation: &Operation<'_>, task: &Task<'_, '_>, owned: bool) -> Opt
     }
 }
 
-/// Whether a label's new value is what its own becomes when it is made one that the API server takes.
+/// Returns true if the label's new value is the valid form of its old one.
 fn is_repair(key: &str, operation: &Operation<'_>, task: &Task<'_, '_>) -> bool {
     let replaces = operation.action == Action::Replace;
     replaces && task.repaired_label().is_some_and(|(label, value)| label == key && operation.value == Json::Str(&value))
@@ -74,28 +75,28 @@ fn label(key: &str, task: &Task<'_, '_>, selected: bool) -> Option<&'static str>
     if task.identity_labels().contains(&key) {
         return Some("it is the task's identity");
     }
-    if key.starts_with(OURS) {
+    if key.starts_with(OWN_PREFIX) {
         return Some("podgraft reads it");
     }
-    // A changed selector label makes a ReplicaSet run away: it creates pods without end.
+    // A ReplicaSet whose pod lost a selector label creates another one, without end.
     selected.then_some("a controller may select the pod by it")
 }
 
 fn annotation(key: &str) -> Option<&'static str> {
     if ANNOTATIONS.contains(&key) {
-        return Some("others read it");
+        return Some("kubectl or the kubelet reads it");
     }
-    (key.starts_with(OURS) && key != APPLIED).then_some("podgraft reads it")
+    (key.starts_with(OWN_PREFIX) && key != APPLIED).then_some("podgraft reads it")
 }
 
-/// The same for what lies within the task's container.
+/// Returns the reason why a field of the task's container is protected, if it is.
 fn task_container(rest: &[&str], operation: &Operation<'_>, task: &Task<'_, '_>) -> Option<&'static str> {
-    let takes = operation.action != Action::Add;
+    let existing = operation.action != Action::Add;
     let is_identity = |name: &str| task.identity_env().contains(&name);
     match rest {
-        [] => takes.then_some("it is the task itself"),
-        [field, ..] if TASK.contains(field) => Some("it is the task's own"),
-        ["env"] if takes && !task.identity_env().is_empty() => Some("it holds the task's identity"),
+        [] => existing.then_some("it is the task itself"),
+        [field, ..] if TASK.contains(field) => Some("it defines the task"),
+        ["env"] if existing && !task.identity_env().is_empty() => Some("it holds the task's identity"),
         ["env"] => {
             let mut names = operation.value.items().iter().filter_map(|entry| entry.get("name")?.as_str());
             names.any(is_identity).then_some("it holds the task's identity")
@@ -112,7 +113,7 @@ fn name<'a>(step: &PathElement<'a>) -> &'a str {
     }
 }
 
-/// Fields of `spec` that a module may not set: they give the pod rights, or need others to be adjusted.
+/// Fields of `spec` that a module may not set: they give the pod rights, or require changes to other fields.
 const NOT_FOR_MODULES: &[&str] = &[
     "hostIPC",
     "hostNetwork",
@@ -126,9 +127,9 @@ const NOT_FOR_MODULES: &[&str] = &[
     "serviceAccountName",
 ];
 
-/// What a module's fragment asks for that a module may not have: the path, if any. Whoever can write a module can
-/// write a layer, but a module's output depends on what a task's owner says.
-pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
+/// Returns the path of a module's fragment that only a layer may set, if there is one. The author of a module could
+/// write a layer too, but a module's output depends on the task's input.
+pub fn layer_only_field(fragment: Json<'_>) -> Option<String> {
     let spec = fragment.get("spec")?;
     if let Some(field) = NOT_FOR_MODULES.iter().find(|field| spec.get(field).is_some()) {
         return Some(format!("spec.{field}"));
@@ -139,8 +140,8 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
     }
     let all = items("containers").iter().chain(items("initContainers"));
     for container in all {
-        let of_task = container.get("name").and_then(|name| name.as_str()) == Some(PRIMARY);
-        if of_task && container.get("lifecycle").is_some() {
+        let is_primary = container.text("name") == PRIMARY;
+        if is_primary && container.get("lifecycle").is_some() {
             return Some("lifecycle of the task's container".to_owned());
         }
         let security = container.get("securityContext").unwrap_or(Json::Null);
@@ -152,14 +153,20 @@ pub fn beyond_a_module(fragment: Json<'_>) -> Option<String> {
     None
 }
 
-/// Checks that what was touched fits the Pod schema: the API server drops unknown fields silently, and refuses
-/// wrong types without naming the webhook.
-pub fn fits(operations: &[Operation<'_>]) -> Result<(), SchemaError> {
+/// Checks the changed values against the Pod schema: the API server drops unknown fields silently, and denies wrong
+/// types without naming the webhook.
+///
+/// # Errors
+/// The first value that does not fit the schema.
+pub fn check_schema(operations: &[Operation<'_>]) -> Result<(), SchemaError> {
     for operation in operations.iter().filter(|operation| operation.action != Action::Remove) {
         let Some(kind) = type_at(operation.path) else {
-            return Err(SchemaError { path: display_path(operation.path), message: "is no field of a pod".to_owned() });
+            return Err(SchemaError {
+                path: display_path(operation.path),
+                message: "is not a field of a pod".to_owned(),
+            });
         };
-        schema::validate(operation.value, kind, true).map_err(|misfit| misfit.below(&display_path(operation.path)))?;
+        schema::validate(operation.value, kind, true).map_err(|error| error.below(&display_path(operation.path)))?;
     }
     Ok(())
 }

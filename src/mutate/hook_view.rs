@@ -1,25 +1,24 @@
-//! The pod as a hook may see it, and what a hook changed in it.
+//! The pod as a hook may see it, and the changes that a hook made to it.
 //!
-//! A ClearML hook was given the bare template, before the agent and the API server added theirs. The view is
-//! that again: no token volume, no managedFields, no last-applied copy, no status, and the agent's bootstrap
-//! and its credentials as a marker, so that printing the template leaks nothing.
+//! ClearML gives a hook the bare template, before the agent and the API server add their parts. The view restores it:
+//! no token volume, no managedFields, no last-applied copy, no status. A marker replaces the agent's bootstrap and its
+//! credentials, so that printing the template leaks nothing.
 
 use std::collections::HashMap;
 
 use bumpalo::Bump;
 
 use crate::json::{Json, Member, fast_eq};
-use crate::k8s::labels::LAST_APPLIED;
-use crate::k8s::labels::TOKEN_VOLUME;
+use crate::k8s::labels::{LAST_APPLIED, TOKEN_VOLUME};
 use crate::k8s::patch::key_text;
 use crate::k8s::schema::{ListType, POD, Type};
 use crate::merge::implies;
 use crate::model::task::Task;
 
-/// Stands for what a module may not read. It cannot be written back either.
+/// The marker in place of a value that a module may neither read nor write.
 pub const OPAQUE: &str = "podgraft.io:opaque";
 
-/// The view of `pod`.
+/// Returns the view of `pod`.
 pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
     let mut view = pod.without("status", arena);
     if let Some(metadata) = pod.get("metadata") {
@@ -30,21 +29,21 @@ pub fn view<'a>(pod: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a>
         view = view.with("metadata", bare, arena);
     }
     let Some(spec) = pod.get("spec") else { return view };
-    let mut bare = without_token(spec, "volumes", "name", arena);
+    let mut bare = without_token(spec, "volumes", arena);
     for list in ["containers", "initContainers"] {
         if let Some(containers) = spec.get(list) {
-            let seen = containers.items().iter().map(|container| container_view(*container, task, arena));
-            bare = bare.with(list, Json::array(seen, arena), arena);
+            let views = containers.items().iter().map(|container| container_view(*container, task, arena));
+            bare = bare.with(list, Json::array(views, arena), arena);
         }
     }
     view.with("spec", bare, arena)
 }
 
 fn container_view<'a>(container: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump) -> Json<'a> {
-    let mut seen = without_token(container, "volumeMounts", "name", arena);
-    // Every container's: which one holds the bootstrap is a guess where the pod says another is primary.
+    let mut view = without_token(container, "volumeMounts", arena);
+    // of every container: a pod can name another container than the bootstrap's as its primary one
     if container.get("args").is_some() {
-        seen = seen.with("args", Json::Array(arena.alloc([Json::Str(OPAQUE)])), arena);
+        view = view.with("args", Json::Array(arena.alloc([Json::Str(OPAQUE)])), arena);
     }
     let secret = |entry: &Json<'a>| {
         let name = entry.get("name").and_then(|name| name.as_str()).unwrap_or("");
@@ -56,16 +55,14 @@ fn container_view<'a>(container: Json<'a>, task: &Task<'_, '_>, arena: &'a Bump)
                 .items()
                 .iter()
                 .map(|entry| if secret(entry) { entry.with("value", Json::Str(OPAQUE), arena) } else { *entry });
-            seen.with("env", Json::array(masked, arena), arena)
+            view.with("env", Json::array(masked, arena), arena)
         }
-        _ => seen,
+        _ => view,
     }
 }
 
-fn without_token<'a>(object: Json<'a>, list: &'a str, key: &str, arena: &'a Bump) -> Json<'a> {
-    let is_token = |item: &Json<'a>| {
-        item.get(key).and_then(|name| name.as_str()).is_some_and(|name| name.starts_with(TOKEN_VOLUME))
-    };
+fn without_token<'a>(object: Json<'a>, list: &'a str, arena: &'a Bump) -> Json<'a> {
+    let is_token = |item: &Json<'a>| item.text("name").starts_with(TOKEN_VOLUME);
     match object.get(list) {
         Some(items) if items.items().iter().any(is_token) => {
             object.with(list, Json::array(items.items().iter().copied().filter(|item| !is_token(item)), arena), arena)
@@ -74,7 +71,7 @@ fn without_token<'a>(object: Json<'a>, list: &'a str, key: &str, arena: &'a Bump
     }
 }
 
-/// Looks members up in an order that is nearly their own.
+/// Looks members up, fastest in an order close to their own.
 struct Finder<'a> {
     members: &'a [Member<'a>],
     next: usize,
@@ -93,7 +90,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// What a hook that returned `after` did to `before`: a strategic fragment, removals included.
+/// Returns the fragment, removals included, that turns `before` into `after`.
 pub fn changes<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> Json<'a> {
     object_changes(before, after, Type::Object(&POD), arena).unwrap_or(Json::Object(&[]))
 }
@@ -101,7 +98,7 @@ pub fn changes<'a>(before: Json<'a>, after: Json<'a>, arena: &'a Bump) -> Json<'
 fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a Bump) -> Option<Json<'a>> {
     let mut old = Finder::new(before);
     let mut new = Finder::new(after);
-    let gone: Vec<Member<'a>> =
+    let removed: Vec<Member<'a>> =
         before.members().iter().filter(|(key, _)| new.find(key).is_none()).map(|(key, _)| (*key, Json::Null)).collect();
     let kept = after.members().iter().filter_map(|(key, value)| {
         let change = match old.find(key) {
@@ -110,7 +107,7 @@ fn object_changes<'a>(before: Json<'a>, after: Json<'a>, kind: Type, arena: &'a 
         };
         Some((*key, change))
     });
-    let members: Vec<Member<'a>> = gone.into_iter().chain(kept).collect();
+    let members: Vec<Member<'a>> = removed.into_iter().chain(kept).collect();
     (!members.is_empty()).then(|| Json::object(members.into_iter(), arena))
 }
 
@@ -137,7 +134,7 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
             (ListType::Set | ListType::Prepend, _) => {
                 Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
             }
-            (ListType::NodeSelectorTerms, _) if !is_laid_as(a, b) => {
+            (ListType::NodeSelectorTerms, _) if !applies_as_written(a, b) => {
                 Some(Json::array([directive("replace", arena)].into_iter().chain(b.iter().copied()), arena))
             }
             _ => Some(after),
@@ -146,9 +143,10 @@ fn value_changes<'a>(before: Json<'a>, after: Json<'a>, key: &str, kind: Type, a
     }
 }
 
-/// Whether laying the node selector terms `after` over `before` gives `after`: what is laid is demanded beside what
-/// was, so that only terms which demand more come out as they are. Of others nothing may be left.
-fn is_laid_as(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
+/// Returns true if applying the node selector terms `after` to `before` gives `after`. Applied terms are required in
+/// addition to the existing ones, so only terms that imply these come out as written. Others must be replaced as a
+/// whole.
+fn applies_as_written(before: &[Json<'_>], after: &[Json<'_>]) -> bool {
     match (before, after) {
         ([], _) => true,
         ([was], [now]) => !was.is_empty() && implies(now, was),
@@ -163,29 +161,32 @@ fn keyed_changes<'a>(
     element: Type,
     arena: &'a Bump,
 ) -> Option<Json<'a>> {
-    // Of a key that stands twice the last element is the one that counts, before and after.
+    // of a key that occurs twice, before or after, the last element counts
     let by_key = |items: &'a [Json<'a>]| -> HashMap<Option<&'a str>, Json<'a>> {
         items.iter().map(|item| (key_text(item, list, arena), *item)).collect()
     };
-    let (was, will) = (by_key(before), by_key(after));
-    let counts = |item: &&Json<'a>| {
+    let (old, new) = (by_key(before), by_key(after));
+    let is_last = |item: &&Json<'a>| {
         let key = key_text(item, list, arena);
-        key.is_none() || will.get(&key).is_some_and(|last| last.ptr_eq(item))
+        key.is_none() || new.get(&key).is_some_and(|last| last.ptr_eq(item))
     };
-    let changed = after.iter().filter(counts).filter_map(|item| match was.get(&key_text(item, list, arena)).copied() {
-        None => Some(*item),
-        Some(was) if was == *item => None,
-        // With nothing but its key it says that its part is gone, and must spell it.
-        Some(_) if matches!(list, ListType::MapAtomicItem(keys) if item.members().len() > keys.len()) => Some(*item),
-        Some(was) => {
-            let change = object_changes(was, *item, element, arena)?;
-            Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))
-        }
-    });
-    let gone = before.iter().filter(|item| !will.contains_key(&key_text(item, list, arena))).map(|item| {
+    let changed =
+        after.iter().filter(is_last).filter_map(|item| match old.get(&key_text(item, list, arena)).copied() {
+            None => Some(*item),
+            Some(was) if was == *item => None,
+            // An element of nothing but its key had its other members removed, and needs the nulls below.
+            Some(_) if matches!(list, ListType::MapAtomicItem(keys) if item.members().len() > keys.len()) => {
+                Some(*item)
+            }
+            Some(was) => {
+                let change = object_changes(was, *item, element, arena)?;
+                Some(Json::object(keys_of(item, list).chain(change.members().iter().copied()), arena))
+            }
+        });
+    let removed = before.iter().filter(|item| !new.contains_key(&key_text(item, list, arena))).map(|item| {
         Json::object(keys_of(item, list).chain(directive("delete", arena).members().iter().copied()), arena)
     });
-    let elements: Vec<Json<'a>> = changed.chain(gone).collect();
+    let elements: Vec<Json<'a>> = changed.chain(removed).collect();
     (!elements.is_empty()).then(|| Json::array(elements.into_iter(), arena))
 }
 
@@ -198,7 +199,7 @@ fn directive<'a>(what: &'static str, arena: &'a Bump) -> Json<'a> {
     Json::Object(arena.alloc([("$patch", Json::Str(what))]))
 }
 
-/// Where the marker stands in a fragment, if anywhere.
+/// Returns true if a fragment holds the marker.
 pub fn holds_opaque(value: Json<'_>) -> bool {
     match value {
         Json::Str(text) => text.contains(OPAQUE),
@@ -208,26 +209,26 @@ pub fn holds_opaque(value: Json<'_>) -> bool {
     }
 }
 
-/// Up to this many names are compared with each other; more are sorted.
-const FEW: usize = 32;
+/// Names of one object that are compared with each other; more are sorted.
+const MAX_COMPARED_NAMES: usize = 32;
 
-/// A member's name that stands twice in one object: legal JSON, but no two readers agree on what it means.
+/// Returns a member's name that occurs twice in one object: valid JSON, but readers disagree on its meaning.
 pub fn repeated_name(value: Json<'_>) -> Option<&str> {
     match value {
         Json::Array(items) => items.iter().find_map(|item| repeated_name(*item)),
         Json::Object(members) => {
-            let twice = if members.len() <= FEW {
-                let again = |index: &usize| {
+            let repeated = if members.len() <= MAX_COMPARED_NAMES {
+                let is_repeated = |index: &usize| {
                     let name = members[*index].0;
                     members[..*index].iter().any(|(other, _)| fast_eq(other, name))
                 };
-                (1..members.len()).find(again).map(|index| members[index].0)
+                (1..members.len()).find(is_repeated).map(|index| members[index].0)
             } else {
                 let mut names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
                 names.sort_unstable();
                 names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
             };
-            twice.or_else(|| members.iter().find_map(|(_, member)| repeated_name(*member)))
+            repeated.or_else(|| members.iter().find_map(|(_, member)| repeated_name(*member)))
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! The modules' part: what each is asked, and what is taken of its answer.
+//! Runs the plan's modules: the request to each hook, and the checks of its output.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::model::snapshot::{Module, OnError};
 use crate::model::task::Task;
 use crate::mutate::guards;
 use crate::mutate::hook_view;
-use crate::mutate::normalize::quantities;
+use crate::mutate::normalize::canonical_quantities;
 use crate::mutate::plan::Plan;
 use crate::mutate::provenance::FragmentSource;
 use crate::mutate::redact::Redactor;
@@ -35,9 +35,9 @@ pub struct ModuleRun {
     pub name: String,
     /// wall clock
     pub elapsed: Duration,
-    /// why it failed, if it did
+    /// the failure, if it failed
     pub error: Option<String>,
-    /// what it logged, redacted
+    /// its log lines, redacted
     pub logs: Vec<LogLine>,
 }
 
@@ -64,11 +64,11 @@ impl<'w, 'a> Context<'w, 'a> {
                     applied.skipped_modules.push((module, None));
                     continue;
                 }
-                Err(why) if module.on_error == OnError::Ignore => {
-                    applied.skipped_modules.push((module, Some(why)));
+                Err(error) if module.on_error == OnError::Ignore => {
+                    applied.skipped_modules.push((module, Some(error)));
                     continue;
                 }
-                Err(why) => Err(failed(module, &format!("condition: {why}")).into()),
+                Err(error) => Err(failed(module, &format!("condition: {error}")).into()),
             };
             if let Err(error) = result {
                 return Err(Interrupted::new(error, applied));
@@ -77,7 +77,7 @@ impl<'w, 'a> Context<'w, 'a> {
         Ok(applied)
     }
 
-    /// Evaluates the module's `when`. The scope of a request is made once, as building it costs more than a condition.
+    /// Evaluates the module's `when`. A request's scope is built once: building it costs more than a condition.
     fn condition_holds<'k>(&'k self, module: &'a Module, scope: &mut Option<Scope<'k>>) -> Result<bool, String>
     where
         'a: 'k,
@@ -131,8 +131,8 @@ impl<'w, 'a> Context<'w, 'a> {
         }
     }
 
-    /// Applies the output of a hook, and checks the step by itself: so the denial names the module, and nothing of it
-    /// stays where its failure may be ignored.
+    /// Applies the output of a hook, and checks this step by itself: the denial names the module, and a failure that
+    /// may be ignored leaves nothing of the output on the pod.
     fn apply_output(
         &self,
         module: &'a Module,
@@ -155,8 +155,8 @@ impl<'w, 'a> Context<'w, 'a> {
         let before = applied.steps.last();
         let pod = applied.merger.apply(before, fragment, rule).map_err(|error| match error {
             MergeError::Removal(path) => failed(module, &format!("removes {path}, and mayRemove is not set")),
-            MergeError::Directive(why) | MergeError::Conflict(why) => {
-                failed(module, &format!("returned a {form} that cannot be applied: {why}"))
+            MergeError::Directive(what) | MergeError::Conflict(what) => {
+                failed(module, &format!("returned a {form} that cannot be applied: {what}"))
             }
             MergeError::NoPrimary => failed(module, NO_PRIMARY),
         })?;
@@ -175,7 +175,7 @@ impl<'w, 'a> Context<'w, 'a> {
         Ok(())
     }
 
-    /// Reads what a hook returned into a fragment: JSON, of the Pod schema, without what a module may not give.
+    /// Reads a hook's output into a fragment: JSON of the Pod schema, without fields that a module may not set.
     fn read_output(&self, module: &Module, view: Json<'a>, text: &str, form: &str) -> Result<Json<'a>> {
         let text = self.arena.alloc_str(text);
         let (value, largest) = Json::parse_measured(text, &Shape::All, self.arena)
@@ -186,24 +186,24 @@ impl<'w, 'a> Context<'w, 'a> {
             return Err(failed(module, &format!("returned a {form} with a list or map of {largest} elements")));
         }
         if let Some(name) = hook_view::repeated_name(value) {
-            let what = format!("returned a {form} in which the name {name:?} stands twice in one object");
+            let what = format!("returned a {form} with the name {name:?} twice in one object");
             return Err(failed(module, &what));
         }
         let fragment = if form == "template" { hook_view::changes(view, value, self.arena) } else { value };
         schema::validate(without_directives(fragment, self.arena), Type::Object(&POD), false).map_err(|error| {
-            failed(module, &format!("returned a {form} that is no pod's: {} {}", error.path, error.message))
+            failed(module, &format!("returned an invalid {form}: {} {}", error.path, error.message))
         })?;
-        let fragment = quantities(fragment, Type::Object(&POD), self.arena);
+        let fragment = canonical_quantities(fragment, Type::Object(&POD), self.arena);
         if hook_view::holds_opaque(fragment) {
-            return Err(failed(module, &format!("returned a {form} that uses a value which was hidden from it")));
+            return Err(failed(module, &format!("returned a {form} with a value that is hidden from modules")));
         }
-        if let Some(path) = guards::beyond_a_module(fragment) {
-            return Err(failed(module, &format!("asks for {path}, which a module cannot give: a layer can")));
+        if let Some(path) = guards::layer_only_field(fragment) {
+            return Err(failed(module, &format!("sets {path}, which only a layer may set")));
         }
         Ok(fragment)
     }
 
-    /// Writes the hook's arguments but the template and `task_config`.
+    /// Returns the hook's arguments as JSON, except the template and `task_config`.
     fn hook_arguments(&self, module: &Module, facts: &TaskFacts) -> String {
         let arguments = Arguments {
             queue: self.task.queue_id,
@@ -221,13 +221,13 @@ impl<'w, 'a> Context<'w, 'a> {
     }
 }
 
-/// What conditions are asked about.
-fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known: &'k TaskFacts) -> Scope<'k> {
+/// Returns the values that conditions can use.
+fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, configured: &'k TaskFacts) -> Scope<'k> {
     let labels = pod.object.get_path(&["metadata", "labels"]);
     let labels = labels.iter().flat_map(Json::members);
     Scope::new(Facts {
-        task_config: &known.task_config,
-        providers_info: &known.providers,
+        task_config: &configured.task_config,
+        providers_info: &configured.providers,
         labels: labels.filter_map(|(key, value)| Some((*key, value.as_str()?))).collect(),
         queue: task.queue_id.unwrap_or_default(),
         queue_name: plan.queue.map_or(task.queue_name, |queue| Some(queue.name.as_str())).unwrap_or_default(),
@@ -240,7 +240,7 @@ fn scope_of<'k>(task: &'k Task<'_, '_>, plan: &'k Plan<'_>, pod: &Pod<'k>, known
     })
 }
 
-/// What a hook is given beside the template.
+/// A hook's arguments except the template and `task_config`.
 #[derive(Serialize)]
 struct Arguments<'r> {
     queue: Option<&'r str>,
@@ -269,28 +269,29 @@ struct Worker<'r> {
     kind: &'static str,
 }
 
-/// Not cut here: what is cut off within a secret would no longer be found.
+/// Returns a module's denial. Its text is not truncated yet: the redactor would not find a truncated secret.
 fn failed(module: &Module, what: &str) -> Denial {
     Denial { reason: Reason::ModuleFailed, message: format!("module {} {what}", module.name) }
 }
 
-/// What is said of a module may quote what it returned.
-fn redacted(rejection: &Denial, module: &Module, redactor: &Redactor<'_>) -> Denial {
-    let ours = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
-    let ours = ours.iter().find(|ours| rejection.message.starts_with(*ours)).map_or("", String::as_str);
-    let message = format!("{ours}{}", redactor.text(&rejection.message[ours.len()..]));
-    Denial { message, reason: rejection.reason }
+/// Redacts a module's denial, which may quote the module's output. The module's name stays.
+fn redacted(denial: &Denial, module: &Module, redactor: &Redactor<'_>) -> Denial {
+    let prefixes = ["module ", "module/"].map(|word| format!("{word}{}", module.name));
+    let prefix = prefixes.iter().find(|prefix| denial.message.starts_with(*prefix)).map_or("", String::as_str);
+    let message = format!("{prefix}{}", redactor.text(&denial.message[prefix.len()..]));
+    Denial { message, reason: denial.reason }
 }
 
-fn denial_of(module: &Module, fault: &HookError) -> Denial {
-    let reason = match fault {
+fn denial_of(module: &Module, error: &HookError) -> Denial {
+    let reason = match error {
         HookError::TimedOut(_) | HookError::Unavailable | HookError::TooSlowInline => Reason::ModuleUnavailable,
         _ => Reason::ModuleFailed,
     };
-    Denial { reason, message: format!("module {} {fault}", module.name) }
+    Denial { reason, message: format!("module {} {error}", module.name) }
 }
 
-/// A fragment's `$patch` members are ours, not the pod's; elements that have one are keys and no more.
+/// Removes `$patch` members, which the Pod schema does not know, and list elements that have one: these hold only
+/// keys.
 fn without_directives<'a>(fragment: Json<'a>, arena: &'a Bump) -> Json<'a> {
     match fragment {
         Json::Array(items) => Json::array(

@@ -1,8 +1,8 @@
-//! Fields that depend on others and would be refused, or mean something else, if they stayed as they were.
+//! Normalizes fields that depend on changed ones: unchanged they would be invalid or mean something else.
 
-mod account;
 mod env;
 mod requests;
+mod service_account;
 
 use bumpalo::Bump;
 use serde_json::Number;
@@ -16,22 +16,22 @@ use crate::k8s::schema::Type;
 use crate::model::task::Task;
 use crate::mutate::provenance::FragmentSource;
 
-/// The pod with its dependent fields in order, and the readable paths that were taken away for it. `laid` is what
-/// layers and modules asked for: that stays.
+/// Returns the pod with its dependent fields normalized, and the readable paths that this removed. `fragments` are
+/// those of the layers and modules: a value that one of them sets stays.
 pub fn normalize<'a>(
     original: Json<'a>,
     pod: Json<'a>,
-    laid: &[(FragmentSource<'a>, Json<'a>)],
+    fragments: &[(FragmentSource<'a>, Json<'a>)],
     task: &Task<'a, '_>,
-    owners: &ManagedFields<'a>,
+    managed_fields: &ManagedFields<'a>,
     arena: &'a Bump,
 ) -> (Json<'a>, Vec<String>) {
-    let mut normalizer = Normalizer { original, pod, laid, task, owners, arena, removed: Vec::new() };
+    let mut normalizer = Normalizer { original, pod, fragments, task, managed_fields, arena, removed: Vec::new() };
     normalizer.label();
     if pod.get("spec").is_some() {
         normalizer.priority();
         normalizer.runtime_class();
-        normalizer.account();
+        normalizer.service_account();
         for list in ["containers", "initContainers"] {
             normalizer.each_container(list, |normalizer, container| normalizer.container(list, container));
         }
@@ -42,15 +42,15 @@ pub fn normalize<'a>(
 struct Normalizer<'n, 'a> {
     original: Json<'a>,
     pod: Json<'a>,
-    laid: &'n [(FragmentSource<'a>, Json<'a>)],
+    fragments: &'n [(FragmentSource<'a>, Json<'a>)],
     task: &'n Task<'a, 'n>,
-    owners: &'n ManagedFields<'a>,
+    managed_fields: &'n ManagedFields<'a>,
     arena: &'a Bump,
     removed: Vec<String>,
 }
 
 impl<'a> Normalizer<'_, 'a> {
-    /// The queue's label where the agent wrote one that the API server refuses.
+    /// Repairs the queue's label if the agent wrote an invalid one.
     fn label(&mut self) {
         let Some((key, repaired)) = self.task.repaired_label() else { return };
         let metadata = self.pod.get("metadata").unwrap_or(Json::Null);
@@ -59,77 +59,77 @@ impl<'a> Normalizer<'_, 'a> {
         self.pod = self.pod.with("metadata", metadata.with("labels", labels, self.arena), self.arena);
     }
 
-    /// Both numbers are the class's, and the API server refuses a number beside another class. Where the class stays
-    /// they stay too: a pod whose numbers were taken away is stored without any.
+    /// Removes the priority and preemption policy of the old priority class: the API server denies them beside another
+    /// class. If the class stays they stay too, because the API server does not fill them in again.
     fn priority(&mut self) {
         if self.changed("priorityClassName").is_some() {
-            self.take("priority");
-            self.take("preemptionPolicy");
+            self.remove("priority");
+            self.remove("preemptionPolicy");
         }
     }
 
-    /// The overhead is the class's, unless a layer wrote one.
+    /// Removes the overhead of the old runtime class, unless a layer set one.
     fn runtime_class(&mut self) {
         let overhead = |pod: Json<'a>| pod.get_path(&["spec", "overhead"]);
         if self.changed("runtimeClassName").is_some() && overhead(self.pod) == overhead(self.original) {
-            self.take("overhead");
+            self.remove("overhead");
         }
     }
 
     fn container(&mut self, list: &'static str, container: Json<'a>) -> Json<'a> {
         let container = self.env(list, container);
-        let before = self.original.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
-        let was = before.iter().find(|was| was.get("name") == container.get("name"));
-        match was {
-            Some(was) if !was.ptr_eq(&container) => {
-                let container = self.requests(list, *was, container);
-                self.pull_policy(list, *was, container)
+        let originals = self.original.get_path(&["spec", list]).map_or(&[][..], |list| list.items());
+        let original = originals.iter().find(|original| original.get("name") == container.get("name"));
+        match original {
+            Some(original) if !original.ptr_eq(&container) => {
+                let container = self.requests(list, *original, container);
+                self.pull_policy(list, *original, container)
             }
             _ => container,
         }
     }
 
-    /// A pull policy that is the default of an image which is another one now. Whether somebody wrote it cannot be
-    /// told from managedFields, which hold defaults too: one that is not the old image's default was written.
-    fn pull_policy(&mut self, list: &'static str, was: Json<'a>, now: Json<'a>) -> Json<'a> {
-        let (policy, image) = (now.get("imagePullPolicy"), now.text("image"));
-        let name = now.get("name").and_then(|name| name.as_str());
-        let wrote = |entry: Json<'a>| entry.get("imagePullPolicy").is_some();
+    /// Removes a pull policy that is the default of the old image and not of the new one. Managed fields do not tell
+    /// defaults from the submitter's values, so a policy that equals the old image's default counts as defaulted.
+    fn pull_policy(&mut self, list: &'static str, before: Json<'a>, after: Json<'a>) -> Json<'a> {
+        let (policy, image) = (after.get("imagePullPolicy"), after.text("image"));
+        let name = after.get("name").and_then(|name| name.as_str());
+        let sets_policy = |entry: Json<'a>| entry.get("imagePullPolicy").is_some();
         let is_default_of = |image: &str| policy == Some(Json::Str(default_policy(image)));
-        if was.text("image") == image
-            || was.get("imagePullPolicy") != policy
-            || !is_default_of(was.text("image"))
+        if before.text("image") == image
+            || before.get("imagePullPolicy") != policy
+            || !is_default_of(before.text("image"))
             || is_default_of(image)
-            || self.laid.iter().any(|(_, it)| entry_of(*it, list, name, self.task.primary).any(wrote))
+            || self.fragments.iter().any(|(_, it)| entries_for(*it, list, name, self.task.primary).any(sets_policy))
         {
-            return now;
+            return after;
         }
         self.removed.push(format!("spec.{list}[{}].imagePullPolicy", name.unwrap_or_default()));
-        now.without("imagePullPolicy", self.arena)
+        after.without("imagePullPolicy", self.arena)
     }
 
     fn spec(&self) -> Json<'a> {
         self.pod.get("spec").unwrap_or(Json::Null)
     }
 
-    /// The value of a field of `spec` that is another one than the submitted pod's.
+    /// Returns the value of a field of `spec` if it differs from the submitted pod's.
     fn changed(&self, field: &str) -> Option<Json<'a>> {
-        let now = self.spec().get(field)?;
-        (self.original.get_path(&["spec", field]) != Some(now)).then_some(now)
+        let value = self.spec().get(field)?;
+        (self.original.get_path(&["spec", field]) != Some(value)).then_some(value)
     }
 
     fn set(&mut self, field: &'a str, value: Json<'a>) {
         self.pod = self.pod.with("spec", self.spec().with(field, value, self.arena), self.arena);
     }
 
-    fn take(&mut self, field: &str) {
+    fn remove(&mut self, field: &str) {
         if self.spec().get(field).is_some() {
             self.pod = self.pod.with("spec", self.spec().without(field, self.arena), self.arena);
             self.removed.push(format!("spec.{field}"));
         }
     }
 
-    /// Keeps the elements of a list of `spec` for which `keep` holds.
+    /// Keeps the elements of a list of `spec` for which `keep` returns true.
     fn retain(&mut self, list: &'a str, keep: impl Fn(&Json<'a>) -> bool) {
         let Some(items) = self.spec().get(list) else { return };
         if items.items().iter().any(|item| !keep(item)) {
@@ -138,7 +138,7 @@ impl<'a> Normalizer<'_, 'a> {
         }
     }
 
-    /// Puts what `change` makes of each container in its place; where nothing changes, nothing is copied.
+    /// Replaces each container by the result of `change`. Without a change nothing is copied.
     fn each_container(&mut self, list: &'static str, mut change: impl FnMut(&mut Self, Json<'a>) -> Json<'a>) {
         let Some(containers) = self.spec().get(list) else { return };
         let mut changed: Option<Vec<Json<'a>>> = None;
@@ -154,8 +154,8 @@ impl<'a> Normalizer<'_, 'a> {
     }
 }
 
-/// What fragments say of one container of the pod.
-fn entry_of<'a>(
+/// Returns a fragment's entries for one container of the pod.
+fn entries_for<'a>(
     fragment: Json<'a>,
     list: &'static str,
     name: Option<&str>,
@@ -168,9 +168,9 @@ fn entry_of<'a>(
     })
 }
 
-/// A fragment with its quantities as the API server writes them: modules return numbers too, and a number would
-/// differ from the string that is on the pod.
-pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> {
+/// Returns a fragment with its quantities as the API server writes them: modules return numbers too, and a number
+/// would differ from the string on the pod.
+pub fn canonical_quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> {
     match (kind, value) {
         (Type::Quantity, Json::Int(_) | Json::Uint(_) | Json::Float(_)) => {
             let number = match value {
@@ -182,7 +182,7 @@ pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> 
             number.and_then(|it| quantity::from_number(&it)).map_or(value, |text| Json::Str(arena.alloc_str(&text)))
         }
         (Type::List(element), Json::Array(items)) => {
-            replaced(items, |item| quantities(*item, *element, arena), arena).map_or(value, Json::Array)
+            replaced(items, |item| canonical_quantities(*item, *element, arena), arena).map_or(value, Json::Array)
         }
         (Type::Map(_) | Type::Object(_), Json::Object(members)) => {
             let kind_of = |key: &str| match kind {
@@ -192,7 +192,7 @@ pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> 
             };
             let mut changed: Option<&mut [(&'a str, Json<'a>)]> = None;
             for (index, (key, member)) in members.iter().enumerate() {
-                let after = quantities(*member, kind_of(key), arena);
+                let after = canonical_quantities(*member, kind_of(key), arena);
                 if !after.ptr_eq(member) {
                     changed.get_or_insert_with(|| arena.alloc_slice_copy(members))[index].1 = after;
                 }
@@ -203,7 +203,7 @@ pub fn quantities<'a>(value: Json<'a>, kind: Type, arena: &'a Bump) -> Json<'a> 
     }
 }
 
-/// The elements with those replaced that `change` makes others; `None` where there is none.
+/// Returns the elements with the results of `change`, or `None` if none differs.
 fn replaced<'a>(
     items: &'a [Json<'a>],
     change: impl Fn(&Json<'a>) -> Json<'a>,

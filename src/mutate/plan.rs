@@ -1,4 +1,4 @@
-//! Which layers and modules a task pod gets, in which order, and what is known of its user and queue.
+//! Chooses the layers and modules of a task pod, their order, and the configuration's facts about its user and queue.
 
 use std::sync::Arc;
 
@@ -11,9 +11,12 @@ use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{Match, Module, Queue, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
 use crate::model::task::Task;
 
-/// What one pod gets.
+/// The text for a unit without a valid version and without an error.
+pub(crate) const NEVER_VALID: &str = "no version of it was ever valid";
+
+/// The layers and modules for one pod.
 pub struct Plan<'s> {
-    /// in the order in which they are laid: those that keep, those that override, those that deny; inside each
+    /// in the order in which they are applied: those that keep, those that override, those that deny; inside each
     /// class base < environments < queue
     pub layers: Vec<&'s Layer>,
     /// in the order in which they run
@@ -25,10 +28,10 @@ pub struct Plan<'s> {
 }
 
 impl<'s> Plan<'s> {
-    /// Chooses what applies. `None` is a pod that is left alone (`unknownQueue: Ignore`).
+    /// Chooses the layers and modules that apply. `None` is a pod that podgraft skips (`unknownQueue: Ignore`).
     ///
     /// # Errors
-    /// A unit that applies has no sound version; a queue or environment that does not exist.
+    /// A unit that applies has no valid version, or the pod names a queue or environment that does not exist.
     pub fn choose(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) -> Result<Option<Self>, Denial> {
         let queue = find_queue(task, pod, snapshot)?;
         if queue.is_none() && (task.queue_name.is_some() || task.queue_id.is_some()) {
@@ -42,38 +45,39 @@ impl<'s> Plan<'s> {
             Some(unit) => Some(last_valid(unit)?),
             None => None,
         };
-        let environments = environments(task, pod, snapshot)?;
+        let environments = matching_environments(task, pod, snapshot)?;
         let environment = environments.last().map(|(name, _)| *name);
-        let grafts: Vec<&UnitSpec> = base
+        let units: Vec<&UnitSpec> = base
             .into_iter()
-            .chain(environments.into_iter().map(|(_, graft)| graft))
+            .chain(environments.into_iter().map(|(_, unit)| unit))
             .chain(queue.map(|queue| &queue.graft))
             .collect();
-        let modules = grafts.iter().flat_map(|graft| &graft.modules).map(AsRef::as_ref).collect();
-        let layers = ordered(&grafts, queue);
+        let modules = units.iter().flat_map(|unit| &unit.modules).map(AsRef::as_ref).collect();
+        let layers = ordered_layers(&units, queue);
         Ok(Some(Self { layers, modules, queue, environment }))
     }
 }
 
-/// Layers that override beat layers that keep, whatever their place: with plain listed order only about half
-/// of all mixed stacks give the same pod when they are laid a second time. Layers that deny come last: were one
-/// overridden, the pod that came out would be refused when it is created again.
-fn ordered<'s>(grafts: &[&'s UnitSpec], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
+/// Returns the layers in the order in which they are applied. Layers that override come after layers that keep,
+/// wherever they are listed: in listed order only about half of all mixed stacks give the same pod when they are
+/// applied a second time. Layers that deny come last: if a later layer overrode one, the resulting pod would be denied
+/// when it is created again.
+fn ordered_layers<'s>(units: &[&'s UnitSpec], queue: Option<&'s Queue>) -> Vec<&'s Layer> {
     let listed = || {
-        grafts.iter().flat_map(|graft| &graft.layers).filter_map(|layer| match (&layer.source, queue) {
+        units.iter().flat_map(|unit| &unit.layers).filter_map(|layer| match (&layer.source, queue) {
             // The queue sees the base without the keys that it replaces.
             (Source::Base, Some(queue)) => queue.base.as_ref(),
             _ => Some(layer),
         })
     };
-    let of = |conflict: Conflict| listed().filter(move |layer| layer.conflict == conflict);
-    [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(of).collect()
+    let with_rule = |conflict: Conflict| listed().filter(move |layer| layer.conflict == conflict);
+    [Conflict::Keep, Conflict::Override, Conflict::Deny].into_iter().flat_map(with_rule).collect()
 }
 
 fn last_valid<T>(unit: &Unit<T>) -> Result<&T, Denial> {
     unit.last_valid.as_deref().ok_or_else(|| {
-        let why = unit.error.as_deref().unwrap_or("it has never been sound");
-        Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {why}", unit.source))
+        let error = unit.error.as_deref().unwrap_or(NEVER_VALID);
+        Denial::new(Reason::ConfigInvalid, format!("{} has no valid configuration: {error}", unit.source))
     })
 }
 
@@ -83,7 +87,7 @@ fn find_queue<'s>(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &'s Snapshot) ->
     };
     let queue = last_valid(unit)?;
     let system = queue.system.as_ref().is_none_or(|system| *system == task.system.name);
-    // Names are lossy: a pod that says another id than the queue has is of another queue with the same label.
+    // Names are lossy: a pod with another id than the queue's belongs to another queue with the same label.
     let id = queue.id.as_deref().is_none_or(|id| task.queue_id.is_none_or(|own| own == id));
     Ok((system && id && (queue.matches.is_empty() || queue.matches.selects(pod))).then_some(queue))
 }
@@ -93,8 +97,8 @@ fn unknown_queue(task: &Task<'_, '_>) -> Denial {
     Denial::new(Reason::UnknownQueue, format!("queue '{name}' is not configured, and unknownQueue is Deny"))
 }
 
-/// The environments that apply, by priority then name.
-fn environments<'s>(
+/// Returns the environments that apply, by priority, then by name.
+fn matching_environments<'s>(
     task: &Task<'_, '_>,
     pod: &Pod<'_>,
     snapshot: &'s Snapshot,
@@ -103,8 +107,8 @@ fn environments<'s>(
     let mut list = Vec::new();
     for unit in &snapshot.environments {
         let named = matches!(&unit.source, Source::Environment(name) if Some(name.as_str()) == task.environment);
-        let meant = || unit.claimed_match.as_ref().is_some_and(|matches| !matches.is_empty() && matches.selects(pod));
-        if unit.last_valid.is_none() && !named && !meant() {
+        let claimed = || unit.claimed_match.as_ref().is_some_and(|matches| !matches.is_empty() && matches.selects(pod));
+        if unit.last_valid.is_none() && !named && !claimed() {
             continue;
         }
         let environment = last_valid(unit)?;
@@ -118,23 +122,26 @@ fn environments<'s>(
         return Ok(list);
     }
     let name = task.environment.unwrap_or_default();
-    Err(Denial::new(Reason::UnknownEnvironment, format!("environment '{name}' does not exist or is not for this pod")))
+    Err(Denial::new(
+        Reason::UnknownEnvironment,
+        format!("environment '{name}' does not exist or does not match this pod"),
+    ))
 }
 
 impl Match {
-    /// Whether there is no condition at all.
+    /// Returns true if there is no condition.
     pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty() && self.pod_labels.is_empty()
     }
 
-    /// Whether every condition holds.
+    /// Returns true if the pod meets every condition.
     pub fn selects(&self, pod: &Pod<'_>) -> bool {
         (self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| namespace == pod.namespace))
             && self.pod_labels.iter().all(|(key, value)| pod.label(key) == Some(value))
     }
 }
 
-/// What the entries of `taskConfig` or `providersInfo` say of this pod: global < namespace < queue < user; maps
+/// Merges the entries of `taskConfig` or `providersInfo` that match this pod: global < namespace < queue < user; maps
 /// merge, lists are replaced.
 pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Arc<Value> {
     let mut matching: Vec<(u8, &Vault)> =
@@ -150,9 +157,9 @@ pub fn vault(entries: &[Vault], task: &Task<'_, '_>, pod: &Pod<'_>, queue: Optio
     })
 }
 
-/// How specific an entry is, if it is for this pod.
+/// Returns the rank of an entry that matches this pod: 0 global, 1 namespace, 2 queue, 3 user.
 fn rank(entry: &Vault, task: &Task<'_, '_>, pod: &Pod<'_>, queue: Option<&Queue>) -> Option<u8> {
-    // What the pod calls its queue, and what the configuration calls the queue that was found for it.
+    // the queue's name on the pod, and its name in the configuration
     let names = [task.queue_name, queue.map(|queue| queue.name.as_str())];
     let queue_is = |wanted: &String| {
         task.queue_id == Some(wanted)

@@ -1,35 +1,33 @@
-//! Which layer or module put which field there.
+//! The provenance of fields: the layer or module that set each one.
 //!
-//! Nothing is recorded while a pod is rendered: every step's result shares what it did not touch, so keeping
-//! the steps costs nothing, and the difference between two of them is what that step did. It is worked out
-//! only when somebody asks: a rejection that must name its cause, `podgraft render`.
+//! Nothing is recorded while a pod is mutated. A step's result shares its unchanged parts with the pod before, so
+//! keeping the steps costs nothing, and the difference between two of them is the change of one step. It is computed
+//! only when it is needed: for a denial that names its cause, and for `podgraft render`.
 
 use bumpalo::Bump;
 
 use crate::json::Json;
-use crate::k8s::patch::is_within;
-use crate::k8s::patch::{Action, diff, display_path};
-use crate::merge::layer::Layer;
-use crate::merge::layer::Source;
-use crate::mutate::Module;
+use crate::k8s::patch::{Action, diff, display_path, is_within};
+use crate::merge::layer::{Layer, Source};
+use crate::model::snapshot::Module;
 
 /// The pod after each step, beginning with the submitted one.
 #[derive(Debug)]
 pub struct Steps<'a> {
-    /// as it was submitted
+    /// the submitted pod
     pub submitted: Json<'a>,
-    /// who, and what the pod was then
+    /// each step's source, and the pod after it
     pub steps: Vec<(Source, Json<'a>)>,
 }
 
-/// One field that a step set or took away.
+/// One field that a step set or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// as `spec.containers[main].env[HOME].value`
+    /// the readable path, as in `spec.containers[main].env[HOME].value`
     pub path: String,
-    /// who
+    /// the layer or module
     pub source: Source,
-    /// whether it is gone
+    /// true if the field was removed
     pub removed: bool,
 }
 
@@ -39,19 +37,19 @@ impl<'a> Steps<'a> {
         Self { submitted, steps: Vec::new() }
     }
 
-    /// The pod as it is now.
+    /// Returns the pod after the last step.
     pub fn last(&self) -> Json<'a> {
         self.steps.last().map_or(self.submitted, |(_, pod)| *pod)
     }
 
-    /// Adds a step; one that changed nothing is not worth remembering.
+    /// Adds a step, unless it changed nothing.
     pub fn push(&mut self, source: Source, pod: Json<'a>) {
         if !pod.ptr_eq(&self.last()) {
             self.steps.push((source, pod));
         }
     }
 
-    /// What every step touched, in the order of the steps.
+    /// Returns the changes of every step, in order.
     pub fn changes(&self, arena: &'a Bump) -> Vec<Change> {
         let before = std::iter::once(self.submitted).chain(self.steps.iter().map(|(_, pod)| *pod));
         let steps = before.zip(&self.steps);
@@ -66,22 +64,22 @@ impl<'a> Steps<'a> {
             .collect()
     }
 
-    /// Who touched `path` or something in it last.
+    /// Returns the source that last changed `path`, a field in it or a field around it.
     pub fn last_writer(&self, path: &str, arena: &'a Bump) -> Option<Source> {
-        let touches = self.changes(arena);
-        touches
+        let changes = self.changes(arena);
+        changes
             .into_iter()
             .rev()
-            .find(|touch| is_within(path, &touch.path) || is_within(&touch.path, path))
-            .map(|touch| touch.source)
+            .find(|change| is_within(path, &change.path) || is_within(&change.path, path))
+            .map(|change| change.source)
     }
 }
 
-/// Who gave a fragment.
+/// The source of a fragment.
 #[derive(Debug, Clone, Copy)]
 pub enum FragmentSource<'a> {
     /// a layer of the configuration
     Layer(&'a Layer),
-    /// a module's call
+    /// a module's hook
     Module(&'a Module),
 }

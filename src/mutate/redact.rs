@@ -1,8 +1,8 @@
-//! Takes secrets out of what a module says.
+//! Redacts secrets in the log lines and error texts of modules.
 //!
-//! A module is given env values and configuration, and may put them into a log line or an error text. Both
-//! reach people and log stores that may not know them: every such string of [`SHORTEST`] characters or more
-//! becomes `***`, as it is or as JSON spells it.
+//! A module gets env values and configuration, and may put them into a log line or an error text. Both reach people
+//! and log stores that may not see them: every such string of [`MIN_SECRET_CHARS`] characters or more becomes `***`,
+//! as it is or as JSON spells it.
 
 use std::collections::BTreeSet;
 
@@ -13,23 +13,25 @@ use crate::json::Json;
 use crate::model::hook::LogLine;
 use crate::model::review::truncate;
 
-/// Shorter strings (`true`, `0`, `dev`) are no secrets, and replacing them would garble every sentence.
+/// Characters of the shortest secret. Replacing shorter strings (`true`, `0`, `dev`) would garble every sentence.
 const MIN_SECRET_CHARS: usize = 6;
 
-/// A secret is looked for in pieces of at most this many bytes, so that one which was cut off is found too.
-const PIECE: usize = 64;
+/// Bytes of the pieces in which a secret is searched, so that a truncated one is found too.
+const MAX_PIECE_BYTES: usize = 64;
 
-/// What is kept of a text. The host cuts log lines here, and a text that reaches it may end within a secret.
+/// Bytes of a text that are kept. The host truncates log lines here, and a text of this length may end within a
+/// secret.
 pub const MAX_TEXT_BYTES: usize = 2048;
 
-/// The strings that must not be repeated, the longest first.
+/// Replaces secrets in texts.
 #[derive(Default)]
 pub struct Redactor<'a> {
+    /// the longest first
     secrets: Vec<&'a str>,
 }
 
 impl<'a> Redactor<'a> {
-    /// What the pods' env and arguments and the trees hold.
+    /// Gathers the secrets from the pods' env and arguments and from the trees.
     pub fn new(pods: &[Json<'a>], trees: &[&'a Value], arena: &'a Bump) -> Self {
         let mut found = BTreeSet::new();
         for pod in pods {
@@ -52,17 +54,21 @@ impl<'a> Redactor<'a> {
         Self { secrets }
     }
 
-    /// `text` without them.
+    /// Returns `text` with its secrets replaced.
     pub fn text(&self, text: &str) -> String {
-        // A cut goes before a character that stands across it: up to three bytes early.
-        let was_cut = text.len() + 3 >= MAX_TEXT_BYTES;
+        // Truncation goes before a character that crosses the limit: up to three bytes early.
+        let is_truncated = text.len() + 3 >= MAX_TEXT_BYTES;
         let kept = truncate(text, MAX_TEXT_BYTES);
         let present = self.secrets.iter().filter(|secret| kept.contains(**secret));
         let clean = present.fold(kept.to_owned(), |text, secret| text.replace(secret, "***"));
-        if was_cut { format!("{}...", truncate(&clean, clean.len().saturating_sub(PIECE))) } else { clean }
+        if is_truncated {
+            format!("{}...", truncate(&clean, clean.len().saturating_sub(MAX_PIECE_BYTES)))
+        } else {
+            clean
+        }
     }
 
-    /// A log line without them.
+    /// Returns a log line with its secrets replaced.
     pub fn log(&self, log: &LogLine) -> LogLine {
         LogLine { message: self.text(&log.message), level: log.level }
     }
@@ -70,23 +76,23 @@ impl<'a> Redactor<'a> {
 
 fn collect<'a>(value: Json<'a>, arena: &'a Bump, found: &mut BTreeSet<&'a str>) {
     match value {
-        Json::Str(text) => pieces(text, found),
+        Json::Str(text) => collect_pieces(text, found),
         Json::Array(items) => items.iter().for_each(|item| collect(*item, arena, found)),
         Json::Object(members) => members.iter().for_each(|(_, member)| collect(*member, arena, found)),
-        // Account numbers and pins are numbers.
+        // Account numbers and PINs are numbers.
         Json::Int(_) | Json::Uint(_) | Json::Float(_) => {
-            pieces(arena.alloc_str(&value.to_string()), found);
+            collect_pieces(arena.alloc_str(&value.to_string()), found);
         }
         _ => {}
     }
 }
 
-/// A secret in parts that stand in a text however it is spelled: JSON escapes quotes, backslashes and control
-/// characters, and what lies between them is the same.
-fn pieces<'a>(text: &'a str, found: &mut BTreeSet<&'a str>) {
+/// Splits a secret into parts that every spelling of it contains: JSON escapes quotes, backslashes and control
+/// characters, and leaves the text between them as it is.
+fn collect_pieces<'a>(text: &'a str, found: &mut BTreeSet<&'a str>) {
     for part in text.split(|c: char| c.is_control() || c == '"' || c == '\\') {
-        // Of one size, nearly: a short last piece would be no secret by itself, and pieces may not overlap.
-        let size = part.len().div_ceil(part.len().div_ceil(PIECE).max(1));
+        // The pieces have nearly one size: a short last piece would not count as a secret, and pieces may not overlap.
+        let size = part.len().div_ceil(part.len().div_ceil(MAX_PIECE_BYTES).max(1));
         let mut rest = part;
         while rest.len() > size {
             let (piece, more) = rest.split_at(rest.ceil_char_boundary(size));
@@ -133,14 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_was_cut_off_is_found_too() {
+    fn a_truncated_secret_is_found_too() {
         let secret = "CANARY".repeat(400);
         let line = format!("{}{secret}", "x".repeat(30));
         assert!(!redacted(&secret, truncate(&line, MAX_TEXT_BYTES)).contains("CANARY"));
-        for length in PIECE..4 * PIECE {
+        for length in MAX_PIECE_BYTES..4 * MAX_PIECE_BYTES {
             let numbers: String = (100..200).map(|n| n.to_string()).collect();
-            let odd = &numbers[..length];
-            assert!(redacted(odd, odd).trim_matches('*').is_empty(), "{length}: {}", redacted(odd, odd));
+            let secret = &numbers[..length];
+            let clean = redacted(secret, secret);
+            assert!(clean.trim_matches('*').is_empty(), "{length}: {clean}");
         }
         let early = format!("{}SECRET\u{1F600}", "x".repeat(MAX_TEXT_BYTES - 8));
         assert_eq!(truncate(&early, MAX_TEXT_BYTES).len(), MAX_TEXT_BYTES - 2, "the character does not fit");

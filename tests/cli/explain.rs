@@ -78,10 +78,10 @@ Asked for, and not there
   queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
 
 Did not apply
-  base                    gives no env: queue/GPU Queue replaces them
-  environment/production  is for the namespaces ml-prod, not for clearml
-  environment/gold        is for pods with the label tier=gold
-  module/nfs              its condition is false (when: has(task_config.nfs))
+  base                    does not set env: replaced by queue/GPU Queue
+  environment/production  matches the namespaces ml-prod, not clearml
+  environment/gold        matches pods with the label tier=gold
+  module/nfs              is skipped: its condition is false (when: has(task_config.nfs))
 "
     );
 }
@@ -105,7 +105,7 @@ fn a_queue_without_effect_has_its_reason() {
     assert!(told.contains("queue              gpu-quue, which gives nothing\n"), "{told}");
     assert!(told.contains("  queue/gpu-quue          is not configured; the nearest is 'gpu-queue'\n"), "{told}");
     let told = named("team-b");
-    assert!(told.contains("  queue/team-b            is for the namespaces b, not for clearml\n"), "{told}");
+    assert!(told.contains("  queue/team-b            matches the namespaces b, not clearml\n"), "{told}");
 }
 
 #[test]
@@ -155,9 +155,9 @@ Asked for, and not there
   queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
 
 Did not apply
-  base                    gives no env: queue/GPU Queue replaces them
-  environment/production  is for the namespaces ml-prod, not for clearml
-  environment/gold        is for pods with the label tier=gold
+  base                    does not set env: replaced by queue/GPU Queue
+  environment/production  matches the namespaces ml-prod, not clearml
+  environment/gold        matches pods with the label tier=gold
 ";
     assert!(ran.stdout.ends_with(laid), "{}", ran.stdout);
     let json = explain(&vault, POD, &["-o", "json"]).stdout;
@@ -207,7 +207,7 @@ fn a_denied_result_has_all_its_fields_and_the_modules_not_applied() {
     let limit = "  +  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].resources.limits.memory\n";
     assert!(told.stdout.contains(limit), "{}", told.stdout);
     assert!(!told.stdout.contains("still to be laid"), "{}", told.stdout);
-    let idle = "  module/nfs              its condition is false (when: has(task_config.nfs))\n";
+    let idle = "  module/nfs              is skipped: its condition is false (when: has(task_config.nfs))\n";
     assert!(told.stdout.contains(idle), "{}", told.stdout);
 }
 
@@ -288,5 +288,9 @@ queues:
       fileMounts: [{name: x, folderPath: /etc, fileContent: queue}]
 ";
     let ran = explain(config, POD, &[]);
-    assert!(ran.stdout.contains("  base  gives no fileMounts, env: queue/gpu-queue replaces them\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("  base  does not set fileMounts, env: replaced by queue/gpu-queue\n"),
+        "{}",
+        ran.stdout
+    );
 }

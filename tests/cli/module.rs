@@ -8,7 +8,7 @@ use podgraft_testkit::command_line::{Ran, podgraft_in};
 use podgraft_testkit::root;
 use tempfile::TempDir;
 
-const POD: &str = "tests/cases/inject-nfs-says-what-is-missing/pod.yaml";
+const POD: &str = "tests/cases/inject-nfs-names-the-missing-value/pod.yaml";
 const NFS: &str = r#"{"nfs": {"server": {"ip": "10.0.0.7", "path": "/export/data"}}}"#;
 const MOUNT: &str = r#"{"mountPath": "/mnt/nfs"}"#;
 

@@ -56,12 +56,12 @@ fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
 
 #[test]
 fn a_pod_security_level_can_be_given_without_a_cluster() {
-    let case = "tests/cases/pod-security-a-layer-that-its-namespace-warns-of";
+    let case = "tests/cases/pod-security-a-layer-that-violates-the-namespaces-level";
     let run = |verb: &str, level: &[&str]| {
         let (pod, config) = (format!("{case}/pod.yaml"), format!("{case}/config.yaml"));
         podgraft(&[&[verb, "-f", &pod, "--config", &config], level].concat(), "")
     };
-    let rejection = fs::read_to_string(root().join(case).join("rejection.txt")).unwrap();
+    let rejection = fs::read_to_string(root().join(case).join("denial.txt")).unwrap();
     let (_, message) = rejection.trim().split_once(": ").unwrap();
     assert_eq!(run("render", &[]).code, 0);
     assert_eq!(run("render", &["--pod-security", "baseline:v1.30"]).code, 0);

@@ -31,7 +31,7 @@ fn cases_pass_with_their_own_configuration_or_the_one_for_all() {
         ("cases/deeper/b/expected.yaml", EXPECTED),
         ("cases/deeper/c/pod.yaml", &denied),
         ("cases/deeper/c/config.yaml", CONFIG),
-        ("cases/deeper/c/rejection.txt", DENIED),
+        ("cases/deeper/c/denial.txt", DENIED),
     ]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let ran = run("test cases --config podgraft.yaml");
@@ -60,7 +60,7 @@ fn a_failure_shows_each_difference_with_its_layer_also_in_junit() {
         ("cases/denied/expected.yaml", EXPECTED),
         ("cases/passes/pod.yaml", POD),
         ("cases/passes/config.yaml", CONFIG),
-        ("cases/passes/rejection.txt", DENIED),
+        ("cases/passes/denial.txt", DENIED),
     ]);
     let ran = podgraft_in(folder.path(), &words("test cases --junit junit.xml"), "");
     assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
@@ -128,13 +128,14 @@ fn update_writes_the_result_once_and_keeps_correct_files() {
     ]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let before = run("test cases");
-    let told = "FAILED  new\n        neither expected.yaml nor rejection.txt is there; --update writes what comes out: a pod\n";
+    let told =
+        "FAILED  new\n        neither expected.yaml nor denial.txt is there; --update writes what comes out: a pod\n";
     assert!(before.code == 1 && before.stdout.starts_with(told), "{}", before.stdout);
     let updated = run("test cases --update");
     let told = "updated new\nok      right\nupdated turned\n3 cases: 1 passed, 2 updated\n";
     assert_eq!((updated.code, updated.stdout.as_str()), (0, told));
     let read = |name: &str| fs::read_to_string(folder.path().join("cases").join(name));
-    assert_eq!(read("turned/rejection.txt").unwrap(), DENIED);
+    assert_eq!(read("turned/denial.txt").unwrap(), DENIED);
     assert!(read("turned/expected.yaml").is_err(), "what cannot come true any more is gone");
     assert_eq!(read("right/expected.yaml").unwrap(), EXPECTED, "its comment too");
     assert!(read("new/expected.yaml").unwrap().starts_with("kind: Pod\nmetadata:\n  annotations:\n"));
@@ -153,7 +154,7 @@ fn update_writes_into_files_that_are_empty() {
         ("cases/noted/expected.yaml", "# what comes out\n---\n"),
         ("cases/refused/pod.yaml", &denied),
         ("cases/refused/config.yaml", CONFIG),
-        ("cases/refused/rejection.txt", ""),
+        ("cases/refused/denial.txt", ""),
         ("cases/turned/pod.yaml", &denied),
         ("cases/turned/config.yaml", CONFIG),
         ("cases/turned/expected.yaml", ""),
@@ -194,7 +195,7 @@ fn mistakes_are_errors_with_the_correct_form() {
         ("cases/both/pod.yaml", POD),
         ("cases/both/config.yaml", CONFIG),
         ("cases/both/expected.yaml", EXPECTED),
-        ("cases/both/rejection.txt", DENIED),
+        ("cases/both/denial.txt", DENIED),
         ("cases/no-pod/pods.yaml", POD),
         ("cases/no-pod/config.yaml", CONFIG),
         ("cases/no-pod/expected.yaml", EXPECTED),
@@ -209,7 +210,7 @@ fn mistakes_are_errors_with_the_correct_form() {
         ("test nowhere", "podgraft: nowhere cannot be read: No such file or directory (os error 2)\n"),
         (
             "test empty",
-            "podgraft: empty holds no case: a folder with pod.yaml or review.json, and expected.yaml or rejection.txt\n",
+            "podgraft: empty holds no case: a folder with pod.yaml or review.json, and expected.yaml or denial.txt\n",
         ),
         ("test cases --only gpu", "podgraft: none of the 4 cases in cases has gpu in its name\n"),
     ];
@@ -223,7 +224,7 @@ fn mistakes_are_errors_with_the_correct_form() {
         ran.stdout,
         "\
 FAILED  both
-        expected.yaml and rejection.txt are both there: only one of them can come true
+        expected.yaml and denial.txt are both there: only one of them can come true
 FAILED  no-pod
         neither pod.yaml nor review.json is there: one of them is what is sent
 FAILED  two
@@ -256,7 +257,7 @@ fn a_pod_security_level_applies_to_its_case_only() {
         ("podgraft.yaml", config.as_str()),
         ("cases/1-held/pod.yaml", POD),
         ("cases/1-held/pod-security.txt", "baseline:v1.30\n"),
-        ("cases/1-held/rejection.txt", denied),
+        ("cases/1-held/denial.txt", denied),
         ("cases/2-free/pod.yaml", POD),
         ("cases/2-free/expected.yaml", &expected),
         ("cases/3-typo/pod.yaml", POD),

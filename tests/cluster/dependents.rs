@@ -111,7 +111,7 @@ pub(crate) fn a_layer_that_would_cause_a_warning_is_denied_by_name(installation:
     pod["spec"]["containers"][1]["ports"] = json!([{"containerPort": 10022}]);
     let said = ns.expect_denial(&pod)?;
     says(&said, "queue/ports: ")?;
-    says(&said, "ports[10022/TCP] would earn a warning of the API server")
+    says(&said, "ports[10022/TCP] would cause a warning of the API server")
 }
 
 pub(crate) fn an_invalid_queue_label_is_repaired(installation: &Installation) -> Outcome {

@@ -19,7 +19,7 @@ pub(crate) fn a_denial_names_webhook_reason_and_cause(installation: &Installatio
     let mut pod = task_pod("denied", "denials");
     pod["metadata"]["labels"]["podgraft.io/environment"] = "nowhere".into();
     let denied = "admission webhook \"optional.podgraft.io\" denied the request: \
-                  environment 'nowhere' does not exist or is not for this pod";
+                  environment 'nowhere' does not exist or does not match this pod";
     let creating = format!("Error from server (UnknownEnvironment): error when creating \"STDIN\": {denied}");
     same("kubectl create", ns.expect_denial(&pod)?, creating.clone())?;
     let apply = ns.kubectl(&["apply", "-f", "-"], &pod.to_string());

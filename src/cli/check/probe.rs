@@ -52,7 +52,7 @@ impl ProbeResult {
                 ProbeResult::Unstable(format!("changes again: {}", touches.join(", ")))
             }
             (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Skipped,
-            (Ok(_), Ok(_)) if outcome.touches.is_empty() => ProbeResult::Unchanged,
+            (Ok(_), Ok(_)) if outcome.changes.is_empty() => ProbeResult::Unchanged,
             (Ok(_), Ok(_)) => ProbeResult::Changed,
         }
     }

@@ -157,7 +157,7 @@ fn section<const N: usize>(text: &mut String, head: Vec<String>, rows: impl Iter
 /// Fields that the manifest sets, no update may change, and the webhook changed. A list of tolerations is one field.
 fn applied_twice(outcome: &Simulation) -> Option<String> {
     let added =
-        outcome.touches.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
+        outcome.changes.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
     let replaced = outcome.replaced.iter().map(String::as_str).filter(|path| path.starts_with("spec."));
     let changed: Vec<&str> = replaced.chain(added).collect();
     (!changed.is_empty()).then(|| {

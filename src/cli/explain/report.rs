@@ -325,7 +325,7 @@ fn entry(path: &str, outer: &str) -> Option<String> {
 
 fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_>>) -> Missing {
     let is_its =
-        |layer: &&Layer| lost.at.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
+        |layer: &&Layer| lost.location.as_ref().is_some_and(|(file, line)| layer.file == *file && layer.line == *line);
     let layers = mutation
         .fragments
         .iter()
@@ -333,7 +333,7 @@ fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_
     let conflict = layers.filter(|layer| layer.source == lost.source).find(is_its).map(|layer| layer.conflict);
     let of_task = task.is_some_and(Task::user_sets_env) && lost.path.contains(".env[");
     let written = lost.manager.as_ref().map_or_else(String::new, |manager| format!(", written by {manager},"));
-    let because = match (&lost.to, conflict) {
+    let because = match (&lost.winner, conflict) {
         (Some(source), _) => format!("{source} has the last word"),
         (None, Some(Conflict::Override)) if of_task => {
             format!("the task's own env{written} stays; `conflict: Override`, written out, would win")
@@ -341,7 +341,7 @@ fn missing(lost: &Overridden, mutation: &Mutation<'_>, task: Option<&Task<'_, '_
         (None, Some(Conflict::Keep)) => format!("the pod's own value{written} stays (conflict: Keep)"),
         (None, _) => format!("the pod's own value{written} stays"),
     };
-    let at = lost.at.as_ref().map(|(file, line)| Location { file: file.to_string(), line: *line });
+    let at = lost.location.as_ref().map(|(file, line)| Location { file: file.to_string(), line: *line });
     Missing { path: lost.path.clone(), source: lost.source.to_string(), at, because }
 }
 
@@ -354,8 +354,9 @@ fn unused(account: &Explanation<'_>) -> Vec<Unused> {
         let module = idle.iter().find(|(module, _)| *source == Source::Module(module.name.clone()));
         module.and_then(|(module, _)| module.when.as_ref())
     };
-    let passed = account.not_applied.iter().map(|NotApplied { source, why }| {
-        let because = condition(source).map_or_else(|| why.clone(), |when| format!("{why} (when: {})", when.text));
+    let passed = account.not_applied.iter().map(|NotApplied { source, reason }| {
+        let because =
+            condition(source).map_or_else(|| reason.clone(), |when| format!("{reason} (when: {})", when.text));
         Unused { source: source.to_string(), because }
     });
     let is_its =

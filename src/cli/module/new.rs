@@ -47,7 +47,7 @@ const CRATE: &[(&str, &str)] = &[
     ("cases/leaves-other-tasks-alone/pod.yaml", policies!("sdk/new/cases/leaves-other-tasks-alone/pod.yaml")),
     ("cases/says-what-is-missing/config.yaml", policies!("sdk/new/cases/says-what-is-missing/config.yaml")),
     ("cases/says-what-is-missing/pod.yaml", policies!("sdk/new/cases/says-what-is-missing/pod.yaml")),
-    ("cases/says-what-is-missing/rejection.txt", policies!("sdk/new/cases/says-what-is-missing/rejection.txt")),
+    ("cases/says-what-is-missing/denial.txt", policies!("sdk/new/cases/says-what-is-missing/denial.txt")),
 ];
 
 /// What it is built from, as it stands in podgraft's own sources. The versions of its dependencies are those that the

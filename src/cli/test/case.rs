@@ -6,7 +6,7 @@
 //! as.txt                      who sends it; without it a submitter of its task system
 //! pod-security.txt            the Pod Security level of its namespace, as `restricted`; without it there is none
 //! expected.yaml               the pod that must come back, or:
-//! rejection.txt               the refusal, as `422 ModuleFailed: module nfs denied the pod: …`
+//! denial.txt                  the denial, as `422 ModuleFailed: module nfs denied the pod: …`
 //! ```
 
 use std::fs;
@@ -30,7 +30,7 @@ use crate::mutate::provenance::Change;
 const POD: &str = "pod.yaml";
 const REVIEW: &str = "review.json";
 const EXPECTED: &str = "expected.yaml";
-const DENIAL: &str = "rejection.txt";
+const DENIAL: &str = "denial.txt";
 const POD_SECURITY: &str = "pod-security.txt";
 
 /// A folder with one case.
@@ -115,7 +115,7 @@ impl Case {
             (Some(Expectation::Pod(wanted)), Ok(pod)) if wanted == *pod => None,
             (Some(Expectation::Pod(wanted)), Ok(pod)) => Some(format!(
                 "{EXPECTED} (-) and what comes out (+) differ:\n{}",
-                differences(&wanted, pod, &outcome.touches)
+                differences(&wanted, pod, &outcome.changes)
             )),
             (Some(Expectation::Pod(_)), Err(rejection)) => {
                 Some(format!("{EXPECTED} holds a pod, but it is refused:\n{}\n", refusal(rejection)))
@@ -125,7 +125,7 @@ impl Case {
                 Some(format!("{DENIAL} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
             }
             (Some(Expectation::Refusal(wanted)), Ok(pod)) => {
-                let changes = differences(submitted, pod, &outcome.touches);
+                let changes = differences(submitted, pod, &outcome.changes);
                 Some(format!("it should be refused ({wanted}), but it goes through, changed so:\n{changes}"))
             }
             (None, _) if suite.update => Some(String::new()),
@@ -222,7 +222,7 @@ enum Expectation {
     Refusal(String),
 }
 
-/// A refusal as `rejection.txt` holds it.
+/// A refusal as `denial.txt` holds it.
 fn refusal(rejection: &Denial) -> String {
     format!("{} {}: {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
 }

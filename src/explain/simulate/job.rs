@@ -1,16 +1,16 @@
-//! The pod that the Job controller makes of a Job.
+//! Makes the pod that the Job controller would create for a Job.
 
 use serde_json::{Map, Value, json};
 
-/// Who sends a Job's pods.
+/// The user that creates a Job's pods.
 pub(super) const CONTROLLER: &str = "system:serviceaccount:kube-system:job-controller";
 
-/// A Job that no API server has seen has none of its own.
+/// The uid of a Job that was never created.
 const NO_UID: &str = "00000000-0000-0000-0000-000000000000";
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// The Job's (first) pod, as it comes to the webhook.
+/// Returns the Job's first pod, as the API server sends it to the webhook.
 pub(super) fn pod(job: &Value) -> Result<Value, String> {
     let template = &job["spec"]["template"];
     if !template["spec"].is_object() {
@@ -35,7 +35,7 @@ pub(super) fn pod(job: &Value) -> Result<Value, String> {
     }
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]});
     if job["spec"]["completionMode"] == "Indexed" {
-        make_first_of_many(&mut pod, name);
+        set_index(&mut pod, name);
     }
     Ok(pod)
 }
@@ -51,8 +51,8 @@ fn labels(job: &Value, name: &str, uid: &str) -> Map<String, Value> {
     labels
 }
 
-/// `completionMode: Indexed`: the index is in the name, the labels, the annotations and every container's env.
-fn make_first_of_many(pod: &mut Value, name: &str) {
+/// Sets the index 0 of `completionMode: Indexed` in the name, the labels, the annotations and every container's env.
+fn set_index(pod: &mut Value, name: &str) {
     set(&mut pod["metadata"], "generateName", json!(format!("{name}-0-")));
     set(&mut pod["metadata"]["labels"], INDEX, json!("0"));
     set(&mut pod["metadata"]["annotations"], INDEX, json!("0"));
@@ -70,7 +70,7 @@ fn make_first_of_many(pod: &mut Value, name: &str) {
     }
 }
 
-/// What stands there may be no object: the manifest is somebody's.
+/// Sets a member. An invalid manifest may have another value in place of the object: it stays.
 fn set(object: &mut Value, key: &str, value: Value) {
     match object {
         Value::Object(members) => _ = members.insert(key.to_owned(), value),
@@ -83,9 +83,9 @@ fn set(object: &mut Value, key: &str, value: Value) {
 mod tests {
     use super::*;
 
-    /// `tests/fixtures/reviews/job.json` is what a real API server sent for the first pod of a real Job.
+    /// `tests/fixtures/reviews/job.json` was sent by a real API server for the first pod of a real Job.
     #[test]
-    fn it_is_the_pod_that_a_real_job_controller_made() {
+    fn the_pod_equals_the_one_of_a_real_job_controller() {
         let sent: Value = serde_json::from_str(include_str!("../../../tests/fixtures/reviews/job.json")).unwrap();
         let mut sent = sent["request"]["object"].clone();
         let owner = &sent["metadata"]["ownerReferences"][0];
@@ -99,20 +99,20 @@ mod tests {
     }
 
     #[test]
-    fn an_indexed_jobs_first_pod_knows_its_index() {
+    fn an_indexed_jobs_first_pod_has_its_index() {
         let job = json!({"metadata": {"name": "many"}, "spec": {"completionMode": "Indexed", "manualSelector": true,
             "template": {"spec": {"containers": [{"name": "a"}]}}}});
         let pod = pod(&job).unwrap();
         assert_eq!(pod["metadata"]["generateName"], "many-0-");
-        assert_eq!(pod["metadata"]["labels"], json!({INDEX: "0"}), "a selector of one's own adds no labels");
+        assert_eq!(pod["metadata"]["labels"], json!({INDEX: "0"}), "a manual selector adds no labels");
         assert_eq!(pod["spec"]["containers"][0]["env"][0]["name"], "JOB_COMPLETION_INDEX");
         assert!(pod["spec"].get("initContainers").is_none());
     }
 
     #[test]
-    fn a_job_without_a_template_or_a_name_is_refused() {
-        let why = |job: Value| pod(&job).unwrap_err();
-        assert_eq!(why(json!({"kind": "Job"})), "the Job has no spec.template.spec");
-        assert_eq!(why(json!({"spec": {"template": {"spec": {}}}})), "the Job has no metadata.name");
+    fn a_job_without_a_template_or_a_name_is_an_error() {
+        let error = |job: Value| pod(&job).unwrap_err();
+        assert_eq!(error(json!({"kind": "Job"})), "the Job has no spec.template.spec");
+        assert_eq!(error(json!({"spec": {"template": {"spec": {}}}})), "the Job has no metadata.name");
     }
 }

@@ -1,7 +1,6 @@
-//! What is merged beforehand gives the same pod, and is refused with the same words.
+//! Layers that were merged beforehand give the same pod and the same denial as layers one by one.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use bumpalo::Bump;
 use proptest::prelude::*;
@@ -13,10 +12,10 @@ use crate::merge::layer::{Conflict, Layer, Source};
 use crate::merge::plan_cache::PlanCache;
 use crate::model::hook::Execution;
 use crate::model::review::Review;
-use crate::model::snapshot::{Snapshot, Unit, UnitSpec};
-use crate::model::system::{System, SystemKind};
+use crate::model::snapshot::Snapshot;
+use crate::mutate::fixtures::{layer, review, snapshot};
 
-/// Parts of a pod or of a fragment, with names that meet and values that agree although they are written otherwise.
+/// Generates parts of a pod or fragment, with names that collide and equal values in different spellings.
 fn template() -> impl Strategy<Value = Value> {
     let labels = prop::collection::btree_map("example.com/[a-c]", "[x-z]", 0..3);
     let env = prop::collection::vec(("[A-C]", "[x-y]"), 0..4);
@@ -77,8 +76,8 @@ fn template() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What keeps a layer by itself, sometimes.
-fn odd(mut fragment: Value, kind: u8) -> Value {
+/// Adds a part that keeps a layer from being merged beforehand, for some kinds.
+fn with_unmergeable_part(mut fragment: Value, kind: u8) -> Value {
     match kind {
         0 => fragment["spec"]["nodeSelector"] = json!({"a": null}),
         1 => fragment["spec"]["volumes"] = json!([{"name": "a", "$patch": "delete"}]),
@@ -96,60 +95,32 @@ fn odd(mut fragment: Value, kind: u8) -> Value {
     fragment
 }
 
-fn snapshot(layers: Vec<Layer>) -> Snapshot {
-    let system = |name: &str, kind| System {
-        name: name.to_owned(),
-        kind,
-        namespaces: Vec::new(),
-        pod_name_prefix: "clearml-id-".to_owned(),
-        submitters: Vec::new(),
-    };
-    let graft = UnitSpec { layers, modules: Vec::new() };
-    let base = Unit { source: Source::Base, last_valid: Some(Arc::new(graft)), error: None, claimed_match: None };
-    let systems = vec![system("clearml", SystemKind::ClearML), system("own", SystemKind::Generic)];
-    Snapshot { systems, base: Some(base), ..Snapshot::default() }
-}
-
 fn layers(stack: Vec<(u8, bool, Value, u8)>) -> Vec<Layer> {
     let conflicts = [Conflict::Keep, Conflict::Override, Conflict::Deny];
     let layers = stack.into_iter().enumerate().map(|(number, (class, explicit, fragment, kind))| {
         let conflict = conflicts[usize::from(class / 3).min(2)];
-        // What denies takes nothing away, and says little, or every pod would be refused.
+        // A layer that denies removes nothing and has few values, or every pod would be denied.
         let fragment = match conflict {
             Conflict::Deny => json!({"metadata": {"labels": fragment["metadata"]["labels"]}}),
-            _ => odd(fragment, kind),
+            _ => with_unmergeable_part(fragment, kind),
         };
-        let placeholders = crate::model::placeholder::has_placeholder(&fragment);
         let source = Source::Environment(format!("e{}", number / 2));
-        Layer {
-            source,
-            file: "f.yaml".into(),
-            line: 1,
-            file_mounts: None,
-            conflict,
-            explicit,
-            placeholders,
-            unknown: false,
-            fragment,
-        }
+        Layer { explicit, ..layer(source, conflict, fragment) }
     });
     layers.collect()
 }
 
-/// The pod that comes out and the patch to it, what it says was applied and how many fragments were laid; or the refusal.
-fn through(pod: &Value, snapshot: &Snapshot, laying: LayerMode) -> Result<(Value, String, String, usize), String> {
-    let request = json!({"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
-        "namespace": "ml", "object": pod});
-    let body = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}).to_string();
-    let arena = Bump::new();
-    let review = Review::parse(body.as_bytes(), &arena).unwrap();
-    match mutate(&review, snapshot, Execution::Inline, laying, &mut Vec::new(), &arena).map_err(|halted| halted.error) {
+/// Returns the pod, its patch, the applied names and the number of fragments; or the denial.
+fn mutated(pod: &Value, snapshot: &Snapshot, mode: LayerMode) -> Result<(Value, String, String, usize), String> {
+    let (body, arena) = (review(pod, "ml", ""), Bump::new());
+    let review = Review::parse(&body, &arena).unwrap();
+    match mutate(&review, snapshot, Execution::Inline, mode, &mut Vec::new(), &arena).map_err(|failure| failure.error) {
         Ok(mutation) => {
             let mutation = mutation.unwrap();
             let patch = serde_json::to_string(mutation.operations).unwrap();
             Ok((mutation.steps.last().to_value(), patch, mutation.applied, mutation.fragments.len()))
         }
-        Err(MutateError::Denied(rejection)) => Err(rejection.message),
+        Err(MutateError::Denied(denial)) => Err(denial.message),
         Err(MutateError::NeedsPool(_)) => panic!("slow"),
     }
 }
@@ -171,52 +142,52 @@ fn task(mut pod: Value, clearml: bool, managed: bool) -> Value {
 }
 
 #[test]
-fn layers_merged_beforehand_give_the_patch_that_one_by_one_gives() {
+fn premerged_layers_give_the_same_patch_as_one_by_one() {
     let stack = prop::collection::vec((0..7_u8, prop::bool::weighted(0.2), template(), 0..40_u8), 0..7);
     let strategy = (template(), stack, any::<bool>(), any::<bool>());
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6000) });
-    let [at_once, again, refused] = [Cell::new(0), Cell::new(0), Cell::new(0)];
+    let [premerged, fallback, denied] = [Cell::new(0), Cell::new(0), Cell::new(0)];
     let count = |cell: &Cell<u32>| cell.set(cell.get() + 1);
     let result = runner.run(&strategy, |(pod, stack, clearml, managed)| {
         let pod = task(pod, clearml, managed);
         let snapshot = snapshot(layers(stack));
-        let one_by_one = through(&pod, &snapshot, LayerMode::PerLayer);
-        let merged = through(&pod, &snapshot, LayerMode::Premerged);
+        let one_by_one = mutated(&pod, &snapshot, LayerMode::PerLayer);
+        let merged = mutated(&pod, &snapshot, LayerMode::Premerged);
         match (one_by_one, merged) {
-            (Ok((_, expected, names, single)), Ok((_, patch, applied, laid))) => {
+            (Ok((_, expected, names, single)), Ok((_, patch, applied, fragments))) => {
                 prop_assert_eq!(patch, expected);
                 prop_assert_eq!(applied, names);
-                count(if laid < single { &at_once } else { &again });
+                count(if fragments < single { &premerged } else { &fallback });
             }
             (one_by_one, merged) => {
                 prop_assert_eq!(merged.unwrap_err(), one_by_one.unwrap_err());
-                count(&refused);
+                count(&denied);
             }
         }
         Ok(())
     });
     result.unwrap();
-    let counts = [&at_once, &again, &refused].map(Cell::get);
-    assert!(counts.iter().all(|count| *count > 300), "at once, one by one, refused: {counts:?}");
+    let counts = [&premerged, &fallback, &denied].map(Cell::get);
+    assert!(counts.iter().all(|count| *count > 300), "premerged, one by one, denied: {counts:?}");
 }
 
-/// A value that agrees with the pod's although it is written otherwise stays only where no layer before said more.
+/// A value that equals the pod's in another spelling stays only if no earlier layer sets another one.
 #[test]
-fn what_only_the_pod_can_tell_is_laid_one_by_one() {
+fn layers_that_depend_on_the_pods_value_are_applied_one_by_one() {
     let cpu =
         |amount: &str| json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"cpu": amount}}}]}});
     let snapshot = snapshot(layers(vec![(3, true, cpu("2"), 9), (3, true, cpu("1000m"), 9)]));
     let limit = |own: &str| {
         let pod = task(cpu(own), false, false);
-        let (pod, _, _, laid) = through(&pod, &snapshot, LayerMode::Premerged).unwrap();
-        (pod["spec"]["containers"][0]["resources"]["limits"]["cpu"].clone(), laid)
+        let (pod, _, _, fragments) = mutated(&pod, &snapshot, LayerMode::Premerged).unwrap();
+        (pod["spec"]["containers"][0]["resources"]["limits"]["cpu"].clone(), fragments)
     };
     assert_eq!(limit("4"), (json!("1000m"), 1));
     assert_eq!(limit("1"), (json!("1000m"), 2));
 }
 
 #[test]
-fn plans_are_remembered_up_to_a_number() {
+fn plans_are_cached_up_to_a_limit() {
     let stack = || vec![(3, true, json!({"metadata": {"labels": {"a": "b"}}}), 9); 40];
     let all = layers(stack());
     let plans = PlanCache::default();
@@ -227,5 +198,5 @@ fn plans_are_remembered_up_to_a_number() {
     assert_eq!((first.runs.len(), first.names.as_str()), (1, "environment/e0"));
     let missed = pairs.by_ref().filter(|pair| plans.get(&both(*pair)).is_none()).count();
     assert!(missed >= 40 * 40 - 512, "{missed}");
-    assert!(std::ptr::eq(first, plans.get(&both((0, 1))).unwrap()), "what is remembered stays");
+    assert!(std::ptr::eq(first, plans.get(&both((0, 1))).unwrap()), "a cached plan stays");
 }

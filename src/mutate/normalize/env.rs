@@ -1,14 +1,13 @@
-//! Env names that stand twice.
+//! Removes duplicate env names.
 
 use super::Normalizer;
 use crate::json::Json;
-use crate::k8s::defaults::hidden;
-use crate::k8s::defaults::hides;
+use crate::k8s::defaults::{hidden, hides};
 
 impl<'a> Normalizer<'_, 'a> {
-    /// Folds a name that stands twice to the last, where the API server would warn of it, also when the pod itself
-    /// brought it: a ClearML task whose owner gave `-e` twice fails on that warning. What refers to the earlier value
-    /// keeps it, and env that says who the task is stays as it is.
+    /// Keeps only the last entry of a duplicate env name if the API server would warn about it, also when the
+    /// duplicate is the pod's own: a ClearML task with the same `-e` twice fails on that warning. A name stays
+    /// duplicate if a variable refers to the earlier value, or if it identifies the task.
     pub(super) fn env(&mut self, list: &'static str, container: Json<'a>) -> Json<'a> {
         let Some(env) = container.get("env") else { return container };
         let entries = env.items();
@@ -17,9 +16,9 @@ impl<'a> Normalizer<'_, 'a> {
             return container;
         }
         let name = container.text("name");
-        let may_be_task = list == "containers" && self.task.is_task_container(name);
+        let is_task_container = list == "containers" && self.task.is_task_container(name);
         let mut drop = vec![false; entries.len()];
-        for variable in hidden.into_iter().filter(|it| !may_be_task || !self.task.identity_env().contains(it)) {
+        for variable in hidden.into_iter().filter(|it| !is_task_container || !self.task.identity_env().contains(it)) {
             let dropped = stale(entries, variable);
             if !dropped.is_empty() {
                 for index in dropped {
@@ -36,15 +35,16 @@ impl<'a> Normalizer<'_, 'a> {
     }
 }
 
-/// The places before the last entry that hides the others; none where another variable between refers to the name.
+/// Returns the indexes of the entries that a later one hides; none if another variable between them refers to the
+/// name.
 fn stale(env: &[Json<'_>], name: &str) -> Vec<usize> {
-    let places: Vec<usize> = (0..env.len()).filter(|index| env[*index].text("name") == name).collect();
-    let Some(last) = places.iter().skip(1).rev().find(|index| hides(&env[**index], name)) else { return Vec::new() };
+    let indexes: Vec<usize> = (0..env.len()).filter(|index| env[*index].text("name") == name).collect();
+    let Some(last) = indexes.iter().skip(1).rev().find(|index| hides(&env[**index], name)) else { return Vec::new() };
     let reference = format!("$({name})");
-    let between = &env[places[0]..*last];
+    let between = &env[indexes[0]..*last];
     let refers = |entry: &Json<'_>| entry.text("name") != name && entry.text("value").contains(&reference);
     if between.iter().any(refers) {
         return Vec::new();
     }
-    places.iter().copied().filter(|place| place < last).collect()
+    indexes.iter().copied().filter(|index| index < last).collect()
 }

@@ -1,4 +1,4 @@
-//! What placeholders are filled with, and what is said when they cannot be.
+//! Placeholders: their values, and the denials of invalid ones.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn a_layers_placeholders_are_filled_for_each_pod() {
     let layer = json!({"spec": {"containers": [{"name": "primary", "env": [
         {"name": "WHO", "value": "${task.id} ${queue.name} ${pod.namespace} ${CLEARML_WORKER_ID} ${HOME}"}]}]}});
-    let result = applied(&pod(), &answered_to(&pod(), &snapshot(layer, Vec::new())));
+    let result = patched(&pod(), &answer_for(&pod(), &snapshot(layer, Vec::new())));
     let expected = format!("{ID} GPU clearml w:{ID} ${{HOME}}");
     assert_eq!(result["spec"]["containers"][0]["env"][0], json!({"name": "WHO", "value": expected}));
 }
@@ -21,16 +21,16 @@ fn a_placeholder_without_a_value_names_its_layer_file_and_line() {
 }
 
 #[test]
-fn what_a_placeholder_was_filled_with_is_in_no_refusal() {
+fn a_denial_does_not_contain_a_placeholders_value() {
     let mount = json!({"name": "primary", "volumeMounts": [{"name": "x", "mountPath": "/${task_config.secret}"}]});
     let mut snapshot = snapshot(json!({"spec": {"containers": [mount]}}), Vec::new());
     let config = Arc::new(json!({"secret": "canary-in-the-vault"}));
     snapshot.task_config = vec![Vault { namespaces: Vec::new(), queue: None, user: None, config }];
-    let said = denial(&pod(), &snapshot);
-    assert!(said.contains("mounts the volume \"x\"") && !said.contains("canary"), "{said}");
+    let message = denial(&pod(), &snapshot);
+    assert!(message.contains("mounts the volume \"x\"") && !message.contains("canary"), "{message}");
 }
 
-/// A snapshot whose task config says `word`, and a layer that uses it.
+/// Returns a snapshot whose task config has `word`, and a layer that uses it.
 fn with_word(word: &str, fragment: Value) -> Snapshot {
     let mut snapshot = snapshot(fragment, vec![]);
     let config = Arc::new(json!({"word": word}));
@@ -39,36 +39,37 @@ fn with_word(word: &str, fragment: Value) -> Snapshot {
 }
 
 #[test]
-fn a_claim_name_that_a_placeholder_made_wrong_is_refused_by_name() {
+fn an_invalid_filled_claim_name_is_denied_by_name() {
     let layer = json!({"spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-${task_config.word}"}}]}});
     let claim = |word: &str| with_word(word, layer.clone());
-    assert_eq!(answered_to(&pod(), &claim("a.b")).outcome, Outcome::Patched);
+    assert_eq!(answer_for(&pod(), &claim("a.b")).outcome, Outcome::Patched);
     for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
-        let said = denial(&pod(), &claim(word));
+        let message = denial(&pod(), &claim(word));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.volumes[data].persistentVolumeClaim.claimName: ";
         let end = ", filled for this pod, is not the name of an object (lower-case letters, digits, - and .)";
-        assert!(said.starts_with(begin) && said.ends_with(end), "{said}");
+        assert!(message.starts_with(begin) && message.ends_with(end), "{message}");
     }
 }
 
 #[test]
-fn a_sub_path_that_a_placeholder_leads_out_of_the_volume_is_refused_by_name() {
+fn a_filled_sub_path_outside_the_volume_is_denied_by_name() {
     let layer = json!({"spec": {
         "volumes": [{"name": "data", "emptyDir": {}}],
         "containers": [{"name": "primary", "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "${task_config.word}"}]}]}});
     let mount = |word: &str| with_word(word, layer.clone());
-    assert_eq!(answered_to(&pod(), &mount("users/alice")).outcome, Outcome::Patched);
+    assert_eq!(answer_for(&pod(), &mount("users/alice")).outcome, Outcome::Patched);
     for word in ["../alice", "/etc", "a/../../b", ".."] {
-        let said = denial(&pod(), &mount(word));
+        let message = denial(&pod(), &mount(word));
         assert!(
-            said.ends_with(".subPath: `${task_config.word}`, filled for this pod, must be a relative path without .."),
-            "{said}"
+            message
+                .ends_with(".subPath: `${task_config.word}`, filled for this pod, must be a relative path without .."),
+            "{message}"
         );
     }
 }
 
 #[test]
-fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
+fn an_invalid_filled_value_is_denied_with_layer_and_field() {
     let spec = |spec: Value| json!({"spec": spec});
     let primary = |key: &str, value: Value| json!({"spec": {"containers": [{"name": "primary", key: value}]}});
     let volume = |source: &str, value: Value| spec(json!({"volumes": [{"name": "v", source: value}]}));
@@ -149,32 +150,32 @@ fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
         (json!({"metadata": {"labels": {"team": word}}}), "metadata.labels.team", label),
         (json!({"metadata": {"labels": {"a.b/c": word}}}), "metadata.labels[a.b/c]", label),
     ] {
-        let said = denial(&pod(), &with_word("Data Science", layer));
+        let message = denial(&pod(), &with_word("Data Science", layer));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1)";
-        assert_eq!(said, format!("{begin}: {path}: `${{task_config.word}}`, filled for this pod, {what}"));
+        assert_eq!(message, format!("{begin}: {path}: `${{task_config.word}}`, filled for this pod, {what}"));
     }
 }
 
 #[test]
-fn what_a_placeholder_made_wrong_is_not_quoted() {
+fn an_invalid_filled_value_is_not_quoted() {
     for layer in [
         json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}),
         json!({"spec": {"containers": [{"name": "primary", "imagePullPolicy": "${task_config.word}"}]}}),
         json!({"spec": {"hostname": "${task_config.word}"}}),
     ] {
-        let said = denial(&pod(), &with_word("Hunter Two", layer.clone()));
+        let message = denial(&pod(), &with_word("Hunter Two", layer.clone()));
         assert!(
-            said.starts_with("422 Placeholder queue/GPU (podgraft.yaml:1): spec.") && !said.contains("Hunter"),
-            "{said}"
+            message.starts_with("422 Placeholder queue/GPU (podgraft.yaml:1): spec.") && !message.contains("Hunter"),
+            "{message}"
         );
     }
-    let fine = with_word("data-science", json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}));
-    let result = applied(&pod(), &answered_to(&pod(), &fine));
+    let valid = with_word("data-science", json!({"spec": {"imagePullSecrets": [{"name": "${task_config.word}"}]}}));
+    let result = patched(&pod(), &answer_for(&pod(), &valid));
     assert_eq!(result["spec"]["imagePullSecrets"], json!([{"name": "data-science"}]));
 }
 
 #[test]
-fn a_file_that_a_placeholder_leads_elsewhere_is_refused_by_name() {
+fn an_invalid_filled_file_path_is_denied_by_name() {
     let folder = "must be a path from the root (/) without .. and :";
     let name = "must end with the name of a file";
     for (path, word, what) in [
@@ -189,28 +190,28 @@ fn a_file_that_a_placeholder_leads_elsewhere_is_refused_by_name() {
         let file = json!({"spec": {"volumes": [{"name": "file-0123456789abcdef", "emptyDir": {}}], "containers": [
             {"name": "primary", "volumeMounts": [{"name": "file-0123456789abcdef", "mountPath": path}]}]}});
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.containers[primary]";
-        let said = denial(&pod(), &with_word(word, file.clone()));
+        let message = denial(&pod(), &with_word(word, file.clone()));
         let expected = format!("{begin}.volumeMounts[{path}].mountPath: `{path}`, filled for this pod, {what}");
-        assert_eq!(said, expected, "{word}");
-        let good = if path.starts_with('/') { "fine" } else { "/fine" };
-        assert_eq!(answered_to(&pod(), &with_word(good, file)).message, None, "{path}");
+        assert_eq!(message, expected, "{word}");
+        let valid = if path.starts_with('/') { "fine" } else { "/fine" };
+        assert_eq!(answer_for(&pod(), &with_word(valid, file)).message, None, "{path}");
     }
 }
 
 #[test]
-fn two_of_a_list_that_a_placeholder_gives_one_name_are_refused() {
+fn two_elements_with_one_filled_name_are_denied() {
     let env = |other: &str| {
         json!({"spec": {"containers": [{"name": "primary", "env": [
             {"name": "${task_config.word}", "value": "one"}, {"name": "B", "value": other}]}]}})
     };
     assert_eq!(
         denial(&pod(), &with_word("B", env("two"))),
-        "422 Placeholder queue/GPU (podgraft.yaml:1): spec.containers[primary].env[${task_config.word}].name: `${task_config.word}`, filled for this pod, stands twice in the list"
+        "422 Placeholder queue/GPU (podgraft.yaml:1): spec.containers[primary].env[${task_config.word}].name: `${task_config.word}`, filled for this pod, is twice in the list"
     );
     for (word, other) in [("A", "two"), ("B", "one")] {
-        assert_eq!(answered_to(&pod(), &with_word(word, env(other))).message, None, "{word} {other}");
+        assert_eq!(answer_for(&pod(), &with_word(word, env(other))).message, None, "{word} {other}");
     }
-    let mut anew = env("two");
-    anew["spec"]["containers"][0]["env"][0] = json!({"name": "${task_config.word}", "$patch": "delete"});
-    assert_eq!(answered_to(&pod(), &with_word("B", anew)).message, None);
+    let mut removed = env("two");
+    removed["spec"]["containers"][0]["env"][0] = json!({"name": "${task_config.word}", "$patch": "delete"});
+    assert_eq!(answer_for(&pod(), &with_word("B", removed)).message, None);
 }

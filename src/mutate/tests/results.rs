@@ -1,25 +1,25 @@
-//! What was made of a pod: dependent fields, what the API server would refuse or warn of.
+//! Results: dependent fields, and the pods that the API server would deny or warn about.
 
 use super::*;
 
 #[test]
 fn a_changed_limit_drops_the_request_that_was_its_copy() {
     let resources = |limits: Value| json!({"spec": {"containers": [{"name": "primary", "resources": limits}]}});
-    let snapshot1 = snapshot(resources(json!({"limits": {"nvidia.com/gpu": "2"}})), Vec::new());
-    let result = applied(&pod(), &answered_to(&pod(), &snapshot1));
+    let doubled = snapshot(resources(json!({"limits": {"nvidia.com/gpu": "2"}})), Vec::new());
+    let result = patched(&pod(), &answer_for(&pod(), &doubled));
     assert_eq!(
         result["spec"]["containers"][0]["resources"],
         json!({"limits": {"nvidia.com/gpu": "2"}, "requests": {}})
     );
     let mut on_cpu = pod();
     on_cpu["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}});
-    let asked = resources(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}));
-    let result = applied(&on_cpu, &answered_to(&on_cpu, &snapshot(asked, Vec::new())));
-    assert_eq!(result["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "1"}), "a layer asked for it");
+    let with_request = resources(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}));
+    let result = patched(&on_cpu, &answer_for(&on_cpu, &snapshot(with_request, Vec::new())));
+    assert_eq!(result["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "1"}), "a layer set it");
 }
 
 #[test]
-fn a_request_above_its_limit_is_refused_by_name() {
+fn a_request_above_its_limit_is_denied_by_name() {
     let result = |written: Value, resources: Value| {
         let mut pod = pod();
         pod["spec"]["containers"][0]["resources"] = written;
@@ -45,42 +45,42 @@ fn a_request_above_its_limit_is_refused_by_name() {
 }
 
 #[test]
-fn a_request_above_its_limit_that_the_pod_brought_is_the_api_servers_to_refuse() {
+fn a_submitted_request_above_its_limit_is_left_to_the_api_server() {
     let mut pod = pod();
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}});
     let layer = json!({"spec": {"containers": [{"name": "primary", "env": [{"name": "A", "value": "b"}]}]}});
-    assert_eq!(answered_to(&pod, &snapshot(layer, Vec::new())).outcome, Outcome::Patched);
+    assert_eq!(answer_for(&pod, &snapshot(layer, Vec::new())).outcome, Outcome::Patched);
 }
 
 #[test]
-fn a_warning_that_only_the_result_earns_is_refused_by_name() {
+fn a_warning_that_only_the_result_causes_is_denied_by_name() {
     let layer = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}});
     assert_eq!(
         denial(&pod(), &snapshot(layer.clone(), Vec::new())),
-        "422 InvalidResult queue/GPU: spec.nodeSelector[beta.kubernetes.io/os] would earn a warning of the API server, which fails a ClearML task: deprecated since v1.14; use \"kubernetes.io/os\" instead"
+        "422 InvalidResult queue/GPU: spec.nodeSelector[beta.kubernetes.io/os] would cause a warning of the API server, which fails a ClearML task: deprecated since v1.14; use \"kubernetes.io/os\" instead"
     );
     let mut own = pod();
     own["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
-    assert_eq!(answered_to(&own, &snapshot(layer, Vec::new())).outcome, Outcome::Patched, "the pod's own");
+    assert_eq!(answer_for(&own, &snapshot(layer, Vec::new())).outcome, Outcome::Patched, "the pod's own");
 }
 
 #[test]
-fn a_port_of_a_sidecar_that_meets_the_tasks_is_refused_by_name() {
+fn a_sidecars_port_that_equals_the_tasks_is_denied_by_name() {
     let mut pod = pod();
     pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 10022}]);
     let sidecar =
         json!({"name": "ssh", "image": "ssh", "restartPolicy": "Always", "ports": [{"containerPort": 10022}]});
-    let said = denial(&pod, &snapshot(json!({"spec": {"initContainers": [sidecar]}}), Vec::new()));
+    let message = denial(&pod, &snapshot(json!({"spec": {"initContainers": [sidecar]}}), Vec::new()));
     assert!(
-        said.starts_with("422 InvalidResult queue/GPU: ")
-            && said.contains("ports[10022/TCP] would earn a warning")
-            && said.contains("duplicate port"),
-        "{said}"
+        message.starts_with("422 InvalidResult queue/GPU: ")
+            && message.contains("ports[10022/TCP] would cause a warning")
+            && message.contains("duplicate port"),
+        "{message}"
     );
 }
 
 #[test]
-fn what_the_api_server_would_refuse_is_refused_by_name() {
+fn a_result_that_the_api_server_would_deny_is_denied_by_name() {
     let volume = |source: Value| json!({"spec": {"volumes": [source]}});
     let primary = |extra: Value| {
         let mut container = json!({"name": "primary"});
@@ -125,49 +125,48 @@ fn what_the_api_server_would_refuse_is_refused_by_name() {
         (json!({"spec": {"tolerations": [null]}}), "spec.tolerations[0] is null, should be an object"),
         (
             json!({"metadata": {"deletionTimestamp": "x"}}),
-            "metadata.deletionTimestamp may not be changed: it is the API server's or the creator's",
+            "metadata.deletionTimestamp may not be changed: it belongs to the API server or the creator",
         ),
     ];
     for (fragment, end) in cases {
-        let said = said_of(&pod(), &fragment);
-        assert!(said.ends_with(end), "{fragment}: {said}");
+        let message = message_for(&pod(), &fragment);
+        assert!(message.ends_with(end), "{fragment}: {message}");
     }
 }
 
 #[test]
-fn a_limit_under_a_plugins_request_takes_the_request_away() {
+fn a_limit_below_a_plugins_request_removes_the_request() {
     let mut ranged = pod();
     ranged["metadata"]["managedFields"] = json!([{"fieldsV1": {"f:spec": {"f:restartPolicy": {}}}}]);
     ranged["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}});
-    let lower = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"cpu": "250m"}}}]}});
-    let result = applied(&ranged, &answered_to(&ranged, &snapshot(lower, Vec::new())));
+    let lowered = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"cpu": "250m"}}}]}});
+    let result = patched(&ranged, &answer_for(&ranged, &snapshot(lowered, Vec::new())));
     assert_eq!(result["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "250m"}, "requests": {}}));
 }
 
 #[test]
-fn annotations_beyond_what_a_pod_may_have_are_refused_by_name() {
+fn oversized_annotations_are_denied_by_name() {
     let layer = json!({"metadata": {"annotations": {"large": "x".repeat(200_000), "small": "y"}}});
     let with = |bytes: usize| {
         let mut pod = pod();
         pod["metadata"]["annotations"] = json!({"own": "z".repeat(bytes)});
         pod
     };
-    assert_eq!(answered_to(&with(60_000), &snapshot(layer.clone(), vec![])).outcome, Outcome::Patched);
-    let said = denial(&with(65_000), &snapshot(layer.clone(), vec![]));
+    assert_eq!(answer_for(&with(60_000), &snapshot(layer.clone(), vec![])).outcome, Outcome::Patched);
+    let message = denial(&with(65_000), &snapshot(layer.clone(), vec![]));
     assert!(
-        said.starts_with(
-            "422 InvalidResult queue/GPU: metadata.annotations.large increases the pod's annotations to 2650"
-        ) && said.ends_with("above the limit of 262144"),
-        "{said}"
+        message.starts_with("422 InvalidResult queue/GPU: metadata.annotations.large brings the pod to 2650")
+            && message.ends_with("and it may have 262144"),
+        "{message}"
     );
-    // kubectl's copy counts as what it says, not as it is spelled
+    // kubectl's copy counts with its length after unescaping
     let mut copied = with(0);
     copied["metadata"]["annotations"][crate::k8s::labels::LAST_APPLIED] = json!("\"".repeat(40_000));
-    assert_eq!(answered_to(&copied, &snapshot(layer, vec![])).outcome, Outcome::Patched);
+    assert_eq!(answer_for(&copied, &snapshot(layer, vec![])).outcome, Outcome::Patched);
 }
 
 #[test]
-fn a_sidecar_with_the_name_of_one_of_the_pods_containers_is_refused_by_name() {
+fn a_sidecar_with_the_name_of_a_container_of_the_pod_is_denied_by_name() {
     let mut pod = pod();
     pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "proxy", "image": "own"}));
     let sidecar = |name: &str| json!({"spec": {"initContainers": [{"name": name, "image": "layers", "restartPolicy": "Always"}]}});
@@ -192,20 +191,24 @@ fn an_init_container_of_the_pod_does_not_become_a_layers_sidecar() {
         "422 InvalidResult queue/GPU: spec.initContainers[fetch].restartPolicy would turn the pod's own init container of this name into a sidecar"
     );
     let layer = json!({"spec": {"initContainers": [sidecar]}});
-    assert_eq!(under(&pod, layer)["spec"]["initContainers"][0]["image"], "layers", "laid over, it stays what it is");
+    assert_eq!(
+        with_layer(&pod, layer)["spec"]["initContainers"][0]["image"],
+        "layers",
+        "a patched init container stays one"
+    );
 }
 
 #[test]
-fn a_device_without_its_limit_is_not_asked_for() {
+fn a_device_request_is_removed_with_its_limit() {
     let layer = json!({"spec": {"containers": [{"name": "primary", "resources": {"limits": {"$patch": "replace", "cpu": "2"}}}]}});
     let mut pod = pod();
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": "1", "memory": "1Gi"}, "requests": {"nvidia.com/gpu": "1", "memory": "1Gi"}});
-    let resources = &under(&pod, layer)["spec"]["containers"][0]["resources"];
+    let resources = &with_layer(&pod, layer)["spec"]["containers"][0]["resources"];
     assert_eq!(*resources, json!({"limits": {"cpu": "2"}, "requests": {"memory": "1Gi"}}));
 }
 
 #[test]
-fn two_of_what_rules_each_other_out_are_refused_by_name() {
+fn mutually_exclusive_fields_are_denied_by_name() {
     let mut pod = pod();
     let profile = json!({"type": "Localhost", "localhostProfile": "p"});
     let main = &mut pod["spec"]["containers"][0];
@@ -247,12 +250,12 @@ fn two_of_what_rules_each_other_out_are_refused_by_name() {
         assert_eq!(denial(&pod, &snapshot(layer, vec![])), format!("422 InvalidResult queue/GPU: {path} {what}"));
     }
     let replaced = json!({"livenessProbe": {"$patch": "replace", "httpGet": {"port": 80}}});
-    let result = under(&pod, primary(replaced));
+    let result = with_layer(&pod, primary(replaced));
     assert_eq!(result["spec"]["containers"][0]["livenessProbe"], json!({"httpGet": {"port": 80}}));
 }
 
 #[test]
-fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
+fn a_pod_security_violation_of_only_the_result_is_denied_by_name() {
     let context = json!({
         "allowPrivilegeEscalation": false, "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
@@ -261,7 +264,7 @@ fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
     for container in compliant["spec"]["containers"].as_array_mut().unwrap() {
         container["securityContext"] = context.clone();
     }
-    let held = |layer: Value| {
+    let restricted = |layer: Value| {
         let snapshot = snapshot(layer, Vec::new());
         snapshot.pod_security.set(HashMap::from([("clearml".to_owned(), "restricted".parse().unwrap())]));
         snapshot
@@ -272,40 +275,50 @@ fn what_only_the_result_violates_of_pod_security_is_refused_by_name() {
         json!({"spec": {"initContainers": [init]}})
     };
     assert_eq!(
-        denial(&compliant, &held(with_init(json!({})))),
+        denial(&compliant, &restricted(with_init(json!({})))),
         "422 InvalidResult queue/GPU: spec.initContainers[fetch].securityContext.allowPrivilegeEscalation must be false: \
          the pod would violate its namespace's PodSecurity \"restricted:latest\" (allowPrivilegeEscalation != false), \
          and the API server's warning fails a ClearML task"
     );
     let fetch = json!({"name": "fetch", "image": "busybox", "ports": [{"containerPort": 80, "hostPort": 80}]});
     let fetch = json!({"spec": {"initContainers": [fetch]}});
-    let hook = module(move |_| Ok(Returned::Fragment(fetch.to_string())));
-    let of_module = snapshot(json!({}), vec![hook]);
-    of_module.pod_security.set_everywhere(Some("baseline".parse().unwrap()));
-    let said = denial(&compliant, &of_module);
-    assert!(said.contains("module/hook: spec.initContainers[fetch].ports may have no hostPort"), "{said}");
-    let mut of_the_pod = compliant.clone();
-    of_the_pod["spec"]["securityContext"] = json!({"runAsNonRoot": true});
-    of_the_pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = Value::Null;
-    let taken = denial(&of_the_pod, &held(json!({"spec": {"securityContext": {"$patch": "replace", "fsGroup": 1}}})));
-    assert!(taken.contains("queue/GPU: spec.containers[clearml-id-"), "{taken}");
-    assert!(taken.contains(".securityContext.runAsNonRoot must be true: "), "{taken}");
-    let loose = denial(&compliant, &held(json!({"spec": {"securityContext": {"runAsUser": 0}}})));
+    let hook = module(move |_| Ok(HookOutput::Fragment(fetch.to_string())));
+    let with_module = snapshot(json!({}), vec![hook]);
+    with_module.pod_security.set_everywhere(Some("baseline".parse().unwrap()));
+    let message = denial(&compliant, &with_module);
+    assert!(message.contains("module/hook: spec.initContainers[fetch].ports may have no hostPort"), "{message}");
+    let mut compliant_as_a_whole = compliant.clone();
+    compliant_as_a_whole["spec"]["securityContext"] = json!({"runAsNonRoot": true});
+    compliant_as_a_whole["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = Value::Null;
+    let removed = denial(
+        &compliant_as_a_whole,
+        &restricted(json!({"spec": {"securityContext": {"$patch": "replace", "fsGroup": 1}}})),
+    );
+    assert!(removed.contains("queue/GPU: spec.containers[clearml-id-"), "{removed}");
+    assert!(removed.contains(".securityContext.runAsNonRoot must be true: "), "{removed}");
+    let loose = denial(&compliant, &restricted(json!({"spec": {"securityContext": {"runAsUser": 0}}})));
     assert!(loose.starts_with("422 InvalidResult queue/GPU: spec.securityContext.runAsUser may not be 0: "), "{loose}");
-    assert_eq!(answered_to(&compliant, &held(with_init(context))).outcome, Outcome::Patched, "as compliant as before");
-    assert_eq!(answered_to(&pod(), &held(with_init(json!({})))).outcome, Outcome::Patched, "the pod's own violation");
+    assert_eq!(
+        answer_for(&compliant, &restricted(with_init(context))).outcome,
+        Outcome::Patched,
+        "as compliant as before"
+    );
+    assert_eq!(
+        answer_for(&pod(), &restricted(with_init(json!({})))).outcome,
+        Outcome::Patched,
+        "the pod's own violation"
+    );
     let elsewhere = snapshot(with_init(json!({})), Vec::new());
     elsewhere.pod_security.set(HashMap::from([("other".to_owned(), "restricted".parse().unwrap())]));
-    assert_eq!(answered_to(&compliant, &elsewhere).outcome, Outcome::Patched, "another namespace's level");
+    assert_eq!(answer_for(&compliant, &elsewhere).outcome, Outcome::Patched, "another namespace's level");
 }
 
 #[test]
-fn what_stands_under_a_key_with_dots_is_its_layers() {
+fn an_error_under_a_key_with_dots_names_its_layer() {
     let layer = json!({"metadata": {"annotations": {"example.com/big": "x".repeat(300 << 10)}}});
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({"own": "x"});
-    let said = denial(&pod, &snapshot(layer, vec![]));
-    let begin =
-        "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] increases the pod's annotations to ";
-    assert!(said.starts_with(begin), "{said}");
+    let message = denial(&pod, &snapshot(layer, vec![]));
+    let begin = "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] brings the pod to ";
+    assert!(message.starts_with(begin), "{message}");
 }

@@ -1,4 +1,4 @@
-//! What the `ServiceAccount` plugin gave for an account that the pod no longer has.
+//! Removes the pull secrets and the token of a service account that the pod no longer has.
 
 use super::Normalizer;
 use crate::json::Json;
@@ -6,9 +6,9 @@ use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
 
 impl<'a> Normalizer<'_, 'a> {
-    /// The old account's pull secrets and token mount go, as far as nobody who submitted the pod wrote them and no
-    /// layer brought them: the plugin runs again and gives the new account's. The deprecated field follows.
-    pub(super) fn account(&mut self) {
+    /// Removes the old service account's pull secrets and token mounts, except those that the submitter or a layer
+    /// set: the `ServiceAccount` plugin runs again and adds the new one's. Sets the deprecated field to the new name.
+    pub(super) fn service_account(&mut self) {
         let Some(account) = self.changed("serviceAccountName") else { return };
         if self.spec().get("serviceAccount").is_some() {
             self.set("serviceAccount", account);
@@ -29,19 +29,21 @@ impl<'a> Normalizer<'_, 'a> {
     }
 
     fn is_plugins_volume(&self, name: &str) -> bool {
-        name.starts_with(TOKEN_VOLUME) && !self.owners.set_by_submitter(&element("volumes", name))
+        name.starts_with(TOKEN_VOLUME) && !self.managed_fields.set_by_submitter(&element("volumes", name))
     }
 
     fn pull_secrets(&mut self) {
-        let laid = self.laid;
-        let brought = |name: &str| {
-            let lists = laid.iter().filter_map(|(_, fragment)| fragment.get_path(&["spec", "imagePullSecrets"]));
+        let fragments = self.fragments;
+        let from_layer = |name: &str| {
+            let lists = fragments.iter().filter_map(|(_, fragment)| fragment.get_path(&["spec", "imagePullSecrets"]));
             lists.flat_map(|list| list.items()).any(|secret| secret.text("name") == name)
         };
         let secrets = self.spec().get("imagePullSecrets").map_or(&[][..], |secrets| secrets.items());
         let names = secrets.iter().map(|secret| secret.text("name"));
         let old: Vec<&'a str> = names
-            .filter(|name| !brought(name) && !self.owners.set_by_submitter(&element("imagePullSecrets", name)))
+            .filter(|name| {
+                !from_layer(name) && !self.managed_fields.set_by_submitter(&element("imagePullSecrets", name))
+            })
             .collect();
         self.retain("imagePullSecrets", |secret| !old.contains(&secret.text("name")));
         self.removed.extend(old.iter().map(|name| display_path(&element("imagePullSecrets", name))));
