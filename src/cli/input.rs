@@ -1,4 +1,4 @@
-//! The manifests that are given with `-f`.
+//! Reads the manifests that are given with `-f`, and makes an AdmissionReview of each.
 
 use std::path::{Path, PathBuf};
 
@@ -9,36 +9,36 @@ use crate::explain::simulate::{self, Document, EXPECTED, Sender};
 use crate::k8s::pod_security::Policy;
 use crate::model::snapshot::Snapshot;
 
-/// Who sends them, and where to: the same flags for every verb.
+/// The flags of every verb that reads manifests.
 #[derive(Debug, clap::Args)]
 pub(super) struct Manifests {
-    /// Pods or Jobs (YAML or JSON, several documents in one file as they come) or an AdmissionReview (JSON); `-` is standard input
+    /// Pods or Jobs (YAML or JSON, also several documents in one file) or an AdmissionReview (JSON); `-` is standard input
     #[arg(short, long, value_name = "POD|JOB|REVIEW", required = true)]
     pub(super) filename: Vec<PathBuf>,
     #[command(flatten)]
-    pub(super) sending: SendArgs,
-    /// Pod Security level by which the API server warns in the pod's namespace: privileged, baseline or restricted,
-    /// with a version if it has one, as `restricted:v1.30`
+    pub(super) sender: SendArgs,
+    /// Pod Security level of the pod's namespace (its `warn` label): privileged, baseline or restricted, with an
+    /// optional version, such as `restricted:v1.30`
     #[arg(long, value_name = "LEVEL")]
     pod_security: Option<Policy>,
 }
 
-/// Who sends a manifest.
+/// The flags for the sender of a manifest.
 #[derive(Debug, clap::Args)]
 pub(super) struct SendArgs {
-    /// The pod's namespace; default: the manifest's own, else `default`
+    /// The pod's namespace; default: the manifest's, otherwise `default`
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Who creates the pod; default: a submitter of its task system, whose word counts; for a Job the Job controller
+    /// The user who creates the pod; default: a configured submitter of its task system; for a Job the Job controller
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
 }
 
-/// One manifest, as the webhook would be sent it.
+/// A manifest as an AdmissionReview.
 pub(super) struct Manifest {
-    /// the file, and where it has several documents, which of them
+    /// the file, with line and number of the document if it has several
     pub(super) label: String,
-    /// the review
+    /// the AdmissionReview, JSON
     pub(super) body: Vec<u8>,
 }
 
@@ -49,54 +49,57 @@ impl SendArgs {
 }
 
 impl Manifests {
-    /// As [`read`]. From here on the snapshot holds pods to the level that was given.
+    /// Reads the manifests, and sets the given Pod Security level for all namespaces of the snapshot.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds no Pod, Job or AdmissionReview.
     pub(super) fn read(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
         snapshot.pod_security.set_everywhere(self.pod_security);
-        read(&self.filename, &self.sending, snapshot)
+        read(&self.filename, &self.sender, snapshot)
     }
 }
 
-/// Reads all of them. Beside pods a stream may hold what belongs to them (a Service, a ConfigMap): those are told and
-/// left out.
+/// Reads the manifests of all files. Other objects in a file of several documents (a Service, a ConfigMap) are named on
+/// stderr and ignored.
 ///
 /// # Errors
-/// A file cannot be read, or holds nothing that could be rendered.
-pub(super) fn read(files: &[PathBuf], sending: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
+/// A file cannot be read, or holds no Pod, Job or AdmissionReview.
+pub(super) fn read(files: &[PathBuf], sender: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
     let mut found = Vec::new();
     for file in files {
-        found.extend(read_one(file, sending, snapshot)?);
+        found.extend(read_one(file, sender, snapshot)?);
     }
     Ok(found)
 }
 
-fn read_one(file: &Path, sending: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
+fn read_one(file: &Path, sender: &SendArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Manifest>> {
     let name = file.display().to_string();
-    let text = text_of(file)?;
+    let text = read_text(file)?;
     let documents = simulate::documents(&name, &text).map_err(anyhow::Error::msg)?;
     if let [only] = documents.as_slice() {
-        let body = body(only, &text, sending, snapshot).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
+        let body = review_body(only, &text, sender, snapshot).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
         return Ok(vec![Manifest { label: name, body }]);
     }
     let mut found = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         let label = format!("{name}:{} (document {})", document.line, index + 1);
-        match body(document, "", sending, snapshot) {
+        match review_body(document, "", sender, snapshot) {
             Ok(body) => found.push(Manifest { label, body }),
-            Err(why) if is_neither(document) => tell!("{label}: {why}; left out"),
-            Err(why) => bail!("{label}: {why}"),
+            Err(error) if !is_supported(document) => errln!("{label}: {error}; ignored"),
+            Err(error) => bail!("{label}: {error}"),
         }
     }
     if found.is_empty() {
-        bail!("{name}: it holds {}; {EXPECTED}", if documents.is_empty() { "nothing" } else { "none of these" });
+        bail!("{name}: it holds {}; {EXPECTED}", if documents.is_empty() { "no document" } else { "none of these" });
     }
     Ok(found)
 }
 
-fn is_neither(document: &Document) -> bool {
-    !matches!(document.object["kind"].as_str(), Some("Pod" | "Job" | "AdmissionReview"))
+fn is_supported(document: &Document) -> bool {
+    matches!(document.object["kind"].as_str(), Some("Pod" | "Job" | "AdmissionReview"))
 }
 
-fn text_of(file: &Path) -> anyhow::Result<String> {
+fn read_text(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         return std::io::read_to_string(std::io::stdin()).context("standard input cannot be read");
     }
@@ -106,13 +109,13 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
 }
 
-/// The review that the webhook would be sent.
-fn body(document: &Document, text: &str, sending: &SendArgs, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
-    let sender = sending.sender();
+/// Returns the AdmissionReview of a document, JSON.
+fn review_body(document: &Document, text: &str, sender: &SendArgs, snapshot: &Snapshot) -> Result<Vec<u8>, String> {
+    let sender = sender.sender();
     let is_review = document.object["kind"] == "AdmissionReview";
     let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     if is_review && sender.namespace.is_none() && sender.user.is_none() && is_json() {
-        return Ok(text.as_bytes().to_vec()); // the very bytes that the webhook got
+        return Ok(text.as_bytes().to_vec()); // byte for byte, as the webhook received it
     }
     let review: Value = simulate::review(document.object.clone(), sender, snapshot)?;
     Ok(review.to_string().into_bytes())
