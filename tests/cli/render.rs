@@ -21,7 +21,7 @@ fn configuration_error(text: &str) -> String {
 }
 
 #[test]
-fn the_commands_of_the_readme_print_the_shown_output() {
+fn the_readmes_commands_print_what_it_shows() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let blocks: Vec<&str> =
         readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
@@ -35,7 +35,7 @@ fn the_commands_of_the_readme_print_the_shown_output() {
 }
 
 #[test]
-fn the_configurations_of_the_readme_are_those_of_cases() {
+fn the_readmes_configurations_are_those_of_cases() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for config in [CONFIG, "tests/cases/readme-keys/config.yaml"] {
         assert!(readme.contains(&fs::read_to_string(root().join(config)).unwrap()), "{config}");
