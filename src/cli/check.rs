@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use self::probe::Compiled;
 use self::report::Report;
 use super::Output;
-use super::input::{self, SendArgs};
 use super::load::{Configuration, counted};
+use super::manifests::{self, SendArgs};
 use crate::wasm::{Engine, sha256_hex};
 use crate::watch;
 
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let Configuration { config, policies } = &args.configuration;
     let built = watch::load_once(config, policies.as_deref(), "", &compile)?;
-    let manifests = input::read(&args.filename, &args.sender, &built.snapshot)?;
+    let manifests = manifests::read(&args.filename, &args.sender, &built.snapshot)?;
     let report = Report::new(&built, compiled.into_inner(), &manifests);
     match args.output {
         Output::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,

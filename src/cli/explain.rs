@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use self::report::Report;
 use super::Output;
-use super::input::Manifests;
 use super::load::Configuration;
+use super::manifests::Manifests;
 use bumpalo::Bump;
 
 /// List which layer or module set each field of a pod, and why other settings were not applied.

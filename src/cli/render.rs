@@ -9,8 +9,8 @@ use bumpalo::Bump;
 use clap::ValueEnum;
 
 use super::diff::{self, Side};
-use super::input::{Manifest, Manifests};
 use super::load::Configuration;
+use super::manifests::{Manifest, Manifests};
 use crate::explain::simulate;
 use crate::explain::yaml;
 use crate::model::denial::Denial;

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::notices;
 use super::probe::{self, Compiled, ProbeResult, UnitProbe};
-use crate::cli::input::Manifest;
 use crate::cli::load::counted;
+use crate::cli::manifests::Manifest;
 use crate::cli::table;
 use crate::config::{Built, Diagnostic, Position};
 use crate::explain::simulate::{self, Simulation};
@@ -135,7 +135,7 @@ impl Report {
                 (true, users) => users.join(", "),
             };
             let digest = row.digest.chars().take(12).collect();
-            let imports = if row.imports.is_empty() { "nothing".to_owned() } else { row.imports.join(", ") };
+            let imports = if row.imports.is_empty() { "none".to_owned() } else { row.imports.join(", ") };
             [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), imports, used_by]
         });
         section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "IMPORTS", "USED BY"]), modules);

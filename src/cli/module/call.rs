@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::{name_of, read};
-use crate::cli::input::{self, SendArgs};
+use crate::cli::manifests::{self, SendArgs};
 use crate::config::{Builder, Diagnostic, File, Input, Wasm};
 use crate::k8s::labels::QUEUE;
 use crate::model::hook::{Budget, Hook};
@@ -108,7 +108,7 @@ impl Subject {
     /// Returns the pod's queue and its AdmissionReview.
     fn review(&self) -> anyhow::Result<(String, Vec<u8>)> {
         let stock = configuration(json!({}), Vec::new(), None)?;
-        let manifests = input::read(std::slice::from_ref(&self.filename), &self.sender, &stock)?;
+        let manifests = manifests::read(std::slice::from_ref(&self.filename), &self.sender, &stock)?;
         let [manifest] = manifests.as_slice() else {
             bail!("{} holds {} pods; a module runs over one", self.filename.display(), manifests.len());
         };
