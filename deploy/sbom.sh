@@ -7,6 +7,6 @@ target/tools/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --de
   --target "$(rustc -vV | sed -n 's/^host: //p')" --quiet
 mkdir -p target/sbom
 mv -f podgraft_bin.cdx.json target/sbom/podgraft.cdx.json
-rm -f tests/fuzz/*_bin.cdx.json # it writes one beside each manifest of the workspace
-grep -q '"pkg:cargo/wasmtime@' target/sbom/podgraft.cdx.json # not an empty one
+rm -f tests/fuzz/*_bin.cdx.json # it writes one next to each manifest of the workspace
+grep -q '"pkg:cargo/wasmtime@' target/sbom/podgraft.cdx.json # fails if it is empty
 echo "target/sbom/podgraft.cdx.json: $(grep -c '"purl": "pkg:cargo/' target/sbom/podgraft.cdx.json) crates"

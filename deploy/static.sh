@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Builds podgraft as one static file: deploy/static.sh [PROFILE]; prints the path. PROFILE is `release` unless given.
+# Builds podgraft as one static file and prints its path: deploy/static.sh [PROFILE], default `release`.
 #
-# glibc, linked in: nothing beside the C compiler that the build needs anyway, the same memcpy and the same dependencies
-# as every other build, so that only the last link is done again. (musl would want a C compiler of its own.) What a
-# static glibc cannot do alone is look names up by plugins (NSS): the two that a container has, /etc/hosts and DNS, are
-# built in since 2.34.
+# It links glibc statically: that needs only the C compiler of every other build, and the memcpy and dependencies of the
+# other builds, so that only the last link is done again. (musl needs a C compiler of its own.) A static glibc cannot
+# load plugins for name lookups (NSS); the two that a container has, /etc/hosts and DNS, are built in since 2.34.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests/setup.sh rust cc static
@@ -13,7 +12,7 @@ profile=${1:-release}
 case $profile in dev) folder=debug ;; *) folder=$profile ;; esac
 built=target/$folder/podgraft out=target/static/$profile
 mkdir -p "$out"
-# what other tests run lies where this build puts its own: it is put back
+# other tests run the program at the path that this build overwrites: it is put back
 rm -f "$out/.other"
 [ ! -e "$built" ] || ln "$built" "$out/.other"
 tests/progress.sh image "of about 300 crates" \

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-/// A line on stdout. A closed pipe is an error that ends the program quietly, where `println!` panics.
-macro_rules! say {
+/// Writes a line to stdout. A closed pipe is an error, which ends the program quietly; `println!` would panic.
+macro_rules! outln {
     ($($text:tt)*) => { std::io::Write::write_fmt(&mut anstream::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
 }
 
-/// A line on stderr, beside the result: that nobody reads it changes nothing.
-macro_rules! tell {
+/// Writes a line to stderr. A closed pipe is ignored: the result is on stdout.
+macro_rules! errln {
     ($($text:tt)*) => { _ = std::io::Write::write_fmt(&mut anstream::stderr(), format_args!("{}\n", format_args!($($text)*))) };
 }
 
@@ -19,8 +19,8 @@ mod check;
 mod completion;
 pub mod diff;
 mod explain;
-mod input;
 pub mod load;
+mod manifests;
 mod module;
 mod render;
 mod schema;
@@ -58,12 +58,12 @@ enum Verb {
     Certs(certs::Args),
 }
 
-/// The forms of what a verb finds out.
+/// The output formats of `check`, `explain` and `certs check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// for people
+    /// text for humans
     Text,
-    /// for programs
+    /// JSON for programs
     Json,
 }
 
@@ -72,7 +72,10 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Does what the command line says. An error is a sentence for whoever typed it: wrong usage or configuration.
+/// Runs the verb of the command line.
+///
+/// # Errors
+/// The usage or a configuration is wrong, or stdout is closed.
 pub fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(*args),

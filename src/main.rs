@@ -1,4 +1,4 @@
-//! The `podgraft` program. Exit codes: 0 done, 1 rejected, 2 wrong usage or configuration, 141 nobody reads what it prints.
+//! The `podgraft` program. Exit codes: 0 done, 1 denied or invalid, 2 wrong usage or configuration, 141 closed stdout.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -124,7 +124,7 @@ impl Pair {
         if response["allowed"] == false {
             let status = &response["status"];
             let text = |key: &str| status[key].as_str().unwrap_or_default();
-            return Ok(format!("rejected ({}, {}): {}", status["code"], text("reason"), text("message")));
+            return Ok(format!("denied ({}, {}): {}", status["code"], text("reason"), text("message")));
         }
         let Some(patch) = response["patch"].as_str() else { return Ok("[]".to_owned()) };
         let patch = BASE64_STANDARD.decode(patch).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! `podgraft certs`: the webhook's certificate, made, judged and put where the API server and podgraft look for it.
+//! `podgraft certs`: makes, checks and installs the webhook's certificate.
 
 mod chain;
 mod check;
@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
 
-/// Make, check and install the certificate that the API server knows the webhook by.
+/// Make, check and install the webhook's certificate.
 #[derive(Debug, clap::Args)]
 #[command(
     arg_required_else_help = true,
@@ -26,7 +26,7 @@ Examples:
     podgraft certs install --dir ~/podgraft-certs
     podgraft certs check --secret podgraft/podgraft-tls --webhook podgraft
 
-  To renew it, the same three again."
+  To renew it, run the same three commands again."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -40,6 +40,7 @@ enum Verb {
     Install(install::Args),
 }
 
+/// Runs the command.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.verb {
         Verb::Make(args) => make::run(&args),
@@ -48,10 +49,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The Service that the API server calls; its name is what the certificate must be for.
+/// The flags for the Service that the API server calls. The certificate must be for its name.
 #[derive(Debug, Clone, clap::Args)]
 struct Service {
-    /// The Service that the registration names
+    /// The Service that the webhook configuration names
     #[arg(long, value_name = "NAME", default_value = "podgraft")]
     service: String,
     /// podgraft's own namespace
@@ -60,16 +61,17 @@ struct Service {
 }
 
 impl Service {
-    /// The name that the API server asks the certificate for.
+    /// Returns the DNS name that the certificate must have.
     fn host(&self) -> String {
         format!("{}.{}.svc", self.service, self.namespace)
     }
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// A day in seconds.
 const DAY: i64 = 24 * 60 * 60;

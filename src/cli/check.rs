@@ -1,4 +1,4 @@
-//! `podgraft check`: everything that can be said of a configuration before it is live.
+//! `podgraft check`: lists the errors of a configuration, and notices about it, before it is live.
 
 mod notices;
 mod probe;
@@ -13,15 +13,15 @@ use std::process::ExitCode;
 use self::probe::Compiled;
 use self::report::Report;
 use super::Output;
-use super::input::{self, SendArgs};
 use super::load::{Configuration, counted};
+use super::manifests::{self, SendArgs};
 use crate::wasm::{Engine, sha256_hex};
 use crate::watch;
 
-/// Say everything that is wrong with a configuration, and what is worth knowing of it.
+/// List the errors of a configuration, and notices about it.
 ///
-/// Besides reading it as the webhook does, every queue and environment is tried with a sample pod of its task system:
-/// twice, as what came out must not change once more.
+/// Loads the configuration like the webhook, then sends a sample pod of the task system through every queue and
+/// environment twice: the second time must change nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,20 +30,20 @@ Examples:
   With the pods and Jobs that must keep working, in CI:
     podgraft check --config config --policies policies -f pod.yaml -f job.yaml --strict -o json
 
-Problems and notices go to stderr, the summary to stdout; with -o json everything goes to stdout.
-Exit codes: 0 nothing is wrong, 1 there are problems (with --strict: or notices), 2 wrong usage.")]
+Errors and notices go to stderr, the summary to stdout; with -o json everything goes to stdout.
+Exit codes: 0 no errors, 1 errors (with --strict also notices), 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
-    /// Also try these Pods, Jobs or AdmissionReviews; one that is rejected is a problem
+    /// Also try these Pods, Jobs or AdmissionReviews; one that is denied is an error
     #[arg(short, long, value_name = "POD|JOB|REVIEW")]
     filename: Vec<PathBuf>,
     #[command(flatten)]
-    sending: SendArgs,
-    /// Let notices count as problems
+    sender: SendArgs,
+    /// Treat notices as errors
     #[arg(long)]
     strict: bool,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -57,33 +57,34 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (name, digest) = (name.to_owned(), sha256_hex(bytes));
         let imports = engine.inspect(bytes).map(|inspection| inspection.imports).unwrap_or_default();
         let imports = imports.into_iter().map(|(import, _)| import).collect();
-        compiled.borrow_mut().push(Compiled { name, digest, bytes: bytes.len(), imports, is_sound: code.is_ok() });
+        compiled.borrow_mut().push(Compiled { name, digest, bytes: bytes.len(), imports, is_valid: code.is_ok() });
         code
     };
     let Configuration { config, policies } = &args.configuration;
     let built = watch::load_once(config, policies.as_deref(), "", &compile)?;
-    let given = input::read(&args.filename, &args.sending, &built.snapshot)?;
-    let report = Report::of(&built, compiled.into_inner(), &given);
+    let manifests = manifests::read(&args.filename, &args.sender, &built.snapshot)?;
+    let report = Report::new(&built, compiled.into_inner(), &manifests);
     match args.output {
         Output::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
-        Output::Text => show(&report)?,
+        Output::Text => print(&report)?,
     }
-    let wrong = !report.problems.is_empty() || args.strict && !report.notices.is_empty();
-    Ok(if wrong { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    let failed = !report.errors.is_empty() || args.strict && !report.notices.is_empty();
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-fn show(report: &Report) -> anyhow::Result<()> {
+/// Writes the summary to stdout, and the errors and notices with their counts to stderr.
+fn print(report: &Report) -> anyhow::Result<()> {
     write!(anstream::stdout(), "{}", report.summary())?;
-    for (findings, noun) in [(&report.problems, "problem"), (&report.notices, "notice")] {
-        if !findings.is_empty() {
-            tell!("{}", counted(findings.len(), noun));
+    let mut counts = Vec::new();
+    for (diagnostics, noun) in [(&report.errors, "error"), (&report.notices, "notice")] {
+        if !diagnostics.is_empty() {
+            errln!("{noun}s:");
+            counts.push(counted(diagnostics.len(), noun));
         }
-        for finding in findings {
-            tell!("  {finding}");
+        for diagnostic in diagnostics {
+            errln!("  {diagnostic}");
         }
     }
-    if report.problems.is_empty() && report.notices.is_empty() {
-        tell!("nothing to complain about");
-    }
+    errln!("{}", if counts.is_empty() { "no problems found".to_owned() } else { counts.join(", ") });
     Ok(())
 }

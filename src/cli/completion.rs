@@ -1,4 +1,4 @@
-//! `podgraft completion`: what a shell has to know of the command line.
+//! `podgraft completion`: prints completion scripts for shells.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,12 +21,12 @@ Examples:
 pub(super) struct Args {
     /// The shell
     #[arg(value_enum)]
-    shell: Kind,
+    shell: ShellName,
 }
 
-/// The shells whose scripts are looked after.
+/// The supported shells.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum ShellName {
     /// bash 4 and later
     Bash,
     /// zsh
@@ -35,12 +35,12 @@ enum Kind {
     Fish,
 }
 
-/// Writes the script for `command` to stdout.
+/// Writes the completion script of `command` to stdout.
 pub(super) fn run(args: &Args, mut command: clap::Command) -> anyhow::Result<ExitCode> {
     let shell = match args.shell {
-        Kind::Bash => Shell::Bash,
-        Kind::Zsh => Shell::Zsh,
-        Kind::Fish => Shell::Fish,
+        ShellName::Bash => Shell::Bash,
+        ShellName::Zsh => Shell::Zsh,
+        ShellName::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "podgraft", &mut script);

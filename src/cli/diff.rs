@@ -1,4 +1,4 @@
-//! Two pods as a coloured diff of YAML, each changed line with who made it.
+//! Compares two pods as a coloured YAML diff; each changed line names its layer or module.
 
 use anstyle::{AnsiColor, Style};
 use bumpalo::Bump;
@@ -10,14 +10,14 @@ use crate::k8s::labels::LAST_APPLIED;
 use crate::k8s::patch::is_within;
 use crate::mutate::provenance::Change;
 
-/// Longer lines (a task's arguments) do not push the notes off the screen.
+/// The widest line that moves the notes to the right, in characters: a task's arguments would push them off the screen.
 const WIDEST: usize = 72;
 
-/// One side of a comparison.
+/// The YAML lines of one of the two compared pods.
 pub struct Side(Vec<Line>);
 
 impl Side {
-    /// The lines of a pod as people want to see it: without bookkeeping that nobody reads.
+    /// Returns the lines of a pod without `status`, `managedFields` and the last applied configuration.
     pub fn new<'a>(pod: Json<'a>, arena: &'a Bump) -> Self {
         let mut shown = pod.without("status", arena);
         if let Some(metadata) = pod.get("metadata") {
@@ -30,7 +30,7 @@ impl Side {
         Self::whole(shown, arena)
     }
 
-    /// All lines.
+    /// Returns all lines of a pod.
     pub fn whole<'a>(pod: Json<'a>, arena: &'a Bump) -> Self {
         Self(yaml::lines(pod, arena))
     }
@@ -40,13 +40,13 @@ impl Side {
     }
 }
 
-/// The changed lines with three lines around them; `otherwise` stands behind those that nobody of podgraft touched.
-pub fn text(before: &Side, after: &Side, touches: &[Change], otherwise: &str) -> String {
+/// Formats the changed lines with three lines of context. `fallback` is the note of lines that no change covers.
+pub fn text(before: &Side, after: &Side, changes: &[Change], fallback: &str) -> String {
     let (old, new) = (before.texts(), after.texts());
     let diff = TextDiff::from_slices(&old, &new);
     let groups = diff.grouped_ops(3);
-    let changes = || groups.iter().flatten().flat_map(|operation| diff.iter_changes(operation));
-    let width = changes().map(|change| change.value().chars().count().min(WIDEST)).max().unwrap_or(0) + 2;
+    let diff_lines = || groups.iter().flatten().flat_map(|operation| diff.iter_changes(operation));
+    let width = diff_lines().map(|change| change.value().chars().count().min(WIDEST)).max().unwrap_or(0) + 2;
     let mut text = String::new();
     for (index, group) in groups.iter().enumerate() {
         if index > 0 {
@@ -61,10 +61,10 @@ pub fn text(before: &Side, after: &Side, touches: &[Change], otherwise: &str) ->
             match change.tag() {
                 ChangeTag::Equal => text.extend(["  ", &line.text, "\n"]),
                 ChangeTag::Insert => {
-                    text.push_str(&painted(AnsiColor::Green, &signed('+', line, touches, otherwise, width)));
+                    text.push_str(&painted(AnsiColor::Green, &signed('+', line, changes, fallback, width)));
                 }
                 ChangeTag::Delete => {
-                    text.push_str(&painted(AnsiColor::Red, &signed('-', line, touches, otherwise, width)));
+                    text.push_str(&painted(AnsiColor::Red, &signed('-', line, changes, fallback, width)));
                 }
             }
         }
@@ -77,10 +77,10 @@ fn painted(color: AnsiColor, line: &str) -> String {
     format!("{style}{line}{style:#}\n")
 }
 
-/// The last who touched what the line shows, or, for a line above others, something in it.
-fn signed(sign: char, line: &Line, touches: &[Change], otherwise: &str, width: usize) -> String {
-    let covering = touches.iter().rev().find(|touch| is_within(&line.path, &touch.path));
-    let touch = covering.or_else(|| touches.iter().rev().find(|touch| is_within(&touch.path, &line.path)));
-    let note = touch.map_or_else(|| otherwise.to_owned(), |touch| format!("# {}", touch.source));
+/// Returns a line with its sign and note: the last change that covers the line, otherwise the last change inside it.
+fn signed(sign: char, line: &Line, changes: &[Change], fallback: &str, width: usize) -> String {
+    let covering = changes.iter().rev().find(|change| is_within(&line.path, &change.path));
+    let change = covering.or_else(|| changes.iter().rev().find(|change| is_within(&change.path, &line.path)));
+    let note = change.map_or_else(|| fallback.to_owned(), |change| format!("# {}", change.source));
     format!("{sign} {:width$} {note}", line.text).trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! A configuration from files, for the verbs that look at it once.
+//! Loads a configuration from files once, for the verbs other than `serve`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::model::snapshot::Snapshot;
 use crate::wasm::Engine;
 use crate::watch;
 
-/// Where a configuration is: the same flags for every verb.
+/// The flags that name a configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Configuration {
     /// Configuration file, or folder of configuration files
@@ -22,30 +22,34 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// As [`load`].
+    /// Loads the configuration that the flags name.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the configuration has errors.
     pub(super) fn load(&self) -> anyhow::Result<Arc<Snapshot>> {
         load(&self.config, self.policies.as_deref())
     }
 }
 
-/// Loads a file or folder and the modules beside it.
+/// Loads a configuration file or folder and the template modules.
 ///
 /// # Errors
-/// Everything that is wrong, each with its place: what serves on in a cluster is an error at a desk.
+/// A file cannot be read, or the configuration has errors; the text lists all of them. (The webhook would go on with the
+/// last valid version of each unit.)
 pub fn load(config: &Path, policies: Option<&Path>) -> anyhow::Result<Arc<Snapshot>> {
     let engine = Engine::new()?;
     let built = watch::load_once(config, policies, "", &|name, bytes| engine.compile(name, bytes))?;
     if built.problems.is_empty() {
         return Ok(built.snapshot);
     }
-    let mut text = format!("{} in the configuration", counted(built.problems.len(), "problem"));
-    for problem in &built.problems {
-        let _ = write!(text, "\n  {problem}");
+    let mut text = format!("{} in the configuration", counted(built.problems.len(), "error"));
+    for error in &built.problems {
+        let _ = write!(text, "\n  {error}");
     }
     bail!(text)
 }
 
-/// `1 problem`, `2 problems`.
+/// Returns a count with its noun: `1 error`, `2 errors`.
 pub(super) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! `podgraft module`: for whoever writes template modules.
+//! `podgraft module`: creates, builds, inspects, runs and measures template modules.
 
 mod bench;
 mod build;
@@ -14,16 +14,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-/// Write, build, look at and try template modules.
+/// Create, build, inspect and try template modules.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  From nothing to a module that podgraft takes:
+  A new module:
     podgraft module new my-module
     podgraft module build my-module
     podgraft module inspect my-module/my-module.wasm
 
-  What it does to a pod, and how fast:
+  Its changes to a pod, and its speed:
     podgraft module run my-module/my-module.wasm -f pod.yaml --queue train --params @params.yaml
     podgraft module bench my-module/my-module.wasm -f pod.yaml --queue train")]
 pub(super) struct Args {
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What the module of a file is called: the file's name without its ending.
+/// Returns the name of a module: its file's name without the extension.
 fn name_of(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -60,7 +60,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
 }
 
-/// `512 KiB`, `1.5 MiB`.
+/// Formats a size in bytes: `512 KiB`, `1.5 MiB`.
 fn size(bytes: u64) -> String {
     let tenths = |unit: u64| (bytes * 10).div_ceil(unit);
     let (tenths, unit) = if bytes < 1 << 20 { (tenths(1 << 10), "KiB") } else { (tenths(1 << 20), "MiB") };

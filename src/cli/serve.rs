@@ -1,4 +1,4 @@
-//! `podgraft serve`.
+//! `podgraft serve`: reads the flags of the webhook server and runs it.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -25,101 +25,101 @@ use crate::watch;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  In a cluster, with the configuration in the ConfigMaps of its own namespace:
+  In a cluster, with the configuration in the ConfigMaps of podgraft's namespace:
     podgraft serve --namespace podgraft --tls-cert /tls/tls.crt --tls-key /tls/tls.key
 
-  On a desk, without a cluster:
+  On a workstation, without a cluster:
     podgraft serve --config podgraft.yaml --listen 127.0.0.1:8443 --admin-listen 127.0.0.1:8080 \\
       --tls-cert certs/tls.crt --tls-key certs/tls.key
 
-  For an API server whose AdmissionConfiguration gives it a certificate for webhooks:
+  For an API server that has a client certificate for webhooks (AdmissionConfiguration):
     podgraft serve --namespace podgraft --tls-cert /tls/tls.crt --tls-key /tls/tls.key \\
       --client-ca /clients/ca.crt --client-name kube-apiserver
 
-SIGTERM or SIGINT drains: not ready at once, still serving for --drain-grace, then
-every request under way is answered. A second one ends at once.
+SIGTERM or SIGINT drains: readiness fails at once, new requests are served for --drain-grace,
+then in-flight requests are finished. A second signal ends the process at once.
 
-Exit codes: 0 drained, 1 ended at once with requests under way, 2 wrong usage or configuration.")]
+Exit codes: 0 drained, 1 ended with in-flight requests, 2 wrong usage or configuration.")]
 pub(super) struct Args {
-    /// Where the API server finds the webhook
+    /// Address of the webhook (HTTPS)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
 
-    /// Where health (/healthz, /readyz) and Prometheus metrics (/metrics) are, without TLS
+    /// Address of health checks (/healthz, /readyz) and Prometheus metrics (/metrics), without TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     admin_listen: SocketAddr,
 
-    /// The certificate chain, PEM, the server's own first; read again whenever the file changes
+    /// Certificate chain, PEM, the server's certificate first; reloaded when the file changes
     #[arg(long, value_name = "FILE")]
     tls_cert: PathBuf,
 
-    /// The certificate's private key, PEM; read again whenever the file changes
+    /// Private key of the certificate, PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE")]
     tls_key: PathBuf,
 
-    /// Let only clients in that have a certificate of these authorities, PEM; read again whenever the file changes
+    /// Accept only clients with a certificate of these authorities, PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
 
-    /// With --client-ca: a client's certificate must have this common name or DNS name; may be given more than once
+    /// With --client-ca: the common name or DNS name that a client's certificate must have; may be repeated
     #[arg(long, value_name = "NAME", requires = "client_ca")]
     client_name: Vec<String>,
 
-    /// The oldest version of TLS that is spoken
+    /// Oldest TLS version
     #[arg(long, value_name = "VERSION", default_value = "1.2")]
     tls_min_version: TlsVersion,
 
-    /// Open connections at most; who comes then takes the place of whoever was of no use for the longest
+    /// Maximum open connections; at the limit the longest-idle connection is closed
     #[arg(long, value_name = "NUMBER", default_value_t = CONNECTIONS, value_parser = connections)]
     max_connections: usize,
 
     #[command(flatten)]
     configuration: Configuration,
 
-    /// How often the files of --config and --policies are looked at
+    /// Interval at which the files of --config and --policies are checked for changes
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
     config_poll: Duration,
 
-    /// Modules (.wasm) that are too large for a ConfigMap
+    /// Folder with template modules (*.wasm), for those that are too large for a ConfigMap
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
 
-    /// How long to go on accepting after SIGTERM, until no API server has the old endpoint any more
-    // Endpoints take a second or two to spread, seconds more in large clusters; with the 10 s that the last request
-    // may take, this stays well below a pod's terminationGracePeriodSeconds of 30.
+    /// Time to accept new connections after SIGTERM, until the endpoint is removed everywhere
+    // Endpoints take one or two seconds to spread, some seconds more in large clusters. Together with the 10 s that the
+    // last request may take, the default stays well below a pod's terminationGracePeriodSeconds of 30.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     drain_grace: Duration,
 
-    /// How the log on stderr looks
+    /// Format of the log on stderr
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "PODGRAFT_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or as in `info,podgraft::http::server=debug`. What `kube_runtime`
-    /// repeats at each attempt podgraft says once
+    /// Log level: error, warn, info, debug or trace, also per module: `info,podgraft::http::server=debug`.
+    /// kube_runtime logs every failed attempt to watch, podgraft only the first
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_runtime=error", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
 }
 
-/// Where the configuration is.
+/// The flags that name the source of the configuration.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Configuration {
-    /// Take the configuration from the ConfigMaps of this namespace, podgraft's own
+    /// Read the configuration from the ConfigMaps of this namespace, which must be podgraft's own
     #[arg(long, value_name = "NS")]
     namespace: Option<String>,
 
-    /// Take the configuration from this file, or from all files of this directory; no cluster is needed
+    /// Read the configuration from this file, or from all files of this folder, without a cluster
     #[arg(long, value_name = "FILE|DIR")]
     config: Option<PathBuf>,
 }
 
-/// The versions of TLS that there are.
+/// The supported TLS versions.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TlsVersion {
-    /// and 1.3
+    /// TLS 1.2 and 1.3
     #[value(name = "1.2")]
     Tls12,
-    /// alone
+    /// TLS 1.3 only
     #[value(name = "1.3")]
     Tls13,
 }
@@ -133,26 +133,27 @@ impl From<TlsVersion> for MinTlsVersion {
     }
 }
 
-/// A filter. A bare word that is no level would be taken for the name of a module, and silence everything else.
+/// Parses a log filter. [`EnvFilter`] would take a bare word that is no level for the name of a module, and silence all
+/// other modules.
 fn log_level(text: &str) -> Result<EnvFilter, String> {
-    let wrong = "must be error, warn, info, debug or trace, or as in info,podgraft::http::server=debug";
+    let message = "must be error, warn, info, debug or trace, or as in info,podgraft::http::server=debug";
     let bare = text.split(',').filter(|part| !part.contains('='));
     if text.is_empty() || bare.map(str::parse::<LevelFilter>).any(|level| level.is_err()) {
-        return Err(wrong.to_owned());
+        return Err(message.to_owned());
     }
-    EnvFilter::builder().parse(text).map_err(|_| wrong.to_owned())
+    EnvFilter::builder().parse(text).map_err(|_| message.to_owned())
 }
 
-/// How log lines look.
+/// The formats of the log.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// for people
+    /// text for humans
     Text,
-    /// one object a line
+    /// one JSON object a line
     Json,
 }
 
-/// Serves with one worker per core that the process may use.
+/// Runs the server with one worker thread per core that the process may use.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { log_format, log_level, .. } = &args;
     log(*log_format, log_level.clone());
@@ -217,12 +218,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn positive(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| match duration {
-        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        Duration::ZERO => Err("must be above zero".to_owned()),
         duration => Ok(duration),
     })
 }
 
-/// An API server alone keeps 25 idle ones.
+/// Parses the connection limit. Its minimum is above the 25 idle connections that one API server keeps.
 fn connections(text: &str) -> Result<usize, String> {
     let within = |number: &usize| (32..=100_000).contains(number);
     text.parse().ok().filter(within).ok_or_else(|| "is not a number from 32 to 100000".to_owned())

@@ -1,11 +1,11 @@
-//! Columns of text.
+//! Aligns rows of text in columns.
 
 use std::fmt::Write as _;
 
-/// A cell wider than this does not widen its column: one long name would push all others off the screen.
+/// The widest cell that widens its column, in characters: one long name would push all other columns off the screen.
 const WIDEST: usize = 48;
 
-/// The rows as lines, indented by two blanks, each column as wide as its widest cell.
+/// Formats the rows as lines, indented by two spaces, each column as wide as its widest cell up to [`WIDEST`].
 pub(super) fn text<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let widths = rows.iter().map(|row| row[column].chars().count());
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_a_very_long_cell_widens_nothing() {
+    fn columns_are_aligned_and_a_very_long_cell_does_not_widen_its_column() {
         let rows =
             [["a".to_owned(), "b".to_owned()], ["cdé".to_owned(), String::new()], ["x".repeat(70), "y".to_owned()]];
         assert_eq!(text(&rows), format!("  a    b\n  cdé\n  {}  y\n", "x".repeat(70)));

@@ -1,4 +1,4 @@
-//! `podgraft test`: case folders, for whoever writes a configuration as for podgraft itself (`tests/cases.rs`).
+//! `podgraft test`: runs case folders. `tests/cases.rs` runs those of this repository.
 
 mod case;
 mod junit;
@@ -15,25 +15,25 @@ pub use case::{Case, Suite, Verdict, find};
 
 use super::load::{counted, load};
 
-/// Run case folders: a pod and a configuration go in, the pod or the refusal that is written down must come out.
+/// Run case folders: send a pod through a configuration and compare the result with the expected pod or denial.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A case is a folder with
-  pod.yaml or review.json           what is sent: a Pod, a Job or an AdmissionReview
-  expected.yaml or denial.txt       what must come back
-  config.yaml or config/            its configuration, unless --config gives one for all
-  as.txt                            who sends it, unless a submitter of its task system does
-  pod-security.txt                  the Pod Security level by which its namespace warns, as `restricted`
-Each case is sent a second time with what came out: that must change nothing more.
+  pod.yaml or review.json           the manifest: a Pod, a Job or an AdmissionReview
+  expected.yaml or denial.txt       the expected pod or denial
+  config.yaml or config/            its configuration (default: that of --config)
+  as.txt                            the user who creates the pod (default: a submitter of its task system)
+  pod-security.txt                  the Pod Security level of its namespace, such as `restricted` (default: none)
+The result of each case is sent a second time, which must change nothing.
 
 Examples:
   All cases below a folder, each with its own configuration:
     podgraft test tests/cases --policies policies
 
-  The configuration that is about to go live, in CI:
+  A configuration before it goes live, in CI:
     podgraft test cases --config podgraft.yaml --policies policies --junit results.xml
 
-  Write down what comes out of those whose name holds gpu, to be read in the diff of the commit:
+  Write the results of the cases with gpu in their name as expected results:
     podgraft test cases --config podgraft.yaml --only gpu --update
 
 Exit codes: 0 all passed, 1 a case failed, 2 wrong usage.")]
@@ -41,16 +41,16 @@ pub(super) struct Args {
     /// Folder with case folders, at any depth, or one case
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Configuration file or folder for the cases that bring none
+    /// Configuration file or folder for cases without their own
     #[arg(long, value_name = "FILE|DIR")]
     config: Option<PathBuf>,
     /// Folder with the template modules (*.wasm)
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// Only the cases whose name holds this; may be given several times
+    /// Run only the cases with this text in their name; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Write what comes out into expected.yaml or denial.txt
+    /// Write the results into expected.yaml or denial.txt
     #[arg(long)]
     update: bool,
     /// Also write the results as JUnit XML
@@ -58,8 +58,8 @@ pub(super) struct Args {
     junit: Option<PathBuf>,
 }
 
-/// A case that was run.
-struct Ran {
+/// The result of a case.
+struct CaseResult {
     name: String,
     elapsed: Duration,
     failure: Option<String>,
@@ -67,45 +67,47 @@ struct Ran {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let cases = chosen(args)?;
+    let cases = selected_cases(args)?;
     let config = match &args.config {
         Some(path) => Some(load(path, args.policies.as_deref())?),
         None => None,
     };
     let suite = Suite { config, policies: args.policies.clone(), update: args.update };
     let mut out = anstream::stdout().lock();
-    // Who reads the first lines only, as `| head` does, still gets the files.
-    let writes = args.junit.is_some() || args.update;
-    let mut told = Ok(());
+    // if the reader of stdout is gone (`| head`), the files are still written
+    let writes_files = args.junit.is_some() || args.update;
+    let mut printed = Ok(());
     let mut results = Vec::new();
     let mut updated = 0;
     for case in &cases {
-        if told.is_err() && !writes {
+        if printed.is_err() && !writes_files {
             break;
         }
         let start = Instant::now();
         let verdict = case.run(&suite).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}\n")));
         let elapsed = start.elapsed();
         updated += usize::from(verdict == Verdict::Updated);
-        told = told.and_then(|()| show(&mut out, &case.name, &verdict));
-        let failure = if let Verdict::Failed(why) = verdict { Some(why) } else { None };
-        results.push(Ran { name: case.name.clone(), elapsed, failure });
+        printed = printed.and_then(|()| show(&mut out, &case.name, &verdict));
+        let failure = if let Verdict::Failed(reason) = verdict { Some(reason) } else { None };
+        results.push(CaseResult { name: case.name.clone(), elapsed, failure });
     }
-    let failed = results.iter().filter(|ran| ran.failure.is_some()).count();
-    told = told.and_then(|()| summarise(&mut out, results.len(), failed, updated));
+    let failed = results.iter().filter(|result| result.failure.is_some()).count();
+    printed = printed.and_then(|()| summarize(&mut out, results.len(), failed, updated));
     if let Some(path) = &args.junit {
         let text = junit::text(&args.folder.display().to_string(), &results);
         std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    told?;
+    printed?;
     Ok(if failed > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-fn chosen(args: &Args) -> anyhow::Result<Vec<Case>> {
+fn selected_cases(args: &Args) -> anyhow::Result<Vec<Case>> {
     let mut cases = find(&args.folder)?;
     let folder = args.folder.display();
     if cases.is_empty() {
-        bail!("{folder} holds no case: a folder with pod.yaml or review.json, and expected.yaml or denial.txt");
+        bail!(
+            "{folder} holds no case; a case is a folder with pod.yaml or review.json, and expected.yaml or denial.txt"
+        );
     }
     if !args.only.is_empty() {
         let all = counted(cases.len(), "case");
@@ -125,16 +127,16 @@ fn show(out: &mut impl Write, name: &str, verdict: &Verdict) -> io::Result<()> {
     };
     let style = Style::new().fg_color(Some(color.into()));
     writeln!(out, "{style}{word}{style:#} {name}")?;
-    if let Verdict::Failed(why) = verdict {
-        for line in why.lines() {
+    if let Verdict::Failed(reason) = verdict {
+        for line in reason.lines() {
             writeln!(out, "        {line}")?;
         }
     }
     Ok(())
 }
 
-/// `12 cases: 10 passed, 1 updated, 1 failed`
-fn summarise(out: &mut impl Write, all: usize, failed: usize, updated: usize) -> io::Result<()> {
+/// Writes the counts: `12 cases: 10 passed, 1 updated, 1 failed`.
+fn summarize(out: &mut impl Write, all: usize, failed: usize, updated: usize) -> io::Result<()> {
     write!(out, "{}: {} passed", counted(all, "case"), all - failed - updated)?;
     for (count, word) in [(updated, "updated"), (failed, "failed")] {
         if count > 0 {

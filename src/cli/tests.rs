@@ -2,7 +2,7 @@ use clap::{Command, CommandFactory};
 
 use super::*;
 
-/// Every verb and verb below a verb, with the words that call it.
+/// Returns every verb and nested verb with its command line.
 fn verbs() -> Vec<(String, Command)> {
     fn walk(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {
         found.push((words.to_owned(), command.clone()));
@@ -18,10 +18,10 @@ fn verbs() -> Vec<(String, Command)> {
 }
 
 #[test]
-fn the_command_line_is_sound_and_every_flag_explains_itself() {
+fn the_command_line_is_valid_and_every_flag_has_a_help_text() {
     Cli::command().debug_assert();
     for (words, verb) in verbs() {
-        assert!(verb.get_about().is_some(), "{words} does not say what it does");
+        assert!(verb.get_about().is_some(), "{words} has no description");
         for flag in verb.get_arguments() {
             assert!(flag.get_help().is_some(), "{words} {} has no help", flag.get_id());
         }
@@ -29,7 +29,7 @@ fn the_command_line_is_sound_and_every_flag_explains_itself() {
 }
 
 #[test]
-fn the_deployments_arguments_are_understood() {
+fn the_deployments_arguments_are_accepted() {
     let text = include_str!("../../deploy/kustomize/base/deployment.yaml");
     let deployment: serde_json::Value = serde_saphyr::from_str(text).unwrap();
     let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
@@ -37,7 +37,8 @@ fn the_deployments_arguments_are_understood() {
     Cli::try_parse_from(["podgraft"].into_iter().chain(arguments)).unwrap();
 }
 
-/// The command lines of a help's examples: indented, with `podgraft` first or behind a pipe, `\` at the end goes on.
+/// Returns the command lines of a help's examples: indented lines that begin with `podgraft`, alone or after a pipe. A
+/// final `\` joins a line to the next one.
 fn examples(help: &str) -> Vec<Vec<String>> {
     let help = help.replace("\\\n", " ");
     let (_, examples) = help.split_once("Examples:\n").expect("the help has a block of examples");
@@ -49,7 +50,7 @@ fn examples(help: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_help_ends_with_examples_that_can_be_typed_as_they_are() {
+fn every_help_ends_with_examples_that_parse() {
     for (words, verb) in verbs() {
         let help = verb.get_after_help().or(verb.get_after_long_help());
         let help = help.unwrap_or_else(|| panic!("{words} --help shows no example")).to_string();
@@ -57,9 +58,9 @@ fn every_help_ends_with_examples_that_can_be_typed_as_they_are() {
         assert!(!examples.is_empty(), "{words} --help shows no example");
         for example in &examples {
             let line = example.join(" ");
-            assert!(line.starts_with(&words), "{words} --help shows an example of something else: {line}");
+            assert!(line.starts_with(&words), "{words} --help shows an example of another verb: {line}");
             if let Err(error) = Cli::try_parse_from(example) {
-                panic!("{words} --help shows what cannot be typed: {line}\n{error}");
+                panic!("{words} --help shows an example that does not parse: {line}\n{error}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `podgraft certs` without a cluster: certificates that are made, renewed, checked and refused.
+//! `podgraft certs` without a cluster: makes, renews and checks certificates.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,9 +17,9 @@ fn certs(folder: &Path, arguments: &[&str]) -> Ran {
     podgraft_in(folder, &[&["certs"], arguments].concat(), "")
 }
 
-/// Runs in a folder of its own, which must succeed.
+/// Runs `certs make` in a folder, which must succeed.
 #[track_caller]
-fn made(folder: &TempDir, arguments: &[&str]) -> String {
+fn make(folder: &TempDir, arguments: &[&str]) -> String {
     let ran = certs(folder.path(), &[&["make", "--dir", "set"], arguments].concat());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
     ran.stdout
@@ -44,7 +44,7 @@ fn check(folder: &TempDir, arguments: &[&str]) -> Ran {
 #[test]
 fn made_certificates_are_valid_and_only_the_owner_reads_the_keys() {
     let folder = folder();
-    let said = made(&folder, &[]);
+    let said = make(&folder, &[]);
     assert!(said.contains("made a certificate for podgraft.podgraft.svc in set"), "{said}");
     for (name, expected) in [("ca.crt", 0o644), ("ca.key", 0o600), ("tls.crt", 0o644), ("tls.key", 0o600)] {
         let mode = fs::metadata(folder.path().join("set").join(name)).unwrap().permissions().mode();
@@ -53,13 +53,13 @@ fn made_certificates_are_valid_and_only_the_owner_reads_the_keys() {
     assert_eq!(fs::read_dir(folder.path().join("set")).unwrap().count(), 4);
     let ran = check(&folder, &[]);
     assert_eq!(ran.code, 0, "{}", ran.stdout);
-    assert!(ran.stdout.starts_with("nothing is wrong: podgraft.podgraft.svc until 2"), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("valid: podgraft.podgraft.svc until 2"), "{}", ran.stdout);
 }
 
 #[test]
-fn the_certificate_is_for_the_service_that_is_asked_for_and_for_more_names() {
+fn the_certificate_is_for_the_given_service_and_further_names() {
     let folder = folder();
-    made(
+    make(
         &folder,
         &["--service", "hook", "--namespace", "ml", "--days", "60", "--san", "a.example", "--san", "10.0.0.7"],
     );
@@ -75,7 +75,7 @@ fn the_certificate_is_for_the_service_that_is_asked_for_and_for_more_names() {
     assert_eq!(days, 60);
     let ran = check(&folder, &[]);
     assert_eq!(ran.code, 1);
-    let expected = "tls.crt: is for hook.ml.svc, hook.ml.svc.cluster.local, a.example, and the API server asks for podgraft.podgraft.svc (WrongName)\n  \
+    let expected = "tls.crt: is for hook.ml.svc, hook.ml.svc.cluster.local, a.example, but the API server expects podgraft.podgraft.svc (WrongName)\n  \
                     make a new one and install it: podgraft certs make --dir set && podgraft certs install --dir set\n";
     assert_eq!(ran.stdout, expected);
     assert_eq!(check(&folder, &["--service", "hook", "--namespace", "ml"]).code, 0);
@@ -84,10 +84,10 @@ fn the_certificate_is_for_the_service_that_is_asked_for_and_for_more_names() {
 #[test]
 fn renewing_keeps_the_authority_while_it_outlives_the_certificate() {
     let folder = folder();
-    made(&folder, &[]);
+    make(&folder, &[]);
     let (ca, first) = (text(&folder, "ca.crt"), text(&folder, "tls.crt"));
-    let said = made(&folder, &[]);
-    assert!(said.contains("signed by the authority that there was"), "{said}");
+    let said = make(&folder, &[]);
+    assert!(said.contains("signed by the existing authority"), "{said}");
     assert_eq!(text(&folder, "ca.crt"), ca);
     assert_ne!(text(&folder, "tls.crt"), first);
 }
@@ -95,16 +95,16 @@ fn renewing_keeps_the_authority_while_it_outlives_the_certificate() {
 #[test]
 fn a_new_authority_is_trusted_beside_the_old_one() {
     let folder = folder();
-    made(&folder, &[]);
+    make(&folder, &[]);
     let old = authorities(&folder);
-    let said = made(&folder, &["--new-ca"]);
-    assert!(said.contains("ca.crt also holds the one before"), "{said}");
+    let said = make(&folder, &["--new-ca"]);
+    assert!(said.contains("ca.crt also holds the previous one"), "{said}");
     let both = authorities(&folder);
     assert_eq!(both.len(), 2);
     assert_eq!(both[1], old[0]);
     assert_eq!(check(&folder, &[]).code, 0);
-    // the newest is the one that signs next time, too
-    made(&folder, &[]);
+    // the newest authority also signs the next certificate
+    make(&folder, &[]);
     assert_eq!(authorities(&folder), both);
     assert_eq!(check(&folder, &[]).code, 0);
 }
@@ -112,28 +112,28 @@ fn a_new_authority_is_trusted_beside_the_old_one() {
 #[test]
 fn a_given_authority_signs() {
     let (company, folder) = (folder(), folder());
-    made(&company, &["--days", "10"]);
+    make(&company, &["--days", "10"]);
     let own = |name: &str| company.path().join("set").join(name).to_str().unwrap().to_owned();
     let (ca, key) = (own("ca.crt"), own("ca.key"));
-    made(&folder, &["--ca", &ca, "--ca-key", &key]);
+    make(&folder, &["--ca", &ca, "--ca-key", &key]);
     assert_eq!(text(&folder, "ca.crt"), text(&company, "ca.crt"));
     assert!(!folder.path().join("set/ca.key").exists());
     assert_eq!(check(&folder, &[]).code, 0);
 
-    let refused = |arguments: &[&str]| {
+    let failing = |arguments: &[&str]| {
         let ran = certs(folder.path(), &[&["make", "--dir", "other"], arguments].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
         assert!(!folder.path().join("other/tls.crt").exists());
         ran.stderr
     };
-    let wrong = refused(&["--ca", &own("tls.crt"), "--ca-key", &own("tls.key")]);
-    assert!(wrong.contains("is no authority's certificate"), "{wrong}");
-    let wrong = refused(&["--ca", &ca, "--ca-key", &own("tls.key")]);
-    assert!(wrong.starts_with("podgraft: nothing was made: tls.crt was signed by another"), "{wrong}");
-    let wrong = refused(&["--ca", &ca, "--ca-key", &ca]);
-    assert!(wrong.contains("holds no private key in PEM"), "{wrong}");
-    let wrong = refused(&["--san", "no name"]);
-    assert_eq!(wrong, "podgraft: --san no name: is neither a DNS name nor an IP address\n");
+    let error = failing(&["--ca", &own("tls.crt"), "--ca-key", &own("tls.key")]);
+    assert!(error.contains("holds no certificate of an authority (CA:FALSE)"), "{error}");
+    let error = failing(&["--ca", &ca, "--ca-key", &own("tls.key")]);
+    assert!(error.starts_with("podgraft: nothing was made: tls.crt was signed by another"), "{error}");
+    let error = failing(&["--ca", &ca, "--ca-key", &ca]);
+    assert!(error.contains("holds no private key in PEM"), "{error}");
+    let error = failing(&["--san", "no name"]);
+    assert_eq!(error, "podgraft: --san no name: is neither a DNS name nor an IP address\n");
 }
 
 #[test]
@@ -150,25 +150,25 @@ fn an_authority_that_expires_first_is_an_error_with_the_days_that_fit() {
     fs::write(path("ca.key"), key.serialize_pem()).unwrap();
     let ran = certs(folder.path(), &["make", "--dir", "set", "--ca", &path("ca.crt"), "--ca-key", &path("ca.key")]);
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.ends_with("before the certificate would: --days 20 at most\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("before the certificate: use --days 20 or less\n"), "{}", ran.stderr);
 }
 
 #[test]
 fn half_an_authority_is_not_overwritten() {
-    for (gone, left) in [("ca.key", "ca.crt"), ("ca.crt", "ca.key")] {
+    for (missing, kept) in [("ca.key", "ca.crt"), ("ca.crt", "ca.key")] {
         let folder = folder();
-        made(&folder, &[]);
-        fs::remove_file(folder.path().join("set").join(gone)).unwrap();
-        let before = text(&folder, left);
+        make(&folder, &[]);
+        fs::remove_file(folder.path().join("set").join(missing)).unwrap();
+        let before = text(&folder, kept);
         let ran = certs(folder.path(), &["make", "--dir", "set"]);
         assert_eq!(ran.code, 2, "{}", ran.stdout);
-        assert!(ran.stderr.contains(&format!("is there without {gone}: choose another folder")), "{}", ran.stderr);
-        assert_eq!(text(&folder, left), before);
+        assert!(ran.stderr.contains(&format!("exists without {missing}: choose another folder")), "{}", ran.stderr);
+        assert_eq!(text(&folder, kept), before);
     }
 }
 
 #[test]
-fn keys_do_not_get_into_a_repository() {
+fn keys_are_not_written_into_a_repository_that_does_not_ignore_them() {
     let folder = folder();
     let git = |arguments: &[&str]| {
         assert!(Command::new("git").args(arguments).current_dir(folder.path()).status().unwrap().success());
@@ -176,26 +176,26 @@ fn keys_do_not_get_into_a_repository() {
     git(&["init", "-q"]);
     let ran = certs(folder.path(), &["make", "--dir", "a/b"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("does not ignore ca.key there: choose another folder"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("does not ignore ca.key: choose another folder"), "{}", ran.stderr);
     assert!(!folder.path().join("a").exists());
     fs::write(folder.path().join(".gitignore"), "*.key\n").unwrap();
-    made(&folder, &[]);
+    make(&folder, &[]);
 }
 
 #[test]
 fn findings_are_available_as_json() {
     let folder = folder();
-    made(&folder, &["--days", "7"]);
+    make(&folder, &["--days", "7"]);
     fs::set_permissions(folder.path().join("set/tls.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let ran = check(&folder, &["-o", "json"]);
     assert_eq!(ran.code, 1);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&report["sound"], &report["host"]), (&Value::from(false), &Value::from("podgraft.podgraft.svc")));
+    assert_eq!((&report["valid"], &report["host"]), (&Value::from(false), &Value::from("podgraft.podgraft.svc")));
     let reasons: Vec<&str> =
-        report["findings"].as_array().unwrap().iter().map(|f| f["reason"].as_str().unwrap()).collect();
+        report["errors"].as_array().unwrap().iter().map(|error| error["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons, ["KeyIsOpen", "ExpiresSoon"]);
-    for finding in report["findings"].as_array().unwrap() {
-        assert!(finding["remedy"].as_str().is_some_and(|text| !text.is_empty()), "{finding}");
+    for error in report["errors"].as_array().unwrap() {
+        assert!(error["remedy"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
     }
     fs::set_permissions(folder.path().join("set/tls.key"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(check(&folder, &["--warn-days", "6"]).code, 0);
@@ -206,11 +206,11 @@ fn wrong_arguments_and_unreadable_input_are_exit_code_2() {
     let folder = folder();
     let cases: [(&[&str], &str); 5] = [
         (&["check"], "--dir <DIR>"),
-        (&["check", "--dir", "nowhere"], "podgraft: nowhere is no folder\n"),
-        (&["check", "--secret", "podgraft-tls"], "must be as in podgraft/podgraft-tls"),
+        (&["check", "--dir", "nowhere"], "podgraft: nowhere is not a folder\n"),
+        (&["check", "--secret", "podgraft-tls"], "must be namespace/name, such as podgraft/podgraft-tls"),
         (
             &["check", "--secret", "a/b"],
-            "podgraft: no way to the API server: KUBECONFIG, or ~/.kube/config, cannot be used: No such file or directory (os error 2)\n",
+            "podgraft: cannot connect to the API server: KUBECONFIG or ~/.kube/config cannot be used: No such file or directory (os error 2)\n",
         ),
         (&["make", "--dir", "set", "--days", "0"], "0 is not in 1..=3600"),
     ];
@@ -224,11 +224,11 @@ fn wrong_arguments_and_unreadable_input_are_exit_code_2() {
 #[test]
 fn an_invalid_certificate_set_is_not_installed() {
     let folder = folder();
-    made(&folder, &[]);
+    make(&folder, &[]);
     let other = self::folder();
-    made(&other, &[]);
+    make(&other, &[]);
     fs::copy(other.path().join("set/tls.key"), folder.path().join("set/tls.key")).unwrap();
-    // it is refused before anybody looks for a cluster
+    // the set is verified before the connection to the cluster
     let ran = certs(folder.path(), &["install", "--dir", "set"]);
     assert_eq!(ran.code, 2);
     let expected = "podgraft: nothing was changed: tls.key is not the key of any certificate in tls.crt\n  ";

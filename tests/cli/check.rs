@@ -1,4 +1,4 @@
-//! `podgraft check`.
+//! `podgraft check`: errors, notices, tables and exit codes.
 
 use std::fs;
 
@@ -6,8 +6,9 @@ use super::{folder, podgraft, podgraft_in, policies, words};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 
-/// A module whose label is the length of the template that it was given: its own label changes that.
-pub(crate) fn never_at_rest() -> Vec<u8> {
+/// Makes a module that sets a label to the length of its template. The label changes the length, so every call changes it
+/// again.
+pub(crate) fn unstable_module() -> Vec<u8> {
     let text = fs::read_to_string(podgraft_testkit::root().join("policies/misbehaving/counter.wat")).unwrap();
     let start = text.find("(global.set $calls").unwrap();
     let end = text[start..].find("(i32.const 0)))").unwrap() + start;
@@ -66,16 +67,17 @@ fn all_errors_are_listed_at_once_with_place_and_correct_form() {
         (
             1,
             "\
-4 problems
+errors:
   a.yaml:5:25: queues.gpu.templateOverrides.nodeSelectr: unknown key; did you mean nodeSelector?
   a.yaml:6:15: queues.gpu.modules[0]: module `nfs-mout` is not defined; did you mean nfs-mount?
   a.yaml:8:21: modules.nfs-mount.wasm: there is no file `inject-nsf.wasm`; did you mean inject-nfs.wasm?
   b.yaml:3:15: unknownQueue: must be Base or Ignore or Deny; did you mean Deny?
+4 errors
 "
         )
     );
     assert!(
-        ran.stdout.ends_with("\n  UNIT       FOR  GIVES  SAMPLE POD\n  queue/gpu              broken\n"),
+        ran.stdout.ends_with("\n  UNIT       FOR  GIVES  SAMPLE POD\n  queue/gpu              invalid\n"),
         "{}",
         ran.stdout
     );
@@ -86,12 +88,12 @@ fn a_file_of_the_folder_that_cannot_be_read_is_named() {
     let folder = folder(&[("config/good.yaml", HEAD)]);
     std::os::unix::fs::symlink("/proc/self/mem", folder.path().join("config/odd.yaml")).unwrap();
     let ran = podgraft_in(folder.path(), &["check", "--config", "config"], "");
-    let told = "podgraft: cannot read config: odd.yaml: Input/output error (os error 5)\n";
-    assert_eq!((ran.code, ran.stderr.as_str()), (2, told));
+    let error = "podgraft: cannot read config: odd.yaml: Input/output error (os error 5)\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, error));
 }
 
 #[test]
-fn notices_count_only_when_strict() {
+fn notices_are_errors_only_with_strict() {
     let config = format!(
         "{HEAD}basePodTemplate:\n  tolerations: [{{key: gpu, operator: Exists}}]\nqueues:\n  gpu: {{templateOverrides: {{nodeSelector: {{accelerator: a100}}}}}}\n"
     );
@@ -104,10 +106,11 @@ fn notices_count_only_when_strict() {
         (
             0,
             "\
-3 notices
+notices:
   podgraft.yaml:4: base: adds a toleration: a second `kubectl apply` of a manifest that sets any toleration fails (422)
-  podgraft.yaml:6: queue/gpu: overrides spec.nodeSelector.accelerator: a second `kubectl apply` of a manifest that sets one of these otherwise fails (422)
-  pod.yaml: a second `kubectl apply` of it fails (422), as it says otherwise of spec.nodeSelector.accelerator
+  podgraft.yaml:6: queue/gpu: overrides spec.nodeSelector.accelerator: a second `kubectl apply` of a manifest with another value fails (422)
+  pod.yaml: a second `kubectl apply` of this manifest fails (422): podgraft overrides spec.nodeSelector.accelerator
+3 notices
 "
         )
     );
@@ -115,7 +118,7 @@ fn notices_count_only_when_strict() {
     let quiet = folder.path().join("quiet.yaml");
     fs::write(quiet, format!("{HEAD}basePodTemplate: {{labels: {{team: ml}}}}\n")).unwrap();
     let ran = run("check --config quiet.yaml --strict");
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, "nothing to complain about\n"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "no problems found\n"));
 }
 
 #[test]
@@ -128,9 +131,10 @@ fn notices_name_the_agents_own_keys_and_a_defaulted_security_boolean() {
         (
             1,
             "\
-2 notices
+notices:
   podgraft.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it
-  podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its own; with `conflict: Override` the layer wins
+  podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its value; `conflict: Override` would replace it
+2 notices
 "
         )
     );
@@ -141,11 +145,11 @@ fn a_module_that_never_settles_is_named() {
     let config = format!("{HEAD}queues: {{gpu: {{modules: [again]}}}}\nmodules: {{again: {{wasm: again.wasm}}}}\n");
     let folder = folder(&[("podgraft.yaml", &config)]);
     fs::create_dir(folder.path().join("policies")).unwrap();
-    fs::write(folder.path().join("policies/again.wasm"), never_at_rest()).unwrap();
+    fs::write(folder.path().join("policies/again.wasm"), unstable_module()).unwrap();
     let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --policies policies"), "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let told = "  queue/gpu: a sample pod that is sent through it twice changes again: metadata.labels.n (module/again); keep reinvocationPolicy: Never\n";
-    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    let notice = "  queue/gpu: a sample pod, sent a second time, changes again: metadata.labels.n (module/again); keep reinvocationPolicy: Never\n";
+    assert!(ran.stderr.contains(notice), "{}", ran.stderr);
     assert!(ran.stdout.contains("  queue/gpu  any namespace  0 layers, modules again  unstable\n"), "{}", ran.stdout);
 }
 
@@ -153,18 +157,18 @@ fn a_module_that_never_settles_is_named() {
 fn a_module_that_does_not_compile_and_an_unused_one_are_named() {
     let modules = "modules:\n  bad: {wasm: bad.wasm}\n  spare: {wasm: again.wasm}\n";
     let folder = folder(&[("podgraft.yaml", &format!("{HEAD}{modules}")), ("bad.wasm", "text")]);
-    fs::write(folder.path().join("again.wasm"), never_at_rest()).unwrap();
+    fs::write(folder.path().join("again.wasm"), unstable_module()).unwrap();
     let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml --policies ."), "");
-    let told = "1 problem\n  podgraft.yaml:4:15: modules.bad.wasm: module 'bad' is not WebAssembly: a component's bytes begin with \\0asm\n";
-    assert_eq!((ran.code, ran.stderr.as_str()), (1, told));
+    let errors = "errors:\n  podgraft.yaml:4:15: modules.bad.wasm: module 'bad' is not WebAssembly: a component's bytes begin with \\0asm\n1 error\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, errors));
     let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
     assert_eq!(rows.len(), 2, "{}", ran.stdout);
     assert!(
-        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  nothing  nobody: it does not compile"),
+        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  none  none: it does not compile"),
         "{}",
         rows[0]
     );
-    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  nothing  nobody"), "{}", rows[1]);
+    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  none  none"), "{}", rows[1]);
 }
 
 #[test]
@@ -180,12 +184,12 @@ fn a_denied_pod_is_an_error_and_a_denied_sample_is_not() {
         podgraft_in(folder.path(), &[&arguments, extra].concat(), "")
     };
     let alone = run(&["--strict"]);
-    assert_eq!((alone.code, alone.stderr.as_str()), (0, "nothing to complain about\n"));
-    let told = "\nA sample pod for queue/gpu is rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
-    assert!(alone.stdout.ends_with(told), "{}", alone.stdout);
+    assert_eq!((alone.code, alone.stderr.as_str()), (0, "no problems found\n"));
+    let denial = "\nA sample pod for queue/gpu is denied (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    assert!(alone.stdout.ends_with(denial), "{}", alone.stdout);
     let with = run(&["-f", "pod.yaml"]);
-    let told = "1 problem\n  pod.yaml: is rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
-    assert_eq!((with.code, with.stderr.as_str()), (1, told));
+    let errors = "errors:\n  pod.yaml: is denied (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n1 error\n";
+    assert_eq!((with.code, with.stderr.as_str()), (1, errors));
 }
 
 #[test]
@@ -194,11 +198,11 @@ fn the_report_is_available_as_json_on_stdout() {
     let folder = folder(&[("podgraft.yaml", &config)]);
     let ran = podgraft_in(folder.path(), &words("check --config podgraft.yaml -o json"), "");
     assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
-    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let problem = serde_json::json!({"file": "podgraft.yaml", "line": 3, "column": 26, "about": "queues.gpu.modules[0]",
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let error = serde_json::json!({"file": "podgraft.yaml", "line": 3, "column": 26, "path": "queues.gpu.modules[0]",
         "message": "module `nsf` is not defined"});
-    assert_eq!(told["problems"], serde_json::json!([problem]));
-    assert_eq!((&told["units"][0]["unit"], &told["units"][0]["sample"]), (&"queue/gpu".into(), &"broken".into()));
+    assert_eq!(report["errors"], serde_json::json!([error]));
+    assert_eq!((&report["units"][0]["unit"], &report["units"][0]["sample"]), (&"queue/gpu".into(), &"invalid".into()));
 }
 
 #[test]
@@ -206,10 +210,10 @@ fn a_wrong_path_is_wrong_usage_and_an_empty_folder_an_error() {
     let folder = folder(&[("empty/README.md", "")]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let ran = run("check --config nowhere.yaml");
-    let told = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", told));
+    let error = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", error));
     let ran = run("check --config empty");
-    let told = "1 problem\n  empty: holds no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n";
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", told));
+    let errors = "errors:\n  empty: holds no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n1 error\n";
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", errors));
     assert_eq!(run("check").code, 2);
 }

@@ -1,4 +1,4 @@
-//! `podgraft completion`.
+//! `podgraft completion`: the scripts of the three shells.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{folder, podgraft};
 
 #[test]
-fn each_shells_script_knows_the_verbs_and_their_flags() {
+fn the_script_of_each_shell_has_the_verbs_and_their_flags() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = podgraft(&["completion", shell], "");
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));

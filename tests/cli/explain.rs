@@ -1,4 +1,4 @@
-//! `podgraft explain`.
+//! `podgraft explain`: text and JSON of patched, skipped and denied pods.
 
 use super::{Ran, folder, podgraft_in, policies};
 
@@ -63,9 +63,9 @@ clearml/clearml-id-0123 (pod.yaml): patched
   task               0123
   user               ada
   primary container  clearml-id-0123
-  sent by            system:serviceaccount:clearml:clearml-agent-sa, a submitter of systems.clearml: believed
+  sent by            system:serviceaccount:clearml:clearml-agent-sa, a submitter of systems.clearml: trusted
 
-Order in which it was laid
+Applied, in this order
   1  base             podgraft.yaml:4   Keep
   2  queue/GPU Queue  podgraft.yaml:17  Override
 
@@ -73,11 +73,11 @@ Set (+) and removed (-)
   +  podgraft                           metadata.annotations[podgraft.io/applied]
   +  queue/GPU Queue  podgraft.yaml:17  spec.nodeSelector.accelerator
 
-Asked for, and not there
-  base             podgraft.yaml:4   metadata.labels.team: the pod's own value stays (conflict: Keep)
-  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
+Overridden
+  base             podgraft.yaml:4   metadata.labels.team: the pod's own value is kept (conflict: Keep)
+  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env is kept; an explicit `conflict: Override` would replace it
 
-Did not apply
+Not applied
   base                    does not set env: replaced by queue/GPU Queue
   environment/production  matches the namespaces ml-prod, not clearml
   environment/gold        matches pods with the label tier=gold
@@ -88,24 +88,24 @@ Did not apply
 
 #[test]
 fn a_note_says_that_the_creator_is_no_submitter() {
-    let told = explain(CONFIG, POD, &["--as", "eve"]).stdout;
-    let sender = "sent by            eve, who is none of systems.clearml.submitters \
-        (system:serviceaccount:clearml:clearml-agent-sa): task id and user are not believed, and nothing applies that needs them\n";
-    assert!(told.contains(sender), "{told}");
-    assert!(told.contains("  user               not known\n"), "{told}");
-    let nobodys = format!("{CONFIG}systems: {{clearml: {{type: ClearML, submitters: []}}}}\n");
-    let told = explain(&nobodys, POD, &["--as", "eve"]).stdout;
-    assert!(told.contains("eve, and systems.clearml names no submitters: task id and user are not believed"), "{told}");
+    let shown = explain(CONFIG, POD, &["--as", "eve"]).stdout;
+    let sender = "sent by            eve, who is not one of systems.clearml.submitters \
+        (system:serviceaccount:clearml:clearml-agent-sa): task id and user are not trusted, so layers and modules that need them do not apply\n";
+    assert!(shown.contains(sender), "{shown}");
+    assert!(shown.contains("  user               unknown\n"), "{shown}");
+    let without_submitters = format!("{CONFIG}systems: {{clearml: {{type: ClearML, submitters: []}}}}\n");
+    let shown = explain(&without_submitters, POD, &["--as", "eve"]).stdout;
+    assert!(shown.contains("eve, but systems.clearml has no submitters: task id and user are not trusted"), "{shown}");
 }
 
 #[test]
 fn a_queue_without_effect_has_its_reason() {
     let named = |queue: &str| explain(CONFIG, &POD.replace("gpu-queue", queue), &[]).stdout;
-    let told = named("gpu-quue");
-    assert!(told.contains("queue              gpu-quue, which gives nothing\n"), "{told}");
-    assert!(told.contains("  queue/gpu-quue          is not configured; the nearest is 'gpu-queue'\n"), "{told}");
-    let told = named("team-b");
-    assert!(told.contains("  queue/team-b            matches the namespaces b, not clearml\n"), "{told}");
+    let shown = named("gpu-quue");
+    assert!(shown.contains("queue              gpu-quue, which does not apply\n"), "{shown}");
+    assert!(shown.contains("  queue/gpu-quue          is not configured; the nearest is 'gpu-queue'\n"), "{shown}");
+    let shown = named("team-b");
+    assert!(shown.contains("  queue/team-b            matches the namespaces b, not clearml\n"), "{shown}");
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn a_non_task_pod_is_explained_with_the_labels_of_task_pods() {
         (ran.code, ran.stdout.as_str()),
         (
             0,
-            "default/web (pod.yaml): left alone: it is no task pod: it has none of the labels clearml-agent-queue, \
+            "default/web (pod.yaml): skipped: it is no task pod: it has none of the labels clearml-agent-queue, \
              clearml-agent-queue-name, clearml-task-id, CLEARML, podgraft.io/queue, podgraft.io/environment; \
-             its label podgraft.io/quueue is nearly podgraft.io/queue\n"
+             its label is podgraft.io/quueue, did you mean podgraft.io/queue?\n"
         )
     );
     let bare = explain(CONFIG, "kind: Pod\nmetadata: {name: web}\n", &[]).stdout;
@@ -126,10 +126,10 @@ fn a_non_task_pod_is_explained_with_the_labels_of_task_pods() {
     let elsewhere = format!(
         "{CONFIG}systems: {{clearml: {{type: ClearML, namespaces: [x]}}, generic: {{type: Generic, namespaces: [u, v]}}}}\n"
     );
-    let told = explain(&elsewhere, POD, &[]).stdout;
-    let expected = "left alone: it has the label clearml-agent-queue-name, but is in namespace clearml, \
+    let shown = explain(&elsewhere, POD, &[]).stdout;
+    let expected = "skipped: it has the label clearml-agent-queue-name, but is in namespace clearml, \
         and systems.clearml is for x; systems.generic is for u, v\n";
-    assert!(told.ends_with(expected), "{told}");
+    assert!(shown.ends_with(expected), "{shown}");
 }
 
 #[test]
@@ -137,33 +137,33 @@ fn a_denied_pod_has_the_fields_applied_so_far_and_the_layers_not_reached() {
     let vault = CONFIG.to_owned() + "taskConfig: [{config: {nfs: {server: {}}}}]\n";
     let ran = explain(&vault, POD, &[]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
-    let head = "clearml/clearml-id-0123 (pod.yaml): rejected (422, ModuleFailed): module nfs denied the pod: ";
+    let head = "clearml/clearml-id-0123 (pod.yaml): denied (422, ModuleFailed): module nfs refused: ";
     assert!(ran.stdout.starts_with(head), "{}", ran.stdout);
-    let laid = "
-Order in which it was laid, until the refusal
+    let applied = "
+Applied before the denial, in this order
   1  base             podgraft.yaml:4   Keep
   2  queue/GPU Queue  podgraft.yaml:17  Override
 
-Was still to be laid (modules where their condition holds)
+Not reached (modules only if their condition is true)
   3  module/nfs
 
-Set (+) and removed (-) until the refusal
+Set (+) and removed (-) before the denial
   +  queue/GPU Queue  podgraft.yaml:17  spec.nodeSelector.accelerator
 
-Asked for, and not there
-  base             podgraft.yaml:4   metadata.labels.team: the pod's own value stays (conflict: Keep)
-  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env stays; `conflict: Override`, written out, would win
+Overridden
+  base             podgraft.yaml:4   metadata.labels.team: the pod's own value is kept (conflict: Keep)
+  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].env[NCCL_DEBUG]: the task's own env is kept; an explicit `conflict: Override` would replace it
 
-Did not apply
+Not applied
   base                    does not set env: replaced by queue/GPU Queue
   environment/production  matches the namespaces ml-prod, not clearml
   environment/gold        matches pods with the label tier=gold
 ";
-    assert!(ran.stdout.ends_with(laid), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(applied), "{}", ran.stdout);
     let json = explain(&vault, POD, &["-o", "json"]).stdout;
-    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&told["outcome"], told["order"].as_array().map(Vec::len)), (&"rejected".into(), Some(2)));
-    assert_eq!(told["rest"], serde_json::json!([{"source": "module/nfs", "at": null, "conflict": null}]));
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["outcome"], report["applied"].as_array().map(Vec::len)), (&"denied".into(), Some(2)));
+    assert_eq!(report["notReached"], serde_json::json!([{"source": "module/nfs", "at": null, "conflict": null}]));
 }
 
 #[test]
@@ -172,25 +172,23 @@ fn a_layer_that_denies_the_pod_is_the_first_not_applied() {
     let config = CONFIG
         .replace("templateOverrides:\n", denies)
         .replace("{team: ml}", "{team: ml}\n  tolerations: [{operator: Exists}]");
-    let told = explain(&config, POD, &[]);
-    assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
-    let laid = "
-Order in which it was laid, until the refusal
+    let shown = explain(&config, POD, &[]);
+    assert_eq!(shown.code, 1, "{}{}", shown.stdout, shown.stderr);
+    let applied = "
+Applied before the denial, in this order
   1  base  podgraft.yaml:4  Keep
 
-Was still to be laid (modules where their condition holds)
+Not reached (modules only if their condition is true)
   2  queue/GPU Queue  podgraft.yaml:19  Deny
   3  module/nfs
 
-Set (+) and removed (-) until the refusal
+Set (+) and removed (-) before the denial
   +  base  podgraft.yaml:4  spec.tolerations[0]
 ";
-    assert!(told.stdout.contains(laid), "{}", told.stdout);
+    assert!(shown.stdout.contains(applied), "{}", shown.stdout);
     let field = explain(&config, POD, &["--field", "spec.nodeSelector"]).stdout;
     assert!(
-        field.ends_with(
-            "\nNo layer and no module that was laid until the refusal has anything for spec.nodeSelector.\n"
-        ),
+        field.ends_with("\nNo layer or module that was applied before the denial sets spec.nodeSelector.\n"),
         "{field}"
     );
 }
@@ -199,16 +197,16 @@ Set (+) and removed (-) until the refusal
 fn a_denied_result_has_all_its_fields_and_the_modules_not_applied() {
     let config = CONFIG.replace("{accelerator: a100}", "{accelerator: a100}\n      resources: {limits: {memory: 1Gi}}");
     let pod = POD.replace("    env:", "    resources: {requests: {memory: 2Gi}}\n    env:");
-    let told = explain(&config, &pod, &[]);
-    assert_eq!(told.code, 1, "{}{}", told.stdout, told.stderr);
+    let shown = explain(&config, &pod, &[]);
+    assert_eq!(shown.code, 1, "{}{}", shown.stdout, shown.stderr);
     let head =
-        "rejected (422, InvalidResult): queue/GPU Queue: spec.containers[clearml-id-0123].resources.requests.memory";
-    assert!(told.stdout.contains(head), "{}", told.stdout);
+        "denied (422, InvalidResult): queue/GPU Queue: spec.containers[clearml-id-0123].resources.requests.memory";
+    assert!(shown.stdout.contains(head), "{}", shown.stdout);
     let limit = "  +  queue/GPU Queue  podgraft.yaml:17  spec.containers[clearml-id-0123].resources.limits.memory\n";
-    assert!(told.stdout.contains(limit), "{}", told.stdout);
-    assert!(!told.stdout.contains("still to be laid"), "{}", told.stdout);
-    let idle = "  module/nfs              is skipped: its condition is false (when: has(task_config.nfs))\n";
-    assert!(told.stdout.contains(idle), "{}", told.stdout);
+    assert!(shown.stdout.contains(limit), "{}", shown.stdout);
+    assert!(!shown.stdout.contains("Not reached"), "{}", shown.stdout);
+    let skipped = "  module/nfs              is skipped: its condition is false (when: has(task_config.nfs))\n";
+    assert!(shown.stdout.contains(skipped), "{}", shown.stdout);
 }
 
 #[test]
@@ -216,7 +214,7 @@ fn a_denied_pod_is_exit_code_1_with_the_reason() {
     let config = format!("{CONFIG}unknownQueue: Deny\n");
     let ran = explain(&config, &POD.replace("gpu-queue", "cpu"), &[]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    let head = "clearml/clearml-id-0123 (pod.yaml): rejected (422, UnknownQueue): queue 'cpu' is not configured, and unknownQueue is Deny\n";
+    let head = "clearml/clearml-id-0123 (pod.yaml): denied (422, UnknownQueue): queue 'cpu' is not configured, and unknownQueue is Deny\n";
     assert!(ran.stdout.starts_with(head), "{}", ran.stdout);
     assert!(ran.stdout.contains("  queue/cpu               is not configured\n"), "{}", ran.stdout);
 }
@@ -226,51 +224,51 @@ fn a_module_without_effect_or_with_a_tolerated_failure_is_listed() {
     let config = |extra: &str, vault: &str| {
         CONFIG.replace("when: has(task_config.nfs)", extra) + &format!("taskConfig: [{{config: {{{vault}}}}}]\n")
     };
-    let idle = explain(&config("onError: Fail", ""), POD, &[]);
-    assert!(idle.stdout.contains("module/nfs              ran, and had nothing to change\n"), "{}", idle.stdout);
+    let unchanged = explain(&config("onError: Fail", ""), POD, &[]);
+    assert!(unchanged.stdout.contains("module/nfs              ran and changed nothing\n"), "{}", unchanged.stdout);
     let failed = explain(&config("onError: Ignore", "nfs: {}"), POD, &[]);
-    let told = "module/nfs              failed, and its onError is Ignore: module nfs denied the pod: task_config nfs.server.ip is missing\n";
-    assert!(failed.stdout.contains(told), "{}{}", failed.stdout, failed.stderr);
-    let laid =
+    let ignored = "module/nfs              failed, and its onError is Ignore: module nfs refused: task_config nfs.server.ip is missing\n";
+    assert!(failed.stdout.contains(ignored), "{}{}", failed.stdout, failed.stderr);
+    let applied =
         explain(&config("onError: Fail", "nfs: {mountPath: /mnt/x, server: {ip: 10.0.0.7, path: /x}}"), POD, &[])
             .stdout;
-    assert!(laid.contains("\n  3  module/nfs\n"), "{laid}");
-    assert!(laid.contains("  +  module/nfs                         spec.volumes[custom-mount]\n"), "{laid}");
+    assert!(applied.contains("\n  3  module/nfs\n"), "{applied}");
+    assert!(applied.contains("  +  module/nfs                         spec.volumes[custom-mount]\n"), "{applied}");
 }
 
 #[test]
-fn one_field_alone_can_be_asked_for() {
-    let of = |field: &str| explain(CONFIG, POD, &["--field", field]).stdout;
-    let env = of("spec.containers[clearml-id-0123].env");
-    assert!(env.contains("env[NCCL_DEBUG]: the task's own env stays"), "{env}");
+fn an_explanation_can_be_limited_to_one_field() {
+    let limited = |field: &str| explain(CONFIG, POD, &["--field", field]).stdout;
+    let env = limited("spec.containers[clearml-id-0123].env");
+    assert!(env.contains("env[NCCL_DEBUG]: the task's own env is kept"), "{env}");
     assert!(!env.contains("spec.nodeSelector") && !env.contains("metadata.labels.team"), "{env}");
-    assert!(of("spec").contains("spec.nodeSelector.accelerator"));
-    assert!(of("spec.hostname").ends_with("\nNo layer and no module that applies has anything for spec.hostname.\n"));
+    assert!(limited("spec").contains("spec.nodeSelector.accelerator"));
+    assert!(limited("spec.hostname").ends_with("\nNo layer or module that was applied sets spec.hostname.\n"));
 }
 
 #[test]
-fn the_manager_of_the_value_that_stayed_is_named() {
+fn the_manager_of_a_kept_value_is_named() {
     let managed = "  managedFields:\n  - {manager: kubectl-create, operation: Update, fieldsV1: {'f:metadata': {'f:labels': {'f:team': {}}}}}\nspec:\n";
-    let told = explain(CONFIG, &POD.replace("spec:\n", managed), &[]).stdout;
-    let stays = "metadata.labels.team: the pod's own value, written by kubectl-create, stays (conflict: Keep)\n";
-    assert!(told.contains(stays), "{told}");
+    let shown = explain(CONFIG, &POD.replace("spec:\n", managed), &[]).stdout;
+    let kept = "metadata.labels.team: the pod's own value, set by kubectl-create, is kept (conflict: Keep)\n";
+    assert!(shown.contains(kept), "{shown}");
 }
 
 #[test]
 fn the_explanation_is_available_as_json() {
     let ran = explain(CONFIG, POD, &["-o", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(told["outcome"], "patched");
-    assert_eq!(told["task"]["configuredQueue"], "GPU Queue");
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["outcome"], "patched");
+    assert_eq!(report["task"]["configuredQueue"], "GPU Queue");
     assert_eq!(
-        told["order"][0],
+        report["applied"][0],
         serde_json::json!({"source": "base", "at": {"file": "podgraft.yaml", "line": 4}, "conflict": "Keep"})
     );
     let field = serde_json::json!({"path": "spec.nodeSelector.accelerator", "source": "queue/GPU Queue",
-        "at": {"file": "podgraft.yaml", "line": 17}, "removed": false, "over": []});
-    assert!(told["fields"].as_array().unwrap().contains(&field), "{}", ran.stdout);
-    assert_eq!(told["lost"].as_array().unwrap().len(), 2);
-    assert_eq!(told["passed"].as_array().unwrap().len(), 4);
+        "at": {"file": "podgraft.yaml", "line": 17}, "removed": false, "replaced": []});
+    assert!(report["fields"].as_array().unwrap().contains(&field), "{}", ran.stdout);
+    assert_eq!(report["overridden"].as_array().unwrap().len(), 2);
+    assert_eq!(report["notApplied"].as_array().unwrap().len(), 4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The command line as a user meets it: the README's examples, exit codes, whole error texts.
+//! The command line of the built program: output, exit codes and whole error texts.
 //!
-//! * [`certs`] makes, renews, checks and refuses certificates without a cluster.
+//! * [`certs`] makes, renews and checks certificates without a cluster.
 //! * [`check`] checks configurations.
 //! * [`completion`] completes command lines in a shell.
 //! * [`explain`] explains fields of pods.
@@ -30,12 +30,12 @@ use podgraft_testkit::command_line::{Ran, podgraft_in};
 use podgraft_testkit::root;
 use tempfile::TempDir;
 
-/// In the repository's folder.
+/// Runs podgraft in the repository's folder.
 fn podgraft(arguments: &[&str], stdin: &str) -> Ran {
     podgraft_in(root(), arguments, stdin)
 }
 
-/// A configuration of one file, with the head lines.
+/// Makes a folder with a configuration of one file, and adds the head lines.
 fn config(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
@@ -43,7 +43,7 @@ fn config(text: &str) -> TempDir {
     folder
 }
 
-/// A folder with these files; folders on their way are made.
+/// Makes a folder with these files and their parent folders.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -54,12 +54,12 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// The folder of the modules that are shipped.
+/// Returns the folder of the shipped modules.
 fn policies() -> String {
     root().join("policies").display().to_string()
 }
 
-/// A word of the command line after another, split at blanks.
+/// Splits a command line at its spaces.
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
 }

@@ -1,4 +1,4 @@
-//! `podgraft module` as an author of modules meets it: inspections, errors, and a new module from nothing to a pod.
+//! `podgraft module`: inspections, runs, errors, and a new module from its crate to a pod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn module(arguments: &[&str]) -> Ran {
     podgraft_in(root(), &[&["module"], arguments].concat(), "")
 }
 
-/// A guest of `policies/misbehaving` as a file.
+/// Writes a guest of `policies/misbehaving` to a file.
 fn guest(folder: &TempDir, name: &str) -> String {
     let bytes = wat::parse_file(root().join(format!("policies/misbehaving/{name}.wat"))).unwrap();
     let file = folder.path().join(format!("{name}.wasm"));
@@ -24,8 +24,8 @@ fn guest(folder: &TempDir, name: &str) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-/// The text without what differs from run to run and from machine to machine.
-fn steady(text: &str) -> String {
+/// Replaces the times in a text, which differ between runs.
+fn without_times(text: &str) -> String {
     let mut words: Vec<&str> = text.split(' ').collect();
     for index in 0..words.len() {
         let is_unit = words.get(index + 1).is_some_and(|unit| unit.starts_with("ms"));
@@ -43,17 +43,17 @@ fn inspect_shows_a_valid_module_with_its_digest() {
     let sums = fs::read_to_string(root().join("policies/SHA256SUMS")).unwrap();
     let sum = sums.lines().find(|line| line.ends_with("  inject-nfs.wasm")).unwrap();
     let size = fs::metadata(root().join("policies/inject-nfs.wasm")).unwrap().len();
-    let shown = steady(&ran.stdout);
-    // how much code it becomes is the machine's
+    let shown = without_times(&ran.stdout);
+    // the size of the compiled code depends on the machine
     let (before, after) = shown.split_once("compiled:").unwrap();
     let expected = format!(
         "file:      policies/inject-nfs.wasm\nsize:      {size} bytes\nsha256:    {}\n\
          imports:   podgraft:template/host@0.1.0 (offered)\nexports:   podgraft:template/hook@0.1.0 (called)\n\
-         memory:    1, the largest of 512 KiB at first\n",
+         memory:    1, the largest initially 512 KiB\n",
         &sum[..64]
     );
     assert!(before.starts_with(&expected), "{shown}");
-    assert!(after.ends_with(" KiB in N ms\nverdict:   podgraft takes it\n"), "{shown}");
+    assert!(after.ends_with(" KiB in N ms\nverdict:   valid\n"), "{shown}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn inspect_says_why_a_module_is_invalid() {
         ),
         (
             guest(&folder, "other-version"),
-            "imports:   nothing\nexports:   podgraft:template/hook@0.2.0 (not called)\n",
+            "imports:   none\nexports:   podgraft:template/hook@0.2.0 (not called)\n",
             "module 'other-version' exports podgraft:template/hook@0.2.0, but must export podgraft:template/hook@0.1.0",
         ),
         (
@@ -89,20 +89,20 @@ fn inspect_says_why_a_module_is_invalid() {
             "module 'signature' exports podgraft:template/hook@0.1.0 in another form than policies/wit/template.wit",
         ),
     ];
-    for (file, shown, why) in cases {
+    for (file, shown, reason) in cases {
         let ran = module(&["inspect", &file]);
-        assert_eq!((ran.code, ran.stderr), (1, format!("podgraft would refuse it: {why}\n")), "{file}");
+        assert_eq!((ran.code, ran.stderr), (1, format!("invalid module: {reason}\n")), "{file}");
         assert!(ran.stdout.contains(shown) && ran.stdout.contains("sha256:    "), "{}", ran.stdout);
         assert!(!ran.stdout.contains("verdict"), "{}", ran.stdout);
         for verb in ["run", "bench"] {
             let ran = module(&[verb, &file, "-f", POD]);
-            assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr), (2, "", format!("podgraft: {why}\n")), "{file}");
+            assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr), (2, "", format!("podgraft: {reason}\n")), "{file}");
         }
     }
 }
 
 #[test]
-fn run_shows_what_a_module_does_to_a_pod() {
+fn run_shows_the_changes_of_a_module() {
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--params", MOUNT, "--task-config", NFS]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let bytes = fs::read(root().join("policies/inject-nfs.wasm")).unwrap();
@@ -121,17 +121,17 @@ fn run_shows_what_a_module_does_to_a_pod() {
     ];
     assert_eq!(added, expected);
     assert!(!ran.stdout.lines().any(|line| line.starts_with('-')), "{}", ran.stdout);
-    let said = "module inject-nfs: fragment of 194 bytes; N ms for this first call, 512 KiB of memory\n";
-    assert_eq!(steady(&ran.stderr), said);
+    let summary = "module inject-nfs: fragment of 194 bytes; N ms for this first call, 512 KiB of memory\n";
+    assert_eq!(without_times(&ran.stderr), summary);
 }
 
-/// A line of a diff with one space before its note.
+/// Returns a line of a diff with one space before its note.
 fn unpadded(line: &str) -> String {
     line.split_once(" # ").map_or(line.to_owned(), |(text, note)| format!("{} # {note}", text.trim_end()))
 }
 
 #[test]
-fn run_prints_what_came_back_and_what_went_in() {
+fn run_prints_the_result_and_the_arguments() {
     let run = |output: &str, more: &[&str]| {
         let ran = module(&[&["run", "policies/inject-nfs.wasm", "-f", POD, "-o", output], more].concat());
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -140,14 +140,14 @@ fn run_prints_what_came_back_and_what_went_in() {
     let returned = run("json", &["--params", MOUNT, "--task-config", NFS]);
     assert_eq!(returned["fragment"]["spec"]["volumes"][0]["nfs"]["server"], "10.0.0.7");
     assert_eq!(run("json", &[]), serde_json::json!({"unchanged": null}));
-    let given =
+    let arguments =
         run("input", &["--params", MOUNT, "--queue", "Other Queue", "--providers", r#"{"ad-role": "analyst"}"#]);
-    assert_eq!(given["request"]["params"]["mountPath"], "/mnt/nfs");
-    assert_eq!(given["request"]["queue_name"], "Other Queue");
-    assert_eq!(given["request"]["providers_info"]["ad-role"], "analyst");
-    assert_eq!(given["request"]["task_data"]["id"], "0123456789abcdef0123456789abcdef");
-    assert_eq!(given["template"]["metadata"]["labels"]["clearml-agent-queue-name"], "other-queue");
-    let forged = run("input", &["--as", "somebody"]);
+    assert_eq!(arguments["request"]["params"]["mountPath"], "/mnt/nfs");
+    assert_eq!(arguments["request"]["queue_name"], "Other Queue");
+    assert_eq!(arguments["request"]["providers_info"]["ad-role"], "analyst");
+    assert_eq!(arguments["request"]["task_data"]["id"], "0123456789abcdef0123456789abcdef");
+    assert_eq!(arguments["template"]["metadata"]["labels"]["clearml-agent-queue-name"], "other-queue");
+    let forged = run("input", &["--as", "eve"]);
     assert!(forged["request"]["task_data"]["id"].is_null(), "{forged}");
 }
 
@@ -158,7 +158,7 @@ fn run_redacts_logs_and_denials_as_the_webhook_does() {
     let text = fs::read_to_string(root().join(POD)).unwrap().replace("INFO", "CANARY-IN-ENV");
     fs::write(&pod, text).unwrap();
     let pod = pod.to_str().unwrap();
-    // one logs the pod, the other refuses with it
+    // the first guest logs the pod, the second returns it as an error
     for (name, code) in [("log", 0), ("refuse", 1)] {
         let ran = module(&["run", &guest(&folder, name), "-f", pod]);
         assert_eq!(ran.code, code, "{}", ran.stderr);
@@ -168,50 +168,49 @@ fn run_redacts_logs_and_denials_as_the_webhook_does() {
 }
 
 #[test]
-fn run_ends_a_module_that_loops_and_names_it() {
+fn run_times_out_a_module_that_loops() {
     let folder = tempfile::tempdir().unwrap();
     let ran = module(&["run", &guest(&folder, "loop"), "-f", POD]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    let said = "rejected (503, ModuleUnavailable): module loop exceeded its time budget of 200 ms\n\
+    let expected = "denied (503, ModuleUnavailable): module loop exceeded its time budget of 200 ms\n\
                 module loop: N ms for this first call, 128 KiB of memory\n";
     assert_eq!(
-        steady(&ran.stderr.replace("budget of 200 ms", "budget of 200 milliseconds")),
-        said.replace("200 ms", "200 milliseconds")
+        without_times(&ran.stderr.replace("budget of 200 ms", "budget of 200 milliseconds")),
+        expected.replace("200 ms", "200 milliseconds")
     );
 }
 
 #[test]
 fn a_module_that_denies_is_exit_code_1() {
     let half = r#"{"nfs": {"server": {"ip": "10.0.0.7"}}}"#;
-    let refused =
-        "rejected (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
+    let denial = "denied (422, ModuleFailed): module inject-nfs refused: task_config nfs.server.path is missing\n";
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert!(ran.stderr.starts_with(refused), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(denial), "{}", ran.stderr);
     let ran = module(&["bench", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", refused));
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", denial));
 }
 
 #[test]
 fn run_and_bench_accept_valid_budgets_only() {
     let task = ["-f", POD, "--task-config", NFS, "--params", MOUNT];
     let with = |verb, extra: &[&str]| module(&[&[verb, "policies/inject-nfs.wasm"], &task[..], extra].concat());
-    let cut = with("run", &["--budget-memory", "64Ki"]);
-    assert_eq!(cut.code, 1, "{}{}", cut.stdout, cut.stderr);
+    let limited = with("run", &["--budget-memory", "64Ki"]);
+    assert_eq!(limited.code, 1, "{}{}", limited.stdout, limited.stderr);
     assert!(
-        cut.stderr.contains("memory budget of 64 KiB") && cut.stderr.contains("module inject-nfs"),
+        limited.stderr.contains("memory budget of 64 KiB") && limited.stderr.contains("module inject-nfs"),
         "{}",
-        cut.stderr
+        limited.stderr
     );
     let wide = with("bench", &["--calls", "5", "--budget-memory", "128Mi", "--budget-time", "1s"]);
     assert!(wide.code == 0 && wide.stdout.contains(" of 128 MiB\n"), "{}{}", wide.stdout, wide.stderr);
-    for (extra, told) in [
+    for (extra, message) in [
         (["--budget-time", "200"], "--budget-time: is not a duration above zero, like 200ms, 1.5s, 1m"),
         (["--budget-memory", "8gb"], "--budget-memory: is not a quantity, like 2, 500m, 16Gi; did you mean 8G or 8Gi?"),
         (["--queue", ""], "--queue: a name is empty"),
     ] {
         let wrong = with("run", &extra);
-        assert_eq!((wrong.code, wrong.stderr), (2, format!("podgraft: {told}\n")));
+        assert_eq!((wrong.code, wrong.stderr), (2, format!("podgraft: {message}\n")));
     }
 }
 
@@ -225,8 +224,8 @@ fn a_damaged_module_is_an_error_with_a_hint() {
         let file = folder.path().join("nfs.wasm");
         fs::write(&file, bytes).unwrap();
         let ran = module(&["run", file.to_str().unwrap(), "-f", POD]);
-        let told = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
-        assert!(ran.code == 2 && ran.stderr.starts_with(told) && ran.stderr.contains(detail), "{}", ran.stderr);
+        let message = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
+        assert!(ran.code == 2 && ran.stderr.starts_with(message) && ran.stderr.contains(detail), "{}", ran.stderr);
         assert!(ran.stderr.ends_with(")\n") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }
 }
@@ -287,7 +286,7 @@ fn build_names_where_rust_comes_from() {
 }
 
 #[test]
-fn build_names_the_folder_that_is_not_there() {
+fn build_names_a_missing_folder() {
     let ran = module(&["build", "nowhere"]);
     assert_eq!(ran.code, 2);
     assert_eq!(ran.stderr, "podgraft: nowhere cannot be read: No such file or directory (os error 2)\n");
@@ -299,7 +298,7 @@ fn bench_prints_rate_times_memory_and_the_share_of_an_empty_call() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines.len(), 5, "{}", ran.stdout);
-    assert_eq!(lines[0], "calls:     20 one after the other, each in an instance of its own");
+    assert_eq!(lines[0], "calls:     20 one after the other, each with its own instance");
     assert_eq!(lines[3], "memory:    512 KiB of 64 MiB");
     let number = |line: &str, before: &str| -> f64 {
         let rest = line.split_once(before).unwrap_or_else(|| panic!("{line}")).1;
@@ -309,7 +308,7 @@ fn bench_prints_rate_times_memory_and_the_share_of_an_empty_call() {
     assert!(number(lines[1], "rate:      ") > 0.0 && p50 > 0.0 && floor > 0.0, "{}", ran.stdout);
     assert!(number(lines[2], "p99 ") >= p50, "{}", ran.stdout);
     // both are rounded to a tenth
-    assert!((number(lines[4], "this one takes ") - p50 / floor).abs() < 0.2, "{}", ran.stdout);
+    assert!((number(lines[4], "this module takes ") - p50 / floor).abs() < 0.2, "{}", ran.stdout);
 }
 
 #[test]
@@ -318,7 +317,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
     let plain = folder.path().join("plain.yaml");
     fs::write(&plain, "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: b}]}\n")
         .unwrap();
-    let (plain, taken) = (plain.to_str().unwrap(), folder.path().to_str().unwrap());
+    let (plain, occupied) = (plain.to_str().unwrap(), folder.path().to_str().unwrap());
     let run = |arguments: &[&str]| module(&[&["run", "policies/inject-nfs.wasm"], arguments].concat());
     let cases = [
         (
@@ -331,7 +330,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
         ),
         (
             run(&["-f", plain]),
-            format!("{plain}: the pod names no queue, so no module would run: give one with --queue NAME"),
+            format!("{plain}: the pod names no queue, so no module runs: name one with --queue NAME"),
         ),
         (
             run(&["-f", POD, "--params", "[1]"]),
@@ -345,7 +344,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
             module(&["new", "My_Module"]),
             "\"My_Module\" must be lower-case letters, digits and -, and begin with a letter".to_owned(),
         ),
-        (module(&["new", "my-module", "--dir", taken]), format!("{taken} is there already and not empty")),
+        (module(&["new", "my-module", "--dir", occupied]), format!("{occupied} is there already and not empty")),
         (
             module(&["build", "policies/inject-nfs.wasm"]),
             "give the name of the module that is made: -o FILE.wasm".to_owned(),
@@ -365,14 +364,14 @@ fn build_writes_nothing_for_an_invalid_module() {
     let core = guest(&folder, "core-module");
     let ran = module(&["build", &core, "-o", output.to_str().unwrap()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert!(ran.stderr.contains("podgraft would refuse it: module 'out' exports nothing"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("invalid module: module 'out' exports nothing"), "{}", ran.stderr);
     let ran = module(&["build", POD, "-o", output.to_str().unwrap()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.starts_with(&format!("{POD} does not become a component: ")), "{}", ran.stderr);
     assert!(!output.exists());
 }
 
-/// The crate in a folder that stays, so that cargo builds again only what changed.
+/// Returns the folder of the new crate. Its target folder stays, so that cargo builds only what changed.
 fn scaffold() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("module-new");
     let _ = fs::remove_dir_all(folder.join("crate"));
@@ -424,7 +423,7 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let ran = podgraft_in(&own, &["test", "cases", "--policies", "."], "");
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    // the line of its README
+    // the command of its README
     let readme = fs::read_to_string(own.join("README.md")).unwrap();
     let line = readme.lines().find(|line| line.starts_with("podgraft module run ")).unwrap();
     let words: Vec<&str> = line.split('\'').enumerate().flat_map(words).skip(1).collect();
@@ -433,7 +432,7 @@ fn a_new_module_builds_passes_its_own_tests_and_runs() {
     assert!(ran.stdout.contains("claimName: team-a") && ran.stdout.contains("# module/gpu-cache"), "{}", ran.stdout);
 }
 
-/// A line as a shell takes it apart: what stands between quotes is one word.
+/// Splits a line like a shell: a quoted part is one word.
 fn words((index, part): (usize, &str)) -> Vec<&str> {
     if index % 2 == 1 { vec![part] } else { part.split_whitespace().collect() }
 }

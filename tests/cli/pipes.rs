@@ -1,11 +1,11 @@
-//! Output into a pipe whose reader is gone, as with `| head`.
+//! Output into a closed pipe, as with `| head`.
 
 use std::process::{Command, Stdio};
 
 use super::{folder, root, words};
 
-/// The exit code and what stands on stderr, with a stdout that is closed at once.
-fn unread(line: &str, stderr_too: bool) -> (Option<i32>, String) {
+/// Returns the exit code and stderr of a command line whose stdout is closed.
+fn with_closed_stdout(line: &str, stderr_too: bool) -> (Option<i32>, String) {
     let closed = || Stdio::from(std::io::pipe().unwrap().1);
     let mut command = Command::new(podgraft_testkit::program());
     command.args(words(line)).current_dir(root()).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped());
@@ -16,17 +16,17 @@ fn unread(line: &str, stderr_too: bool) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-const READ: &str = "--config tests/cases/readme/config.yaml --policies policies";
+const CONFIGURATION: &str = "--config tests/cases/readme/config.yaml --policies policies";
 
 #[test]
 fn a_closed_pipe_ends_the_program_quietly() {
     let folder = folder(&[]);
     let made = folder.path().join("certs").display().to_string();
     for line in [
-        format!("render -f tests/cases/readme/pod.yaml {READ}"),
-        format!("explain -f tests/cases/readme/pod.yaml {READ}"),
-        format!("check {READ}"),
-        format!("check {READ} -o json"),
+        format!("render -f tests/cases/readme/pod.yaml {CONFIGURATION}"),
+        format!("explain -f tests/cases/readme/pod.yaml {CONFIGURATION}"),
+        format!("check {CONFIGURATION}"),
+        format!("check {CONFIGURATION} -o json"),
         "test tests/cases/readme --policies policies".to_owned(),
         "module inspect policies/inject-nfs.wasm".to_owned(),
         "completion bash".to_owned(),
@@ -34,7 +34,7 @@ fn a_closed_pipe_ends_the_program_quietly() {
         format!("certs make --dir {made}"),
         format!("certs check --dir {made}"),
     ] {
-        assert_eq!(unread(&line, false), (Some(141), String::new()), "{line}");
+        assert_eq!(with_closed_stdout(&line, false), (Some(141), String::new()), "{line}");
     }
 }
 
@@ -50,10 +50,13 @@ fn files_are_written_when_the_pipe_is_closed() {
         ("b/expected.yaml", "kind: Pod\n"),
     ]);
     let at = |name: &str| folder.path().join(name).display().to_string();
-    assert_eq!(unread(&format!("test {} --junit {}", at(""), at("results.xml")), false), (Some(141), String::new()));
+    assert_eq!(
+        with_closed_stdout(&format!("test {} --junit {}", at(""), at("results.xml")), false),
+        (Some(141), String::new())
+    );
     let results = std::fs::read_to_string(at("results.xml")).unwrap();
     assert!(results.contains(r#"tests="2" failures="2""#) && results.contains(r#"name="b""#), "{results}");
-    assert_eq!(unread(&format!("test {} --update", at("")), false), (Some(141), String::new()));
+    assert_eq!(with_closed_stdout(&format!("test {} --update", at("")), false), (Some(141), String::new()));
     let written = ["a/expected.yaml", "b/expected.yaml"].map(|name| std::fs::read_to_string(at(name)).unwrap());
     assert!(written.iter().all(|text| text.contains("name: train")), "{written:?}");
 }
@@ -61,9 +64,9 @@ fn files_are_written_when_the_pipe_is_closed() {
 #[test]
 fn a_closed_stderr_changes_nothing() {
     let line = "check --config tests/cases/readme/pod.yaml";
-    assert_eq!(unread(line, true).0, Some(1), "{line}");
+    assert_eq!(with_closed_stdout(line, true).0, Some(1), "{line}");
     let line = "render -f tests/cases/readme/pod.yaml --config tests/cases/readme/pod.yaml";
-    assert_eq!(unread(line, true).0, Some(2), "{line}");
+    assert_eq!(with_closed_stdout(line, true).0, Some(2), "{line}");
     let line = "module run policies/inject-nfs.wasm -f tests/cases/readme/pod.yaml";
-    assert_eq!(unread(line, true).0, Some(0), "{line}");
+    assert_eq!(with_closed_stdout(line, true).0, Some(0), "{line}");
 }

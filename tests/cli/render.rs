@@ -1,4 +1,4 @@
-//! `podgraft render`.
+//! `podgraft render`: all output formats, notes, errors and exit codes.
 
 use std::fs;
 
@@ -11,8 +11,8 @@ fn render(arguments: &[&str]) -> Ran {
     podgraft(&[&["render", "-f", POD, "--config", CONFIG, "--policies", "policies"], arguments].concat(), "")
 }
 
-/// Renders with this configuration and returns stderr.
-fn complaint(text: &str) -> String {
+/// Returns the error of an invalid configuration.
+fn configuration_error(text: &str) -> String {
     let folder = config(text);
     let ran =
         podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
@@ -48,10 +48,7 @@ fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
     let ran =
         podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert_eq!(
-        ran.stderr,
-        "rejected (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n"
-    );
+    assert_eq!(ran.stderr, "denied (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n");
 }
 
 #[test]
@@ -61,12 +58,12 @@ fn a_pod_security_level_can_be_given_without_a_cluster() {
         let (pod, config) = (format!("{case}/pod.yaml"), format!("{case}/config.yaml"));
         podgraft(&[&[verb, "-f", &pod, "--config", &config], level].concat(), "")
     };
-    let rejection = fs::read_to_string(root().join(case).join("denial.txt")).unwrap();
-    let (_, message) = rejection.trim().split_once(": ").unwrap();
+    let denial = fs::read_to_string(root().join(case).join("denial.txt")).unwrap();
+    let (_, message) = denial.trim().split_once(": ").unwrap();
     assert_eq!(run("render", &[]).code, 0);
     assert_eq!(run("render", &["--pod-security", "baseline:v1.30"]).code, 0);
-    let refused = run("render", &["--pod-security", "restricted"]);
-    assert_eq!((refused.code, refused.stderr), (1, format!("rejected (422, InvalidResult): {message}\n")));
+    let denied = run("render", &["--pod-security", "restricted"]);
+    assert_eq!((denied.code, denied.stderr), (1, format!("denied (422, InvalidResult): {message}\n")));
     let explained = run("explain", &["--pod-security", "restricted"]);
     assert!(explained.code == 1 && explained.stdout.contains(message), "{}", explained.stdout);
     let wrong = run("render", &["--pod-security", "strict"]);
@@ -80,7 +77,7 @@ fn non_task_pod_is_printed_unchanged_with_a_note() {
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - image: nginx\n    name: web\n";
     let ran = podgraft(&["render", "-f", "-", "--config", CONFIG, "--policies", "policies"], pod);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, pod));
-    assert_eq!(ran.stderr, "not a task pod of this configuration: left as it is\n");
+    assert_eq!(ran.stderr, "skipped: not a task pod of this configuration\n");
 }
 
 #[test]
@@ -107,7 +104,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
         ),
         (
             podgraft(&["render", "-f", POD, "--config", POD], ""),
-            "podgraft: 1 problem in the configuration\n  tests/cases/readme/pod.yaml: holds no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
+            "podgraft: 1 error in the configuration\n  tests/cases/readme/pod.yaml: holds no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
         ),
     ];
     for (ran, expected) in cases {
@@ -119,11 +116,11 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
 }
 
 #[test]
-fn a_typo_in_the_configuration_is_named_with_its_place_and_the_right_spelling() {
+fn a_typo_in_the_configuration_is_reported_with_its_place_and_the_right_spelling() {
     let text = "queues:\n  pvc-test:\n    templateOverrides:\n      volumeMount: []\n    claims: [{volume: v, type: Managed}]\n";
     assert_eq!(
-        complaint(text),
-        "podgraft: 2 problems in the configuration\n  \
+        configuration_error(text),
+        "podgraft: 2 errors in the configuration\n  \
          podgraft.yaml:6:7: queues.pvc-test.templateOverrides.volumeMount: unknown key; did you mean volumeMounts?\n  \
          podgraft.yaml:7:32: queues.pvc-test.claims[0].type: Managed is not supported yet\n"
     );
@@ -132,16 +129,16 @@ fn a_typo_in_the_configuration_is_named_with_its_place_and_the_right_spelling() 
 #[test]
 fn an_invalid_module_is_named_with_its_error() {
     let folder = config("modules: {bad: {wasm: bad.wasm}}\nqueues: {GPU Queue: {modules: [bad]}}\n");
-    let complaint = |bytes: &[u8]| {
+    let module_error = |bytes: &[u8]| {
         fs::write(folder.path().join("bad.wasm"), bytes).unwrap();
         let config = folder.path().to_str().unwrap();
         podgraft(&["render", "-f", POD, "--config", config], "").stderr
     };
-    let text = complaint(b"not wasm");
+    let text = module_error(b"not wasm");
     assert!(text.contains("podgraft.yaml:3:") && text.contains("modules.bad") && text.contains("component"), "{text}");
-    let text = complaint(&wat::parse_file(root().join("policies/misbehaving/imports.wat")).unwrap());
+    let text = module_error(&wat::parse_file(root().join("policies/misbehaving/imports.wat")).unwrap());
     assert!(text.contains("podgraft:template/host@0.1.0"), "{text}");
-    let text = complaint(&wat::parse_file(root().join("policies/misbehaving/core-module.wat")).unwrap());
+    let text = module_error(&wat::parse_file(root().join("policies/misbehaving/core-module.wat")).unwrap());
     assert!(text.contains("core module"), "{text}");
 }
 
@@ -150,7 +147,7 @@ fn an_unconfigured_queue_is_named_and_so_is_an_unchanged_pod() {
     let folder = config("queues: {other: {}}\n");
     let ran = podgraft(&["render", "-f", POD, "-o", "patch", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "[]\n"));
-    assert_eq!(ran.stderr, "queue 'gpu-queue' is not configured (unknownQueue: Base)\nnothing to change\n");
+    assert_eq!(ran.stderr, "queue 'gpu-queue' is not configured (unknownQueue: Base)\nunchanged\n");
 }
 
 const STREAM: &str = "\
@@ -184,9 +181,9 @@ fn a_stream_renders_pods_and_jobs_and_names_the_objects_left_out() {
     assert_eq!(patch.code, 0, "{}", patch.stderr);
     assert_eq!(
         patch.stderr,
-        "stream.yaml:1 (document 1): it is a Service; a Pod, a Job or an AdmissionReview is expected; left out\n\
+        "stream.yaml:1 (document 1): it is a Service; a Pod, a Job or an AdmissionReview is expected; ignored\n\
          stream.yaml:5 (document 2): queue 'gpu-queue' is not configured (unknownQueue: Base)\n\
-         stream.yaml:13 (document 3): not a task pod of this configuration: left as it is\n"
+         stream.yaml:13 (document 3): skipped: not a task pod of this configuration\n"
     );
     assert_eq!(
         patch.stdout,
@@ -231,15 +228,15 @@ fn unreadable_input_is_one_sentence_with_its_place() {
         ran.stderr
     };
     assert_eq!(run("pods", ""), "podgraft: pods is a folder; a file is expected\n");
-    assert_eq!(run("-", ""), "podgraft: -: it holds nothing; a Pod, a Job or an AdmissionReview is expected\n");
-    let told = run("-", "kind: Pod\nspec: [\n");
-    assert!(told.starts_with("podgraft: -:2:7: ") && told.contains("bracket"), "{told}");
+    assert_eq!(run("-", ""), "podgraft: -: it holds no document; a Pod, a Job or an AdmissionReview is expected\n");
+    let error = run("-", "kind: Pod\nspec: [\n");
+    assert!(error.starts_with("podgraft: -:2:7: ") && error.contains("bracket"), "{error}");
     let two = "kind: Service\n---\nkind: Secret\n";
-    let told = run("-", two);
+    let error = run("-", two);
     assert!(
-        told.ends_with("podgraft: -: it holds none of these; a Pod, a Job or an AdmissionReview is expected\n"),
-        "{told}"
+        error.ends_with("podgraft: -: it holds none of these; a Pod, a Job or an AdmissionReview is expected\n"),
+        "{error}"
     );
-    let told = run("-", "kind: Pod\n---\nkind: Job\n");
-    assert_eq!(told, "podgraft: -:3 (document 2): the Job has no spec.template.spec\n");
+    let error = run("-", "kind: Pod\n---\nkind: Job\n");
+    assert_eq!(error, "podgraft: -:3 (document 2): the Job has no spec.template.spec\n");
 }

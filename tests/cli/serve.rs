@@ -1,4 +1,4 @@
-//! `podgraft serve` with arguments that it does not accept.
+//! `podgraft serve` with invalid arguments.
 
 use super::podgraft;
 

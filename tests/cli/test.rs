@@ -1,4 +1,4 @@
-//! `podgraft test`.
+//! `podgraft test`: results, differences, updates and errors of case folders.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::{folder, podgraft_in, policies, words};
 const CONFIG: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues:\n  gpu: {templateOverrides: {nodeSelector: {accelerator: a100}}}\nunknownQueue: Deny\n";
 const POD: &str =
     "kind: Pod\nmetadata: {name: train, labels: {podgraft.io/queue: gpu}}\nspec: {containers: [{name: a, image: b}]}\n";
-/// By hand, in an order of its own.
+/// Written by hand, with another order of keys.
 const EXPECTED: &str = "\
 # the a100 is what the queue is for
 spec: {nodeSelector: {accelerator: a100}, containers: [{image: b, name: a}]}
@@ -20,7 +20,7 @@ metadata:
 const DENIED: &str = "422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny\n";
 
 #[test]
-fn cases_pass_with_their_own_configuration_or_the_one_for_all() {
+fn cases_pass_with_their_own_configuration_or_the_shared_one() {
     let denied = POD.replace("gpu", "cpu");
     let folder = folder(&[
         ("podgraft.yaml", CONFIG),
@@ -42,10 +42,9 @@ fn cases_pass_with_their_own_configuration_or_the_one_for_all() {
     let ran = run("test cases/deeper/c");
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "ok      c\n1 case: 1 passed\n"));
     let ran = run("test cases");
-    let told =
-        "FAILED  a\n        the case has neither config.yaml nor a folder config, and --config names none for all\n";
+    let shown = "FAILED  a\n        the case has neither config.yaml nor a folder config, and --config is not given\n";
     assert_eq!(ran.code, 1);
-    assert!(ran.stdout.starts_with(told), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with(shown), "{}", ran.stdout);
 }
 
 #[test]
@@ -68,10 +67,10 @@ fn a_failure_shows_each_difference_with_its_layer_also_in_junit() {
         ran.stdout,
         "\
 FAILED  denied
-        expected.yaml holds a pod, but it is refused:
+        expected.yaml holds a pod, but the pod is denied:
         422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny
 FAILED  passes
-        it should be refused (422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny), but it goes through, changed so:
+        the pod should be denied (422 UnknownQueue: queue 'cpu' is not configured, and unknownQueue is Deny), but it is created with these changes:
           kind: Pod
           metadata:
         +   annotations:                       # podgraft
@@ -86,7 +85,7 @@ FAILED  passes
         +   nodeSelector:                      # queue/gpu
         +     accelerator: a100                # queue/gpu
 FAILED  wrong
-        expected.yaml (-) and what comes out (+) differ:
+        expected.yaml (-) and the result (+) differ:
             labels:
               podgraft.io/queue: gpu
             name: train
@@ -110,7 +109,7 @@ FAILED  wrong
     );
     let cases: Vec<_> = suite.children().filter(roxmltree::Node::is_element).collect();
     let failure = cases[2].first_element_child().unwrap();
-    assert_eq!(failure.attribute("message"), Some("expected.yaml (-) and what comes out (+) differ:"));
+    assert_eq!(failure.attribute("message"), Some("expected.yaml (-) and the result (+) differ:"));
     assert!(failure.text().unwrap().contains("\n-     accelerator: h100"), "{:?}", failure.text());
 }
 
@@ -128,22 +127,21 @@ fn update_writes_the_result_once_and_keeps_correct_files() {
     ]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "");
     let before = run("test cases");
-    let told =
-        "FAILED  new\n        neither expected.yaml nor denial.txt is there; --update writes what comes out: a pod\n";
-    assert!(before.code == 1 && before.stdout.starts_with(told), "{}", before.stdout);
+    let shown = "FAILED  new\n        neither expected.yaml nor denial.txt exists; --update writes the result: a pod\n";
+    assert!(before.code == 1 && before.stdout.starts_with(shown), "{}", before.stdout);
     let updated = run("test cases --update");
-    let told = "updated new\nok      right\nupdated turned\n3 cases: 1 passed, 2 updated\n";
-    assert_eq!((updated.code, updated.stdout.as_str()), (0, told));
+    let shown = "updated new\nok      right\nupdated turned\n3 cases: 1 passed, 2 updated\n";
+    assert_eq!((updated.code, updated.stdout.as_str()), (0, shown));
     let read = |name: &str| fs::read_to_string(folder.path().join("cases").join(name));
     assert_eq!(read("turned/denial.txt").unwrap(), DENIED);
-    assert!(read("turned/expected.yaml").is_err(), "what cannot come true any more is gone");
-    assert_eq!(read("right/expected.yaml").unwrap(), EXPECTED, "its comment too");
+    assert!(read("turned/expected.yaml").is_err(), "the file of the other outcome is removed");
+    assert_eq!(read("right/expected.yaml").unwrap(), EXPECTED, "the file keeps its comment");
     assert!(read("new/expected.yaml").unwrap().starts_with("kind: Pod\nmetadata:\n  annotations:\n"));
     assert_eq!(run("test cases").stdout, "ok      new\nok      right\nok      turned\n3 cases: 3 passed\n");
 }
 
 #[test]
-fn update_writes_into_files_that_are_empty() {
+fn update_writes_into_empty_files() {
     let denied = POD.replace("gpu", "cpu");
     let folder = folder(&[
         ("cases/new/pod.yaml", POD),
@@ -151,24 +149,21 @@ fn update_writes_into_files_that_are_empty() {
         ("cases/new/expected.yaml", ""),
         ("cases/noted/pod.yaml", POD),
         ("cases/noted/config.yaml", CONFIG),
-        ("cases/noted/expected.yaml", "# what comes out\n---\n"),
-        ("cases/refused/pod.yaml", &denied),
-        ("cases/refused/config.yaml", CONFIG),
-        ("cases/refused/denial.txt", ""),
+        ("cases/noted/expected.yaml", "# the result\n---\n"),
+        ("cases/denied/pod.yaml", &denied),
+        ("cases/denied/config.yaml", CONFIG),
+        ("cases/denied/denial.txt", ""),
         ("cases/turned/pod.yaml", &denied),
         ("cases/turned/config.yaml", CONFIG),
         ("cases/turned/expected.yaml", ""),
     ]);
     let run = |line: &str| podgraft_in(folder.path(), &words(line), "").stdout;
     let before = run("test cases");
-    assert!(
-        before.starts_with("FAILED  new\n        expected.yaml is empty; --update writes what comes out\n"),
-        "{before}"
-    );
-    let updated = "updated new\nupdated noted\nupdated refused\nupdated turned\n4 cases: 0 passed, 4 updated\n";
+    assert!(before.contains("FAILED  new\n        expected.yaml is empty; --update writes the result\n"), "{before}");
+    let updated = "updated denied\nupdated new\nupdated noted\nupdated turned\n4 cases: 0 passed, 4 updated\n";
     assert_eq!(run("test cases --update"), updated);
-    let told = "ok      new\nok      noted\nok      refused\nok      turned\n4 cases: 4 passed\n";
-    assert_eq!(run("test cases"), told);
+    let shown = "ok      denied\nok      new\nok      noted\nok      turned\n4 cases: 4 passed\n";
+    assert_eq!(run("test cases"), shown);
     assert!(!folder.path().join("cases/turned/expected.yaml").exists());
 }
 
@@ -177,13 +172,13 @@ fn a_module_that_never_settles_fails_its_case_by_name() {
     let config = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\nqueues: {gpu: {modules: [again]}}\nmodules: {again: {wasm: again.wasm}}\n";
     let folder = folder(&[("cases/a/pod.yaml", POD), ("cases/a/config.yaml", config)]);
     fs::create_dir(folder.path().join("policies")).unwrap();
-    fs::write(folder.path().join("policies/again.wasm"), super::check::never_at_rest()).unwrap();
+    fs::write(folder.path().join("policies/again.wasm"), super::check::unstable_module()).unwrap();
     let ran = podgraft_in(folder.path(), &words("test cases --policies policies --update"), "");
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (
             1,
-            "FAILED  a\n        sent again, the result is changed once more:\n          metadata.labels.n by module/again\n1 case: 0 passed, 1 failed\n"
+            "FAILED  a\n        sent a second time, the result changes again:\n          metadata.labels.n by module/again\n1 case: 0 passed, 1 failed\n"
         )
     );
 }
@@ -210,13 +205,13 @@ fn mistakes_are_errors_with_the_correct_form() {
         ("test nowhere", "podgraft: nowhere cannot be read: No such file or directory (os error 2)\n"),
         (
             "test empty",
-            "podgraft: empty holds no case: a folder with pod.yaml or review.json, and expected.yaml or denial.txt\n",
+            "podgraft: empty holds no case; a case is a folder with pod.yaml or review.json, and expected.yaml or denial.txt\n",
         ),
         ("test cases --only gpu", "podgraft: none of the 4 cases in cases has gpu in its name\n"),
     ];
-    for (line, told) in usage {
+    for (line, error) in usage {
         let ran = run(line);
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", told));
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", error));
     }
     let ran = run("test cases");
     assert_eq!(ran.code, 1);
@@ -224,13 +219,13 @@ fn mistakes_are_errors_with_the_correct_form() {
         ran.stdout,
         "\
 FAILED  both
-        expected.yaml and denial.txt are both there: only one of them can come true
+        expected.yaml and denial.txt both exist; a case has one expected result
 FAILED  no-pod
-        neither pod.yaml nor review.json is there: one of them is what is sent
+        neither pod.yaml nor review.json exists; a case needs one of them
 FAILED  two
-        pod.yaml holds 2 documents; a case is about one pod
+        pod.yaml holds 2 documents; a case has one pod
 FAILED  typo
-        1 problem in the configuration
+        1 error in the configuration
           config.yaml:4:29: queues.gpu.templateOverrides.nodeSelectr: unknown key; did you mean nodeSelector?
 4 cases: 0 passed, 4 failed
 "
@@ -255,11 +250,11 @@ fn a_pod_security_level_applies_to_its_case_only() {
     let denied = "422 InvalidResult: queue/gpu: spec.initContainers[i].ports may have no hostPort: the pod would violate its namespace's PodSecurity \"baseline:v1.30\" (hostPort), and the API server's warning fails a ClearML task";
     let folder = folder(&[
         ("podgraft.yaml", config.as_str()),
-        ("cases/1-held/pod.yaml", POD),
-        ("cases/1-held/pod-security.txt", "baseline:v1.30\n"),
-        ("cases/1-held/denial.txt", denied),
-        ("cases/2-free/pod.yaml", POD),
-        ("cases/2-free/expected.yaml", &expected),
+        ("cases/1-baseline/pod.yaml", POD),
+        ("cases/1-baseline/pod-security.txt", "baseline:v1.30\n"),
+        ("cases/1-baseline/denial.txt", denied),
+        ("cases/2-without/pod.yaml", POD),
+        ("cases/2-without/expected.yaml", &expected),
         ("cases/3-typo/pod.yaml", POD),
         ("cases/3-typo/pod-security.txt", "strict"),
         ("cases/3-typo/expected.yaml", &expected),
@@ -268,8 +263,8 @@ fn a_pod_security_level_applies_to_its_case_only() {
     assert_eq!(
         ran.stdout,
         "\
-ok      1-held
-ok      2-free
+ok      1-baseline
+ok      2-without
 FAILED  3-typo
         pod-security.txt: must be privileged, baseline or restricted
 3 cases: 2 passed, 1 failed

@@ -14,8 +14,8 @@ use podgraft_testkit::expect::{expect, same, says};
 use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::mounted_secret::mount as mount_secret;
 
-/// The name of a Secret that no other trial looks at.
-const SECRET: &str = "certs-trial";
+/// The name of a Secret that no other test uses.
+const SECRET: &str = "certs-test";
 
 struct Ran {
     code: Option<i32>,
@@ -23,7 +23,7 @@ struct Ran {
     stderr: String,
 }
 
-/// `podgraft certs` as the administrator.
+/// Runs `podgraft certs` as the administrator.
 fn certs(installation: &Installation, arguments: &[&str]) -> Outcome<Ran> {
     let mut command = Command::new(podgraft_testkit::program());
     command.arg("certs").args(arguments).env("KUBECONFIG", installation.cluster.kubeconfig());
@@ -39,14 +39,14 @@ fn done(installation: &Installation, arguments: &[&str]) -> Outcome<String> {
     Ok(ran.stdout)
 }
 
-/// Runs `certs check` and returns the reasons and places of its findings.
+/// Runs `certs check` and returns the reasons and places of its errors.
 fn found(installation: &Installation, arguments: &[&str]) -> Outcome<Vec<String>> {
     let ran = certs(installation, &[&["check", "-o", "json"], arguments].concat())?;
     let report: Value = serde_json::from_str(&ran.stdout).map_err(|error| format!("{error}: {}", ran.stderr))?;
-    let findings = report["findings"].as_array().cloned().unwrap_or_default();
-    same("the exit code", ran.code, Some(i32::from(!findings.is_empty())))?;
-    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    Ok(findings.iter().map(|finding| format!("{}: {}", text(finding, "reason"), text(finding, "place"))).collect())
+    let errors = report["errors"].as_array().cloned().unwrap_or_default();
+    same("the exit code", ran.code, Some(i32::from(!errors.is_empty())))?;
+    let text = |error: &Value, key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    Ok(errors.iter().map(|error| format!("{}: {}", text(error, "reason"), text(error, "place"))).collect())
 }
 
 pub(crate) fn certs_check_finds_errors_in_the_cluster(installation: &Installation) -> Outcome {
@@ -55,10 +55,10 @@ pub(crate) fn certs_check_finds_errors_in_the_cluster(installation: &Installatio
     done(installation, &["make", "--dir", &folder])?;
     same("the folder", found(installation, &["--dir", &folder])?, vec![])?;
 
-    // The registration trusts the trials' own authority, and not this one.
-    let findings = found(installation, &["--dir", &folder, "--webhook", "podgraft"])?;
+    // The registration trusts the tests' own authority, not this one.
+    let errors = found(installation, &["--dir", &folder, "--webhook", "podgraft"])?;
     let entry = |name: &str| format!("BundleDiffers: MutatingWebhookConfiguration podgraft, entry {name}.podgraft.io");
-    same("the registration", findings, vec![entry("optional"), entry("required")])?;
+    same("the registration", errors, vec![entry("optional"), entry("required")])?;
 
     let secret = ["--secret", "podgraft/certs-check"];
     let ran = certs(installation, &[&["check"], &secret[..]].concat())?;
@@ -79,10 +79,10 @@ pub(crate) fn certs_check_finds_errors_in_the_cluster(installation: &Installatio
     let authority = fs::read_to_string(format!("{folder}/ca.crt")).map_err(|error| error.to_string())?;
     let data = json!({"tls.crt": BASE64_STANDARD.encode(&authority), "ca.crt": BASE64_STANDARD.encode(&authority)});
     installation.put("Secret", "certs-check", &json!({"data": data}))?;
-    let findings = found(installation, &secret)?;
+    let errors = found(installation, &secret)?;
     same(
         "an authority's certificate in its place",
-        findings,
+        errors,
         vec!["Missing: tls.key".into(), "WrongName: tls.crt".into()],
     )?;
 
@@ -99,11 +99,11 @@ pub(crate) fn an_installed_certificate_and_its_successors_serve_without_a_failed
 ) -> Outcome {
     let ns = installation.create_namespace("certs", "queues: {certs: {}}")?;
     ns.require_podgraft()?;
-    let trials = installation.certificate().ca_pem();
+    let ca_pem = installation.certificate().ca_pem();
     let ran = rotations(installation, &ns);
-    // and back to what the other trials serve and trust
+    // back to the certificate and authority of the other tests
     installation.certificate().rotate()?;
-    installation.trust(&trials)?;
+    installation.trust(&ca_pem)?;
     ran?;
     ns.until_required()
 }
@@ -124,7 +124,7 @@ fn rotations(installation: &Installation, ns: &TestNamespace<'_>) -> Outcome {
     // the first time; the previous certificate stays trusted
     create_on_a_new_connection(ns, "one", || says(&install(&[])?, "caBundle changed"))?;
     mount(installation, &folder)?;
-    same("what is wrong", found(installation, &check)?, vec![])?;
+    same("errors", found(installation, &check)?, vec![])?;
     let again = install(&[])?;
     same("changes", again.lines().filter(|line| !line.ends_with(": unchanged")).collect::<Vec<_>>(), vec![])?;
 
@@ -132,7 +132,7 @@ fn rotations(installation: &Installation, ns: &TestNamespace<'_>) -> Outcome {
     done(installation, &["make", "--dir", &dir, "--new-ca"])?;
     create_on_a_new_connection(ns, "two", || install(&[]).map(drop))?;
     mount(installation, &folder)?;
-    same("what is wrong", found(installation, &check)?, vec![])?;
+    same("errors", found(installation, &check)?, vec![])?;
 
     // and the old ones are forgotten when that is said
     create_on_a_new_connection(ns, "three", || install(&["--drop-old-ca"]).map(drop))?;
@@ -149,7 +149,7 @@ fn rotations(installation: &Installation, ns: &TestNamespace<'_>) -> Outcome {
     Ok(())
 }
 
-/// Mounts the Secret where podgraft reads its certificate, as a kubelet does, and looks who is served then.
+/// Mounts the Secret where podgraft reads its certificate, as a kubelet does, and checks the served certificate.
 fn mount(installation: &Installation, folder: &Path) -> Outcome {
     let secret = installation.cluster.get_json(&["secret", "-n", "podgraft", SECRET]);
     let mut files = Vec::new();

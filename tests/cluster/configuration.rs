@@ -21,39 +21,39 @@ pub(crate) fn a_valid_edit_shows_and_an_invalid_one_takes_nothing_down(installat
     ns.until_webhook_says("edited", "two")?;
     same("after the edit", env(&ns.create_in("edited", "after")?, "EDIT"), "two")?;
 
-    // one queue broken, one changed, and a new one that is bad from the start
-    let edit = queue("edited", "envs", "three") + &queue("beside", "env", "three") + &queue("never-good", "envs", "x");
+    // one queue becomes invalid, one changes, and a new one is invalid from the start
+    let edit = queue("edited", "envs", "three") + &queue("beside", "env", "three") + &queue("never-valid", "envs", "x");
     ns.configure(&format!("queues:\n{edit}"))?;
     ns.until_webhook_says("beside", "three")?;
     installation
         .logged("edits/podgraft.yaml:5:32: queues.edited.templateOverrides.envs: unknown key; did you mean env?")?;
-    same("the last good version", env(&ns.create_in("edited", "last-good")?, "EDIT"), "two")?;
-    is_refused(installation, &ns)?;
+    same("the last valid version", env(&ns.create_in("edited", "last-valid")?, "EDIT"), "two")?;
+    is_denied(installation, &ns)?;
 
-    // a file that cannot be taken apart at all
-    ns.configure("queues: {edited: {templateOverrides: {env: [{name: EDIT, value: torn")?;
+    // a malformed file
+    ns.configure("queues: {edited: {templateOverrides: {env: [{name: EDIT, value: malformed")?;
     installation.logged("edits/podgraft.yaml:4:")?;
-    same("in spite of a torn file", env(&ns.create_in("edited", "torn")?, "EDIT"), "two")?;
-    same("in spite of a torn file", env(&ns.create_in("beside", "torn-beside")?, "EDIT"), "three")?;
-    is_refused(installation, &ns)?;
+    same("despite a malformed file", env(&ns.create_in("edited", "malformed")?, "EDIT"), "two")?;
+    same("despite a malformed file", env(&ns.create_in("beside", "malformed-beside")?, "EDIT"), "three")?;
+    is_denied(installation, &ns)?;
     same("readiness", installation.podgraft(|podgraft| podgraft.get("/readyz"))?.0, 200)?;
 
-    ns.configure(&format!("queues:\n{}", queue("edited", "env", "four") + &queue("never-good", "env", "good")))?;
-    ns.until_webhook_says("never-good", "good")?;
-    same("when it is mended", env(&ns.create_in("edited", "mended")?, "EDIT"), "four")?;
+    ns.configure(&format!("queues:\n{}", queue("edited", "env", "four") + &queue("never-valid", "env", "corrected")))?;
+    ns.until_webhook_says("never-valid", "corrected")?;
+    same("after the correction", env(&ns.create_in("edited", "mended")?, "EDIT"), "four")?;
     same("a queue that is gone", env(&ns.create_in("beside", "gone")?, "EDIT"), "absent")?;
 
     installation.cluster.kubectl_ok(&["delete", "configmap", ns.name, "-n", "podgraft"]);
     ns.until_webhook_says("edited", "nothing")
 }
 
-fn is_refused(installation: &Installation, ns: &podgraft_testkit::installation::TestNamespace<'_>) -> Outcome {
-    let denial = ns.expect_denial(&task_pod("refused", "never-good"))?;
+fn is_denied(installation: &Installation, ns: &podgraft_testkit::installation::TestNamespace<'_>) -> Outcome {
+    let denial = ns.expect_denial(&task_pod("denied", "never-valid"))?;
     let expected = "Error from server (ConfigInvalid): error when creating \"STDIN\": \
                     admission webhook \"optional.podgraft.io\" denied the request: \
-                    queue/never-good has no valid configuration: edits/podgraft.yaml:";
+                    queue/never-valid has no valid configuration: edits/podgraft.yaml:";
     expect(denial.starts_with(expected), || denial.clone())?;
-    says(&installation.webhook_says(ns.name, "never-good")?, "queue/never-good has no valid configuration")
+    says(&installation.webhook_says(ns.name, "never-valid")?, "queue/never-valid has no valid configuration")
 }
 
 pub(crate) fn podgraft_is_ready_without_any_configuration(installation: &Installation) -> Outcome {

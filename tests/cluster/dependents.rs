@@ -1,5 +1,5 @@
-//! Fields that depend on others, as only the API server and its plugins fill them in; and its warnings, any of which
-//! fails a ClearML task.
+//! Fields that the API server and its plugins derive from others; and the warnings of the API server, each of which fails
+//! a ClearML task.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,8 @@ use podgraft_testkit::expect::{expect, quiet, same, says};
 use podgraft_testkit::installation::{Installation, TestNamespace};
 use podgraft_testkit::pod::{named, primary, task_pod};
 
-/// Accounts with pull secrets of their own, one of which wants no token, and classes with numbers; those are the
-/// cluster's, so the namespace's name, which is its queue's, is in theirs.
+/// Creates service accounts with pull secrets, one of them without a token, and classes. Classes are cluster-wide, so
+/// their names hold the name of the namespace, which is also its queue.
 fn plugins(ns: &TestNamespace<'_>) {
     let objects = "\
         {apiVersion: v1, kind: ServiceAccount, metadata: {name: submitter, namespace: NAMESPACE}, imagePullSecrets: [{name: of-submitter}]}\n---\n\
@@ -21,7 +21,7 @@ fn plugins(ns: &TestNamespace<'_>) {
     ns.installation.cluster.apply(&objects.replace("NAMESPACE", ns.name));
 }
 
-/// A queue whose layer sets everything that others depend on.
+/// A queue with a layer that sets all fields on which others depend.
 fn everything(queue: &str) -> String {
     format!(
         "queues:
@@ -64,8 +64,8 @@ pub(crate) fn another_service_account_and_other_classes_replace_what_the_old_one
     plugins(&ns);
     let spec = ns.create(&pod("changed", "dependents"))?["spec"].clone();
     for (what, found, expected) in [
-        ("the account", &spec["serviceAccountName"], json!("trainer")),
-        ("the account's deprecated name", &spec["serviceAccount"], json!("trainer")),
+        ("the service account", &spec["serviceAccountName"], json!("trainer")),
+        ("the deprecated name of the service account", &spec["serviceAccount"], json!("trainer")),
         ("the pull secrets", &spec["imagePullSecrets"], json!([{"name": "of-trainer"}])),
         ("the volumes", &spec["volumes"], Value::Null),
         ("the task's mounts", &named(&spec["containers"], "changed")["volumeMounts"], Value::Null),

@@ -31,7 +31,8 @@ pub(crate) fn a_users_vault_is_for_what_the_agent_creates_for_that_user(installa
     same("for bob", vault_of(&ns, agent, "clearml-id-two", Some("bob"))?, Value::Null)?;
     same("for no user", vault_of(&ns, agent, "clearml-id-three", None)?, Value::Null)?;
 
-    // the same pod from others: who may create pods, who may do anything, and the agent's account from inside a task
+    // the same pod from a user with the right to create pods, from the administrator, and from the agent's service
+    // account inside a task's pod
     let intruder = installation.cluster.service_account_kubeconfig(ns.name, "intruder");
     same("by an intruder", vault_of(&ns, &intruder, "clearml-id-four", Some("alice"))?, Value::Null)?;
     same("by a master", vault_of(&ns, administrator, "clearml-id-five", Some("alice"))?, Value::Null)?;

@@ -1,4 +1,4 @@
-//! A layer with every key of the flat form, and what the API server stores of it.
+//! A layer with every key of the flat form, and the pod that the API server stores.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use podgraft_testkit::fixtures::clearml_manifest;
 use podgraft_testkit::installation::Installation;
 use podgraft_testkit::pod::{applied, named, primary};
 
-/// The configuration with every key, which the unit tests read, too.
+/// The configuration with every key, which unit tests also read.
 const ALL: &str = include_str!("../../src/config/tests/all-keys.yaml");
 
-/// Without the file's head, and as a queue of this name.
+/// Returns the configuration without the file's head, with a queue of this name.
 fn sections(queue: &str) -> String {
     let (_, sections) = ALL.split_once("kind: GraftConfig\n").unwrap_or_default();
     sections.replace("\n  all:\n", &format!("\n  {queue}:\n")).replace("[the-namespace]", "[NAMESPACE]")
@@ -33,7 +33,7 @@ pub(crate) fn every_flat_key_comes_back(installation: &Installation) -> Outcome 
         .replace("  runtimeClassName: null\n", "");
     quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
     let pod = ns.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60");
-    same("the account", applied(&pod), "queue/every-key")?;
+    same("the applied layers", applied(&pod), "queue/every-key")?;
     has_every_key(&pod)?;
     quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
     same("the pod, applied again,", &ns.stored("clearml-id-6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60"), &pod)

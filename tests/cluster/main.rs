@@ -4,16 +4,16 @@
 //! * [`certs`] installs and rotates certificates with `podgraft certs`.
 //! * [`configuration`] edits the configuration while podgraft runs, also to invalid ones.
 //! * [`dependents`] changes fields that others depend on, and expects no warning of the API server.
-//! * [`identity`] creates tasks as different users, and checks whose vault they get.
+//! * [`identity`] creates tasks as different users, and checks which vault they get.
 //! * [`keys`] applies a layer with every key of the flat form.
 //! * [`modules`] adds, replaces and breaks template modules in ConfigMaps.
 //! * [`outages`] stops the API server and etcd.
 //! * [`pod_security`] sets Pod Security labels on namespaces.
-//! * [`pods`] creates pods in every way, and checks what is stored.
-//! * [`registration`] checks how the API server calls podgraft: rights, denials, audit log, rotation, the way out.
-//! * [`storage`] mounts claims that exist and those that Kubernetes makes with the pod.
+//! * [`pods`] creates pods in every way, and checks the stored pods.
+//! * [`registration`] checks how the API server calls podgraft: rights, denials, audit log, rotation, removal.
+//! * [`storage`] mounts existing claims, and claims that Kubernetes creates with the pod.
 //!
-//! The control plane and the podgraft in it are started once, by the first trial that runs. Each trial has a
+//! The control plane and the podgraft in it are started once, by the first test that runs. Each test has a
 //! namespace, a ConfigMap and queues of its own, so most run side by side. Those that stop or rotate something which
 //! the others use run alone.
 
@@ -39,7 +39,7 @@ use podgraft_testkit::installation::Installation;
 type Run = fn(&Installation) -> Outcome;
 type Test = (&'static str, Run);
 
-/// Tests with their paths as their names.
+/// Lists tests with their paths as their names.
 macro_rules! tests {
     ($($test:path),* $(,)?) => { &[$((stringify!($test), $test)),*] };
 }
@@ -85,7 +85,7 @@ const ALONE: &[Test] = tests![
     outages::podgraft_serves_on_without_the_api_server,
 ];
 
-/// The installation, and the lock that a trial holds alone or beside others.
+/// The installation, and the lock that a test holds alone or with others.
 struct Shared {
     installation: LazyLock<Outcome<Installation>>,
     lock: RwLock<()>,
@@ -93,7 +93,7 @@ struct Shared {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Most of a trial's time is spent waiting.
+    // most of a test's time is spent waiting
     arguments.test_threads.get_or_insert(4);
     let shared = Arc::new(Shared { installation: LazyLock::new(Installation::start), lock: RwLock::default() });
     let beside = SIDE_BY_SIDE.iter().map(|test| trial(*test, &shared, beside_others));

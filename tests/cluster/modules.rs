@@ -9,7 +9,7 @@ use podgraft_testkit::fixtures::{committed, misbehaving, returning};
 use podgraft_testkit::installation::{Installation, binary};
 use podgraft_testkit::pod::{env, named, primary};
 
-/// A module whose digest is pinned by what stands for `PIN`, and something else in its queue.
+/// A module with a placeholder `PIN` for its digest, in a queue with a variable.
 const LIVE: &str = "
 queues:
   live-module:
@@ -39,7 +39,7 @@ pub(crate) fn a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs(instal
     let mount = json!({"name": "custom-mount", "mountPath": "/mnt/nfs"});
     same("the mount", named(&primary(&pod)["volumeMounts"], "custom-mount"), &mount)?;
 
-    // a digest that is wrong: the queue stays wholly at its last good version
+    // with a wrong digest, the whole queue stays at its last valid version
     ns.configure(&config("two", &format!("sha256: {},", "ab".repeat(32))))?;
     installation
         .logged(&format!("modules.live-module.sha256: the file is another: its sha256 is {}", digest(&first)))?;
@@ -60,7 +60,7 @@ fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// A guest, the reason that its pods are refused with, and the sentence after its name.
+/// A guest, the reason of the denial, and the message after the name of the module.
 const HOSTILE: &[(&str, &str, &str)] = &[
     ("loop", "ModuleUnavailable", "exceeded its time budget of 100 ms"),
     ("memory", "ModuleFailed", "exceeded its memory budget of 8 MiB"),
@@ -87,7 +87,7 @@ pub(crate) fn a_hostile_modules_own_pods_are_denied_by_name(installation: &Insta
     for (number, (name, reason, sentence)) in HOSTILE.iter().enumerate() {
         let queue = format!("hostile-{name}");
         ns.until_webhook_says(&queue, sentence)?;
-        let denial = ns.expect_denial(&podgraft_testkit::pod::task_pod("refused", &queue))?;
+        let denial = ns.expect_denial(&podgraft_testkit::pod::task_pod("denied", &queue))?;
         let expected = format!(
             "Error from server ({reason}): error when creating \"STDIN\": \
              admission webhook \"optional.podgraft.io\" denied the request: module {queue} {sentence}"

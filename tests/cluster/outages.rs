@@ -1,4 +1,4 @@
-//! The API server and etcd go away and come back; podgraft serves what it knows.
+//! The API server and etcd stop and start again; podgraft serves its last configuration.
 
 use std::{fs, thread};
 
@@ -34,7 +34,7 @@ pub(crate) fn podgraft_serves_on_without_etcd(installation: &Installation) -> Ou
     an_edit_is_seen(&ns)
 }
 
-/// Frozen for as long as `LOAD_SECONDS` says: the API server's calls hang, and so does podgraft's watch.
+/// Freezes etcd for `LOAD_SECONDS`: the API server's calls hang, and so does podgraft's watch.
 pub(crate) fn podgraft_serves_a_load_while_etcd_stands_still(installation: &Installation) -> Outcome {
     let ns = configured(installation, "frozen-etcd")?;
     recorded(&ns)?;
@@ -48,7 +48,7 @@ pub(crate) fn podgraft_serves_a_load_while_etcd_stands_still(installation: &Inst
     an_edit_is_seen(&ns)
 }
 
-/// The recorded review, whose reply must give the namespace's env.
+/// Returns a load of recorded reviews, whose replies must set the namespace's env.
 fn target(ns: &TestNamespace<'_>) -> Outcome<Target> {
     let review: Value = serde_json::from_str(&review_of(ns)?).map_err(|error| error.to_string())?;
     let uid = review["request"]["uid"].as_str().ok_or("a review without a uid")?.to_owned();
@@ -76,7 +76,7 @@ fn config(queue: &str, value: &str) -> String {
     format!("queues: {{{queue}: {{templateOverrides: {{env: [{{name: OUTAGE, value: {value}}}]}}}}}}")
 }
 
-/// podgraft's reply to a review that an API server once sent.
+/// Posts a recorded review and returns podgraft's reply.
 fn recorded(ns: &TestNamespace<'_>) -> Outcome<String> {
     let reply = ns.installation.post(review_of(ns)?.as_bytes())?;
     let text = String::from_utf8_lossy(&reply.body).into_owned();

@@ -16,7 +16,7 @@ fn context() -> Value {
     })
 }
 
-/// A pod that violates nothing.
+/// Returns a pod that violates no level.
 fn compliant(name: &str, queue: &str) -> Value {
     let mut pod = task_pod(name, queue);
     for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
@@ -58,12 +58,12 @@ fn label(ns: &TestNamespace<'_>, level: &str) {
 
 fn until_denied(ns: &TestNamespace<'_>) -> Outcome<String> {
     wait_until("podgraft's denial", PATIENCE, || {
-        let output = ns.dry_run(&compliant("refused", "bare"));
+        let output = ns.dry_run(&compliant("denied", "bare"));
         Ok((!output.success()).then(|| output.stderr.trim().to_owned()))
     })
 }
 
-/// Waits until the layer goes through without a warning; the API server takes labels over in its own time.
+/// Waits until the layer goes through without a warning; the API server reads labels with a delay.
 fn until_quiet(ns: &TestNamespace<'_>, level: &str) -> Outcome {
     wait_until("a pod that goes through", PATIENCE, || {
         let output = ns.dry_run(&compliant("dry", "bare"));
@@ -73,7 +73,7 @@ fn until_quiet(ns: &TestNamespace<'_>, level: &str) -> Outcome {
     quiet(&ns.kubectl(&["create", "-f", "-"], &pod)).map(drop)
 }
 
-/// The API server itself warns of the pod that podgraft denies, if it is no task's.
+/// Checks that the API server warns of the denied pod if it is no task pod.
 fn the_api_server_warns(ns: &TestNamespace<'_>) -> Outcome {
     let mut pod = compliant("alone", "bare");
     pod["metadata"]["labels"] = json!({"app": "web"});

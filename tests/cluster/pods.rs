@@ -1,4 +1,4 @@
-//! Pods as their submitters create them, and what comes back.
+//! Pods as their submitters create them, and the stored pods.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ pub(crate) fn a_large_clearml_pod_comes_back_as_configured(installation: &Instal
     same("the pod's own limit", &primary(&pod)["resources"]["limits"]["nvidia.com/gpu"], &json!("1"))
 }
 
-/// Applies a manifest twice, as the agent, and looks at everything that base, environment and queue add.
+/// Applies a manifest twice, as the agent, and checks all additions of base, environment and queue.
 fn comes_back_as_configured(ns: &TestNamespace<'_>, file: &str, queue: &str) -> Outcome<Value> {
     let manifest = clearml_manifest(file, ns.name)?;
     ns.until_webhook_says(queue, &format!("queue/{queue}"))?;
@@ -72,7 +72,7 @@ fn comes_back_as_configured(ns: &TestNamespace<'_>, file: &str, queue: &str) -> 
     same("kubectl's word", quiet(&created)?, &format!("pod/{name} created\n"))?;
 
     let pod = ns.stored(name);
-    same("the account", applied(&pod), &format!("base, environment/{}, queue/{queue}", ns.name))?;
+    same("the applied layers", applied(&pod), &format!("base, environment/{}, queue/{queue}", ns.name))?;
     is_untouched(&pod, &given)?;
     has_what_is_configured(&pod)?;
 
@@ -128,7 +128,7 @@ fn is_tolerant(pod: &Value) -> Outcome {
     expect(has_it, || format!("tolerations: {}", pod["spec"]["tolerations"]))
 }
 
-/// The classes that the large pod names: the API server refuses a pod whose classes do not exist.
+/// The classes that the large pod names: the API server denies a pod whose classes do not exist.
 fn classes(installation: &Installation) {
     installation.cluster.apply(
         "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: training}, value: 1000}\n---\n\
@@ -150,7 +150,7 @@ pub(crate) fn a_changed_limit_takes_its_request_along(installation: &Installatio
         "requests": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"},
     });
     same("resources", &primary(&pod)["resources"], &expected)?;
-    // What the manifest sets and a layer overrides, kubectl wants back: a pod cannot be changed, so it says no.
+    // kubectl tries to restore the value that a layer overrides, but pods are immutable
     let again = ns.kubectl(&["apply", "-f", "-"], &manifest);
     says(&again.stderr, "Forbidden: pod updates may not change fields")
 }
@@ -178,8 +178,8 @@ pub(crate) fn a_jobs_pod_gets_the_layers_and_no_identity(installation: &Installa
         let pods = installation.cluster.get_json(&["pods", "-n", ns.name, "-l", &selector]);
         Ok(pods["items"].get(0).cloned())
     })?;
-    same("the account", applied(&pod), "base, environment/clearml-job, queue/jobs")?;
-    same("who asked for it", &pod["metadata"]["annotations"]["podgraft.io/user"], &json!("alice"))?;
+    same("the applied layers", applied(&pod), "base, environment/clearml-job, queue/jobs")?;
+    same("the user", &pod["metadata"]["annotations"]["podgraft.io/user"], &json!("alice"))?;
     // the task's container has the Job's name
     pod["metadata"]["name"] = job.into();
     has_what_is_configured(&pod)
@@ -210,7 +210,7 @@ pub(crate) fn every_way_to_create_a_pod_gives_the_same(installation: &Installati
     same("the pod of a generated name", spec(&generated), spec(&pod))
 }
 
-/// A pod without names and without the token volume, whose name is random.
+/// Returns a pod without its names and without the token volume, which has a random name.
 fn spec(pod: &Value) -> Value {
     let mut spec = pod["spec"].clone();
     for list in ["containers", "initContainers"] {
@@ -255,11 +255,11 @@ pub(crate) fn non_task_pods_are_never_sent(installation: &Installation) -> Outco
     Ok(())
 }
 
-/// Creates a pod as the administrator, in the account `default`, and looks for calls of webhooks.
+/// Creates a pod as the administrator, with the service account `default`, and expects no call of a webhook.
 fn is_never_sent(installation: &Installation, namespace: &str, pod: &Value) -> Outcome {
     let mut pod = pod.clone();
     pod["metadata"]["namespace"] = namespace.into();
-    // what Pod Security asks for in podgraft's namespace
+    // required by Pod Security in podgraft's namespace
     pod["spec"] = json!({
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
         "automountServiceAccountToken": false, "nodeName": pod["spec"]["nodeName"],
@@ -274,7 +274,7 @@ fn is_never_sent(installation: &Installation, namespace: &str, pod: &Value) -> O
     same(name, calls(installation, namespace, name)?, Vec::new())
 }
 
-/// The webhooks' entries in the audit event of a pod's creation.
+/// Returns the entries of webhooks in the audit event of a pod's creation.
 fn calls(installation: &Installation, namespace: &str, pod: &str) -> Outcome<Vec<String>> {
     let event = installation.audited(namespace, pod)?;
     let annotations = event["annotations"].as_object().into_iter().flatten();

@@ -79,7 +79,7 @@ pub(crate) fn the_audit_log_says_what_was_applied(installation: &Installation) -
     expect(self::rounds(&annotations).iter().all(only), || annotations.to_string())
 }
 
-/// The keys by which the API server notes its calls.
+/// Returns the annotation keys of the API server's calls.
 fn rounds(annotations: &Value) -> Vec<String> {
     let keys = annotations.as_object().into_iter().flatten().map(|(key, _)| key.clone());
     keys.filter(|key| key.contains("webhook.admission.k8s.io/")).collect()
@@ -179,22 +179,22 @@ pub(crate) fn deleting_the_webhook_configuration_disables_podgraft(installation:
     ns.require_podgraft()?;
 
     installation.stop_podgraft()?;
-    let meanwhile = out_of_the_way(&ns);
+    let meanwhile = without_registration(&ns);
     let ca_pem = installation.certificate().ca_pem();
-    // whatever has failed, the other trials need both
+    // the other tests need both, even after a failure
     let (registered, started) = (installation.trust(&ca_pem), installation.start_podgraft());
     meanwhile.and(registered).and(started)?;
     ns.until_required()?;
-    same("a pod after the way back", applied(&ns.create_in("way-out", "three")?), "base")
+    same("a pod after the restart", applied(&ns.create_in("way-out", "three")?), "base")
 }
 
-fn out_of_the_way(ns: &TestNamespace<'_>) -> Outcome {
+fn without_registration(ns: &TestNamespace<'_>) -> Outcome {
     let denial = ns.expect_denial(&task_pod("one", "way-out"))?;
     says(&denial, "failed calling webhook \"required.podgraft.io\"")?;
     let deleted = ns.installation.cluster.kubectl(&["delete", "mutatingwebhookconfiguration", "podgraft"]);
     expect(deleted.success(), || deleted.stderr.clone())?;
     let dry = task_pod("two", "way-out");
-    wait_until("the API server's forgetting", PATIENCE, || Ok(ns.dry_run(&dry).success().then_some(())))?;
+    wait_until("the removal in the API server", PATIENCE, || Ok(ns.dry_run(&dry).success().then_some(())))?;
     let pod = ns.create_in("way-out", "two")?;
     same("a pod without the registration", (applied(&pod), env(&pod, "FROM_BASE")), ("nothing", "absent"))
 }
@@ -204,13 +204,13 @@ pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(instal
     ns.require_podgraft()?;
     let first = served(installation)?;
 
-    // another certificate of the same authority, by a swap of the Secret's link
+    // another certificate of the same authority, mounted by a swap of the Secret's link
     installation.certificate().rotate()?;
     let second = served(installation)?;
     expect(second != first, || "the old certificate is served".into())?;
     same("a pod", applied(&ns.create_in("rotation", "one")?), "base")?;
 
-    // another authority: first both are trusted, then the certificate changes, then the old one is not any more
+    // another authority: both are trusted, then the certificate changes, then only the new one is trusted
     let old = installation.certificate().ca_pem();
     let next = install::new_authority()?;
     let new = next.pem();
@@ -221,26 +221,26 @@ pub(crate) fn certificate_and_authority_are_rotated_without_a_failed_call(instal
     same("a pod", applied(&ns.create_in("rotation", "three")?), "base")?;
     create_on_a_new_connection(&ns, "four", || installation.trust(&new))?;
 
-    // and it matters: who trusts another one gets no answer (the old one still has its connection)
+    // with another trusted authority the call fails, once the old connection is closed
     installation.trust(&install::new_authority()?.pem())?;
-    let refused = wait_until("a refusal", PATIENCE, || {
+    let failed = wait_until("a failed call", PATIENCE, || {
         let pod = task_pod("five", "rotation");
         let output = ns.dry_run(&pod);
         Ok(output.stderr.contains("certificate signed by unknown authority").then_some(()))
     });
     installation.trust(&new)?;
-    refused?;
+    failed?;
     ns.until_required()?;
     same("a pod", applied(&ns.create_in("rotation", "six")?), "base")
 }
 
-/// The certificate that a new connection is shown.
+/// Returns the certificate that a new connection is served.
 fn served(installation: &Installation) -> Outcome<CertificateDer<'static>> {
     client::served_certificate(installation.port, &installation.certificate().ca_pem())
 }
 
-/// Changes what the API server trusts, for which it opens a new connection, and creates a pod. Dry runs come before it
-/// until that connection is there; none may fail.
+/// Changes the authorities that the API server trusts, for which it opens a new connection, and creates a pod. Dry runs
+/// are sent until that connection exists; none may fail.
 pub(crate) fn create_on_a_new_connection(
     ns: &TestNamespace<'_>,
     name: &str,
@@ -280,10 +280,10 @@ fn only_the_api_server(installation: &Installation, ns: &TestNamespace<'_>) -> O
     same("a pod", applied(&ns.create_in("clients", "one")?), "base")?;
     let stranger = installation.post(b"{}").err().ok_or("a client without a certificate was answered")?;
     expect(stranger.contains("POST /mutate"), || stranger.clone())?;
-    wait_until("the refusal in the metrics", PATIENCE, || {
+    wait_until("the failed handshake in the metrics", PATIENCE, || {
         let name = "podgraft_handshakes_failed_total{reason=\"no_certificate\"}";
-        let refused = installation.podgraft(|podgraft| podgraft.metric(name))?;
-        Ok((refused > 0.0).then_some(()))
+        let failed = installation.podgraft(|podgraft| podgraft.metric(name))?;
+        Ok((failed > 0.0).then_some(()))
     })?;
     installation.logged("TLS handshake failed")
 }

@@ -1,4 +1,4 @@
-//! Claims: those that Kubernetes makes with the pod, and those that exist.
+//! Existing claims, and claims that Kubernetes creates with the pod.
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ pub(crate) fn an_ephemeral_claim_lives_as_long_as_its_pod(installation: &Install
     same("the volume", volume, &json!({"name": "data", "persistentVolumeClaim": {"claimName": "datasets"}}))
 }
 
-/// Without a kubelet nothing else would end the pod; kubectl warns of `--force`, so it goes through the API.
+/// Deletes the pod with a grace period, as there is no kubelet. kubectl warns of `--force`, so that is not used.
 fn quiet_delete(ns: &podgraft_testkit::installation::TestNamespace<'_>) -> Outcome {
     quiet(&ns.kubectl(&["delete", "pod", "one", "--grace-period=1", "--wait=false"], "")).map(drop)
 }

@@ -1,41 +1,41 @@
-//! Who signed whom: whether a chain leads to one of some authorities.
+//! Verifies that a certificate chain leads to one of several authorities.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 
 use super::set::parsed;
 
-/// Where a chain leads.
+/// The end of a certificate chain.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// to the authority of this number
+    /// the index of the authority that the chain leads to
     To(usize),
-    /// to nobody: who should have signed last, and whether an authority of that very name has another key
+    /// no authority: the issuer of the last certificate; `namesake` is true if an authority with that name has another key
     Nowhere { issuer: String, namesake: bool },
 }
 
-/// Follows a chain, the server's own certificate first and the others in any order, to one of the authorities.
+/// Follows a chain to one of the authorities. The server's certificate is first, the others may be in any order.
 pub(super) fn verify_chain(chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Chain {
     let (certificates, roots) = (parsed(chain), parsed(authorities));
-    let Some(mut at) = certificates.first() else {
+    let Some(mut current) = certificates.first() else {
         return Chain::Nowhere { issuer: String::new(), namesake: false };
     };
     // each step takes another certificate of the chain, so it ends
     for _ in 0..certificates.len() {
-        let root = authorities.iter().position(|root| root.as_ref() == at.as_raw());
-        if let Some(number) = root.or_else(|| roots.iter().position(|root| signed(at, root))) {
-            return Chain::To(number);
+        let index = authorities.iter().position(|root| root.as_ref() == current.as_raw());
+        if let Some(index) = index.or_else(|| roots.iter().position(|root| is_signed_by(current, root))) {
+            return Chain::To(index);
         }
-        match certificates.iter().find(|other| other.as_raw() != at.as_raw() && signed(at, other)) {
-            Some(other) => at = other,
+        match certificates.iter().find(|other| other.as_raw() != current.as_raw() && is_signed_by(current, other)) {
+            Some(other) => current = other,
             None => break,
         }
     }
-    let namesake = roots.iter().any(|root| root.subject() == at.issuer());
-    Chain::Nowhere { issuer: at.issuer().to_string(), namesake }
+    let namesake = roots.iter().any(|root| root.subject() == current.issuer());
+    Chain::Nowhere { issuer: current.issuer().to_string(), namesake }
 }
 
-/// Whether one certificate was signed with the key of another one, which says so itself.
-fn signed(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -> bool {
-    certificate.issuer() == by.subject() && certificate.verify_signature(Some(by.public_key())).is_ok()
+/// Returns true if a certificate names an issuer and was signed with the issuer's key.
+fn is_signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+    certificate.issuer() == issuer.subject() && certificate.verify_signature(Some(issuer.public_key())).is_ok()
 }

@@ -1,4 +1,4 @@
-//! `podgraft certs check`: what is wrong with a set, in a folder or in the cluster.
+//! `podgraft certs check`: lists the errors of a certificate set, in a folder or in the cluster.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::cluster::{Cluster, bundles, of_secret};
+use super::cluster::{Cluster, bundles, from_secret};
 use super::set::{CertificateSet, certificates, parsed};
 use super::verify::{Bundle, CertificateError, Expected, day, verify};
 use super::{Service, now};
 use crate::cli::Output;
 
-/// Say what is wrong with a certificate, its key, its authority, and what the API server trusts.
+/// List the errors of a certificate, its key and its authority, and of the caBundle.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,35 +20,35 @@ Examples:
   podgraft certs check --secret podgraft/podgraft-tls --webhook podgraft
   podgraft certs check --secret podgraft/podgraft-tls --warn-days 14 -o json
 
-Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage, or it could not be looked at.")]
+Exit codes: 0 valid, 1 errors, 2 wrong usage, or the certificate cannot be read.")]
 pub(super) struct Args {
     #[command(flatten)]
-    place: SetLocation,
-    /// Compare the caBundle of the webhook configurations of this name, too
+    location: SetLocation,
+    /// Also check the caBundle of the webhook configurations with this name
     #[arg(long, value_name = "NAME")]
     webhook: Option<String>,
-    /// The Service that the registration names
+    /// The Service that the webhook configuration names
     #[arg(long, value_name = "NAME", default_value = "podgraft")]
     service: String,
-    /// podgraft's own namespace; default: the Secret's, else `podgraft`
+    /// podgraft's own namespace; default: the Secret's, otherwise `podgraft`
     #[arg(short, long, value_name = "NS")]
     namespace: Option<String>,
-    /// How many days before its end a certificate counts as wrong
+    /// Report a certificate that expires within this number of days
     #[arg(long, value_name = "N", default_value_t = 30)]
     warn_days: u32,
-    /// How the findings are printed
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// Where the set is.
+/// The flags for the location of the set.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct SetLocation {
-    /// Look at ca.crt, tls.crt and tls.key in this folder
+    /// Check ca.crt, tls.crt and tls.key in this folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Look at the keys ca.crt, tls.crt and tls.key of this Secret
+    /// Check the keys ca.crt, tls.crt and tls.key of this Secret
     #[arg(long, value_name = "NS/NAME", value_parser = secret_name)]
     secret: Option<(String, String)>,
 }
@@ -56,36 +56,38 @@ struct SetLocation {
 fn secret_name(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok((namespace.into(), name.into())),
-        _ => Err("must be as in podgraft/podgraft-tls: namespace, slash, name".to_owned()),
+        _ => Err("must be namespace/name, such as podgraft/podgraft-tls".to_owned()),
     }
 }
 
+/// Runs the command.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (set, bundles) = look(args)?;
-    let namespace = args.namespace.as_deref().or(args.place.secret.as_ref().map(|(namespace, _)| namespace.as_str()));
+    let (set, bundles) = read(args)?;
+    let namespace =
+        args.namespace.as_deref().or(args.location.secret.as_ref().map(|(namespace, _)| namespace.as_str()));
     let service = Service { service: args.service.clone(), namespace: namespace.unwrap_or("podgraft").to_owned() };
     let (make, install) = commands(args, &service);
     let host = service.host();
     let (now, warn_days) = (now(), args.warn_days);
     let expected = Expected { host: &host, now, warn_days, bundles: &bundles, make: &make, install: &install };
-    let findings = verify(&set, &expected);
-    print(args.output, &findings, &host, &set)?;
-    Ok(ExitCode::from(u8::from(!findings.is_empty())))
+    let errors = verify(&set, &expected);
+    print(args.output, &errors, &host, &set)?;
+    Ok(ExitCode::from(u8::from(!errors.is_empty())))
 }
 
-/// The set, and what the registrations trust.
-fn look(args: &Args) -> anyhow::Result<(CertificateSet, Vec<Bundle>)> {
+/// Reads the set and the bundles of the webhook configurations.
+fn read(args: &Args) -> anyhow::Result<(CertificateSet, Vec<Bundle>)> {
     let mut cluster = None;
-    if args.place.secret.is_some() || args.webhook.is_some() {
+    if args.location.secret.is_some() || args.webhook.is_some() {
         cluster = Some(Cluster::connect()?);
     }
-    let set = match (&args.place.dir, &args.place.secret, &cluster) {
+    let set = match (&args.location.dir, &args.location.secret, &cluster) {
         (Some(folder), _, _) => CertificateSet::read_folder(folder)?,
         (None, Some((namespace, name)), Some(cluster)) => {
             let secret = cluster.secret(namespace, name)?;
-            of_secret(&secret.with_context(|| format!("there is no Secret {namespace}/{name}"))?)
+            from_secret(&secret.with_context(|| format!("there is no Secret {namespace}/{name}"))?)
         }
-        _ => CertificateSet::default(), // clap wants one of them
+        _ => CertificateSet::default(), // clap requires one of them
     };
     let bundles = match (&args.webhook, &cluster) {
         (Some(name), Some(cluster)) => bundles(&cluster.registrations(name)?),
@@ -94,13 +96,13 @@ fn look(args: &Args) -> anyhow::Result<(CertificateSet, Vec<Bundle>)> {
     Ok((set, bundles))
 }
 
-/// What ends most findings, as it is typed here: to make a set, and to install it.
+/// Returns the commands that make and install a set, with the flags of this call.
 fn commands(args: &Args, service: &Service) -> (String, String) {
-    let dir = args.place.dir.as_ref().map_or_else(|| "DIR".to_owned(), |dir| dir.display().to_string());
+    let dir = args.location.dir.as_ref().map_or_else(|| "DIR".to_owned(), |dir| dir.display().to_string());
     let option = |flag: &str, value: &str, default: &str| {
         if value == default { String::new() } else { format!(" {flag} {value}") }
     };
-    let secret = args.place.secret.as_ref().map_or("podgraft-tls", |(_, name)| name);
+    let secret = args.location.secret.as_ref().map_or("podgraft-tls", |(_, name)| name);
     let options =
         option("--service", &service.service, "podgraft") + &option("--namespace", &service.namespace, "podgraft");
     let target = option("--secret", secret, "podgraft-tls")
@@ -111,19 +113,19 @@ fn commands(args: &Args, service: &Service) -> (String, String) {
     )
 }
 
-fn print(output: Output, findings: &[CertificateError], host: &str, set: &CertificateSet) -> anyhow::Result<()> {
+fn print(output: Output, errors: &[CertificateError], host: &str, set: &CertificateSet) -> anyhow::Result<()> {
     let until = set.chain.as_deref().and_then(|text| certificates(text).ok());
     let until = until.and_then(|chain| parsed(&chain).first().map(|leaf| day(leaf.validity().not_after.timestamp())));
     if output == Output::Json {
-        let report = json!({"sound": findings.is_empty(), "host": host, "until": until, "findings": findings});
-        say!("{}", serde_json::to_string_pretty(&report)?);
+        let report = json!({"valid": errors.is_empty(), "host": host, "until": until, "errors": errors});
+        outln!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    for finding in findings {
-        say!("{}: {} ({:?})\n  {}", finding.place, finding.message, finding.reason, finding.remedy);
+    for error in errors {
+        outln!("{}: {} ({:?})\n  {}", error.place, error.message, error.reason, error.remedy);
     }
-    if findings.is_empty() {
-        say!("nothing is wrong: {host} until {}", until.unwrap_or_default());
+    if errors.is_empty() {
+        outln!("valid: {host} until {}", until.unwrap_or_default());
     }
     Ok(())
 }

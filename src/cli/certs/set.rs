@@ -1,4 +1,4 @@
-//! A set: the certificate, its key and its authorities, as they lie in a folder or as keys of a Secret.
+//! A certificate set: the certificate, its key and its authorities, in a folder or a Secret.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -12,16 +12,16 @@ use rustls::pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-/// The authorities' certificates, the newest first.
+/// The file of the authorities' certificates, the newest first.
 pub(super) const CA: &str = "ca.crt";
-/// The newest authority's key; stays with whoever made it.
+/// The file of the newest authority's key, which is never installed.
 pub(super) const CA_KEY: &str = "ca.key";
-/// The server's chain, its own certificate first.
+/// The file of the server's chain, its own certificate first.
 pub(super) const CERTIFICATE: &str = "tls.crt";
-/// The server's key.
+/// The file of the server's key.
 pub(super) const KEY: &str = "tls.key";
 
-/// PEM texts; absent where there is no such file or key.
+/// The PEM texts of a set; absent without the file or key.
 #[derive(Default, Clone)]
 pub(super) struct CertificateSet {
     /// [`CA`]
@@ -30,15 +30,18 @@ pub(super) struct CertificateSet {
     pub(super) chain: Option<String>,
     /// [`KEY`]
     pub(super) key: Option<String>,
-    /// whether others than its owner may read the key's file
+    /// true if other users may read the key's file
     pub(super) key_is_open: bool,
 }
 
 impl CertificateSet {
-    /// Reads a folder. A file that is not there is absent; one that cannot be read is an error.
+    /// Reads a folder. A missing file is absent.
+    ///
+    /// # Errors
+    /// The folder is missing, or a file cannot be read.
     pub(super) fn read_folder(folder: &Path) -> anyhow::Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is no folder", folder.display());
+            bail!("{} is not a folder", folder.display());
         }
         let key = folder.join(KEY);
         let mode = fs::metadata(&key).map_or(0, |metadata| metadata.mode());
@@ -51,23 +54,23 @@ impl CertificateSet {
     }
 }
 
-/// A file's text, or nothing where there is no such file.
+/// Reads a file; `None` if there is none.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read(path) {
-        // bytes that are no text are no PEM either, which is for the judge to say
+        // bytes that are no UTF-8 are no PEM either, which the verification reports
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
 
-/// Puts a file in the place of whatever is there, in one step; a key is its owner's alone.
+/// Writes a file, or replaces it atomically. Only its owner may read a key.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     let (path, new) = (folder.join(name), folder.join(format!(".{name}.new")));
     let mode = if Path::new(name).extension().is_some_and(|ending| ending == "key") { 0o600 } else { 0o644 };
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        file.set_permissions(Permissions::from_mode(mode))?; // also of one that an earlier run left behind
+        file.set_permissions(Permissions::from_mode(mode))?; // also for a file of an interrupted run
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)
@@ -75,10 +78,10 @@ pub(super) fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()>
     write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// The certificates of a PEM text, in their order.
+/// Decodes the certificates of a PEM text, in their order.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence that begins with the text's name.
+/// The text is no PEM, or holds no certificate. The error is a predicate that follows the name of the text.
 pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -87,17 +90,17 @@ pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, St
         return Err("holds no certificate (no `-----BEGIN CERTIFICATE-----`)".to_owned());
     }
     match found.iter().position(|der| X509Certificate::from_der(der).is_err()) {
-        Some(at) => Err(format!("holds what is no certificate, as number {} of {}", at + 1, found.len())),
+        Some(index) => Err(format!("holds an invalid certificate, number {} of {}", index + 1, found.len())),
         None => Ok(found),
     }
 }
 
-/// The certificates in an X.509 library's words. Those that cannot be read, which [`certificates`] refuses, are left out.
+/// Parses certificates, and omits invalid ones, for which [`certificates`] returns an error.
 pub(super) fn parsed<'d>(ders: &'d [CertificateDer<'static>]) -> Vec<X509Certificate<'d>> {
     ders.iter().filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)).collect()
 }
 
-/// Certificates as PEM text, each once, in this order.
+/// Encodes certificates as PEM text, each once, in their order.
 pub(super) fn bundle<'d>(ders: impl IntoIterator<Item = &'d CertificateDer<'static>>) -> String {
     let mut once: Vec<&CertificateDer<'static>> = Vec::new();
     for der in ders {

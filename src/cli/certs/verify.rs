@@ -1,4 +1,4 @@
-//! What is wrong with a set, each with what to do about it. Pure: a set and a moment in, findings out.
+//! Verifies a certificate set at a given time, and returns its errors with their remedies. No input or output.
 
 use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
@@ -14,99 +14,99 @@ use super::DAY;
 use super::chain::{Chain, verify_chain};
 use super::set::{CA, CERTIFICATE, CertificateSet, KEY, certificates, parsed};
 
-/// One thing that is wrong.
+/// An error of a certificate set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct CertificateError {
-    /// from a closed set
+    /// the kind of error
     pub(super) reason: Reason,
-    /// the file, key of the Secret, or entry of a registration
+    /// the file, key of the Secret, or entry of a webhook configuration
     pub(super) place: String,
-    /// one sentence about it
+    /// a predicate that follows the place
     pub(super) message: String,
-    /// what to do
+    /// the command or action that corrects the error
     pub(super) remedy: String,
 }
 
-/// The closed set of reasons.
+/// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) enum Reason {
-    /// a part of the set is not there
+    /// a part of the set is missing
     Missing,
-    /// a text is not what it should be
+    /// a text is no PEM, or holds no certificate or key
     Unreadable,
     /// the server's own certificate is not the first one
     Order,
-    /// the key is another certificate's
+    /// the key belongs to another certificate
     KeyMismatch,
-    /// others may read the key
+    /// other users may read the key
     KeyIsOpen,
-    /// the name that the API server asks for is not among the alternative names
+    /// the name that the API server expects is not among the alternative names
     WrongName,
-    /// the name stands where nobody looks any more
+    /// the name is the common name only, which TLS clients ignore
     CommonNameOnly,
-    /// its time is over
+    /// the certificate has expired
     Expired,
-    /// its time has not come
+    /// the certificate is not valid yet
     NotYetValid,
-    /// its time is nearly over
+    /// the certificate expires soon
     ExpiresSoon,
-    /// signed with SHA-1 or MD5, which the API server refuses
+    /// the signature uses SHA-1 or MD5, which the API server does not accept
     WeakSignature,
-    /// it is not for servers
+    /// the certificate is not for servers
     WrongUsage,
-    /// no authority of the set signed it
+    /// no authority of the set signed the certificate
     UnknownAuthority,
-    /// the API server trusts nobody, or others than who signed the certificate
+    /// the caBundle is missing, or lacks the authority that signed the certificate
     BundleDiffers,
 }
 
-/// What a registration gives the API server to check the certificate by.
+/// The caBundle of an entry of a webhook configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Bundle {
     /// `MutatingWebhookConfiguration podgraft, entry optional.podgraft.io`
     pub(super) place: String,
-    /// PEM; absent where there is none
+    /// the PEM text; absent without a caBundle
     pub(super) text: Option<String>,
 }
 
-/// What a set is held against.
+/// The expectations of a set.
 pub(super) struct Expected<'e> {
-    /// the name that the API server asks for
+    /// the DNS name that the API server expects
     pub(super) host: &'e str,
-    /// seconds since 1970
+    /// the current time, in seconds since 1970
     pub(super) now: i64,
-    /// how many days before its end a certificate is a finding
+    /// the number of days before its expiry in which a certificate is an error
     pub(super) warn_days: u32,
-    /// the registrations' authorities, where they are looked at
+    /// the caBundles to check
     pub(super) bundles: &'e [Bundle],
-    /// the command that makes a set anew
+    /// the command that makes a new set
     pub(super) make: &'e str,
-    /// the command that installs it
+    /// the command that installs a set
     pub(super) install: &'e str,
 }
 
-/// Judges a set.
+/// Verifies a set, and returns all of its errors.
 pub(super) fn verify(set: &CertificateSet, expected: &Expected<'_>) -> Vec<CertificateError> {
-    let mut judge = Verifier { expected, findings: Vec::new() };
-    let chain = judge.certificates(CERTIFICATE, set.chain.as_deref());
-    let authorities = judge.authorities(set.authorities.as_deref());
-    judge.key(set, &chain);
+    let mut verifier = Verifier { expected, errors: Vec::new() };
+    let chain = verifier.certificates(CERTIFICATE, set.chain.as_deref());
+    let authorities = verifier.authorities(set.authorities.as_deref());
+    verifier.key(set, &chain);
     if let Some(leaf) = parsed(&chain).first() {
-        judge.dates(CERTIFICATE, "certificate", leaf);
-        judge.name(leaf);
-        judge.usage(leaf);
-        judge.signatures(&parsed(&chain));
+        verifier.dates(CERTIFICATE, "a certificate", leaf);
+        verifier.name(leaf);
+        verifier.usage(leaf);
+        verifier.signatures(&parsed(&chain));
     }
     if !chain.is_empty() {
-        judge.chain(&chain, &authorities);
+        verifier.chain(&chain, &authorities);
         for bundle in expected.bundles {
-            judge.bundle(bundle, &chain, authorities.first());
+            verifier.bundle(bundle, &chain, authorities.first());
         }
     }
-    judge.findings
+    verifier.errors
 }
 
-/// A day as people write it.
+/// Formats the day of a time: `2027-01-15`.
 pub(super) fn day(seconds: i64) -> String {
     let date = ASN1Time::from_timestamp(seconds).map(|time| time.to_datetime());
     date.map_or_else(|_| seconds.to_string(), |date| date.date().to_string())
@@ -114,97 +114,108 @@ pub(super) fn day(seconds: i64) -> String {
 
 struct Verifier<'e> {
     expected: &'e Expected<'e>,
-    findings: Vec<CertificateError>,
+    errors: Vec<CertificateError>,
 }
 
 impl Verifier<'_> {
     fn report(&mut self, reason: Reason, place: &str, message: impl Into<String>, remedy: impl Into<String>) {
         let (message, remedy) = (message.into(), remedy.into());
-        self.findings.push(CertificateError { reason, place: place.to_owned(), message, remedy });
+        self.errors.push(CertificateError { reason, place: place.to_owned(), message, remedy });
     }
 
-    /// A finding that a new set ends.
-    fn make_anew(&mut self, reason: Reason, place: &str, message: impl Into<String>) {
+    /// Reports an error that a new set corrects.
+    fn report_renewable(&mut self, reason: Reason, place: &str, message: impl Into<String>) {
         let remedy = format!("make a new one and install it: {} && {}", self.expected.make, self.expected.install);
         self.report(reason, place, message, remedy);
     }
 
     fn certificates(&mut self, place: &str, text: Option<&str>) -> Vec<CertificateDer<'static>> {
         let Some(text) = text else {
-            self.make_anew(Reason::Missing, place, "is not there");
+            self.report_renewable(Reason::Missing, place, "is missing");
             return Vec::new();
         };
-        certificates(text).unwrap_or_else(|problem| {
-            self.make_anew(Reason::Unreadable, place, problem);
+        certificates(text).unwrap_or_else(|error| {
+            self.report_renewable(Reason::Unreadable, place, error);
             Vec::new()
         })
     }
 
-    /// The set's authorities; a set without any is judged by what the registrations hold.
+    /// Returns the set's authorities, or those of the caBundles for a set without any.
     fn authorities(&mut self, text: Option<&str>) -> Vec<CertificateDer<'static>> {
         if text.is_some() {
             return self.certificates(CA, text);
         }
-        let given = self.expected.bundles.iter().filter_map(|bundle| bundle.text.as_deref());
-        let given: Vec<_> = given.filter_map(|text| certificates(text).ok()).flatten().collect();
-        if given.is_empty() {
-            let remedy = "add the authority's certificate as ca.crt, or name the registration with --webhook";
-            self.report(Reason::Missing, CA, "is not there, so nobody can say whether the chain leads to it", remedy);
+        let bundled = self.expected.bundles.iter().filter_map(|bundle| bundle.text.as_deref());
+        let bundled: Vec<_> = bundled.filter_map(|text| certificates(text).ok()).flatten().collect();
+        if bundled.is_empty() {
+            let remedy = "add the authority's certificate as ca.crt, or name the webhook configuration with --webhook";
+            self.report(Reason::Missing, CA, "is missing, so the chain cannot be verified", remedy);
         }
-        given
+        bundled
     }
 
     fn key(&mut self, set: &CertificateSet, chain: &[CertificateDer<'static>]) {
         let Some(text) = set.key.as_deref() else {
-            return self.make_anew(Reason::Missing, KEY, "is not there");
+            return self.report_renewable(Reason::Missing, KEY, "is missing");
         };
         if set.key_is_open {
-            self.report(Reason::KeyIsOpen, KEY, "may be read by everybody on this machine", "chmod 600 the file");
+            self.report(
+                Reason::KeyIsOpen,
+                KEY,
+                "is readable by all users of this machine",
+                "run chmod 600 on the file",
+            );
         }
-        // the PEM reader's own errors quote lines, and the lines of this text are a secret
+        // the errors of the PEM reader quote lines, which are secret here
         let Ok(key) = PrivateKeyDer::from_pem_slice(text.as_bytes()) else {
-            let problem = if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
-                "is encrypted, and podgraft knows no password"
+            let error = if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+                "is encrypted, but podgraft needs an unencrypted key"
             } else {
                 "holds no private key in PEM"
             };
-            return self.make_anew(Reason::Unreadable, KEY, problem);
+            return self.report_renewable(Reason::Unreadable, KEY, error);
         };
-        let fits = chain.iter().position(|certificate| is_key_of(&key, certificate));
-        match fits {
+        let position = chain.iter().position(|certificate| is_key_of(&key, certificate));
+        match position {
             _ if chain.is_empty() => {}
             Some(0) => {}
-            Some(at) => self.report(
+            Some(index) => self.report(
                 Reason::Order,
                 CERTIFICATE,
                 format!(
-                    "has the server's own certificate as number {} of {}, and it must be the first",
-                    at + 1,
+                    "has the server's certificate as number {} of {}, but it must be the first",
+                    index + 1,
                     chain.len()
                 ),
-                "put the certificate that belongs to tls.key first, then who signed it, and so on",
+                "put the certificate of tls.key first, then its issuer, and so on",
             ),
             None => {
-                self.make_anew(Reason::KeyMismatch, KEY, format!("is not the key of any certificate in {CERTIFICATE}"));
+                self.report_renewable(
+                    Reason::KeyMismatch,
+                    KEY,
+                    format!("is not the key of any certificate in {CERTIFICATE}"),
+                );
             }
         }
     }
 
-    fn dates(&mut self, place: &str, what: &str, certificate: &X509Certificate<'_>) {
+    /// Checks the validity of a certificate; `subject` says in the message which one it is.
+    fn dates(&mut self, place: &str, subject: &str, certificate: &X509Certificate<'_>) {
         let validity = certificate.validity();
         let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let now = self.expected.now;
         if now < from {
-            let message = format!("the {what} begins on {}, {}", day(from), in_days(from - now));
-            let remedy = "wait, or compare the clock of the machine that made it with this one's";
+            let message = format!("holds {subject} that is not valid before {} ({})", day(from), in_days(from - now));
+            let remedy =
+                "wait, or compare the clock of this machine with that of the machine that made the certificate";
             self.report(Reason::NotYetValid, place, message, remedy);
         } else if now > to {
-            self.make_anew(Reason::Expired, place, format!("the {what} ended on {}", day(to)));
+            self.report_renewable(Reason::Expired, place, format!("holds {subject} that expired on {}", day(to)));
         } else if to - now < i64::from(self.expected.warn_days) * DAY {
-            self.make_anew(
+            self.report_renewable(
                 Reason::ExpiresSoon,
                 place,
-                format!("the {what} ends on {}, {}", day(to), in_days(to - now)),
+                format!("holds {subject} that expires on {} ({})", day(to), in_days(to - now)),
             );
         }
     }
@@ -222,55 +233,55 @@ impl Verifier<'_> {
             let others = if names.is_empty() { "has no alternative names".to_owned() } else { named(&names) };
             (
                 Reason::CommonNameOnly,
-                format!("{host} is its common name only, which the API server does not look at; it {others}"),
+                format!("has {host} as its common name only, which the API server ignores; it {others}"),
             )
         } else if names.is_empty() {
-            (Reason::WrongName, format!("has no alternative names, and the API server asks for {host}"))
+            (Reason::WrongName, format!("has no alternative names, but the API server expects {host}"))
         } else {
-            (Reason::WrongName, format!("{}, and the API server asks for {host}", named(&names)))
+            (Reason::WrongName, format!("{}, but the API server expects {host}", named(&names)))
         };
-        self.make_anew(reason, CERTIFICATE, message);
+        self.report_renewable(reason, CERTIFICATE, message);
     }
 
     fn usage(&mut self, leaf: &X509Certificate<'_>) {
         let usage = leaf.extended_key_usage().ok().flatten();
         if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
-            let message = "its extended key usage does not hold `server auth`, so clients refuse it as a server's";
-            self.make_anew(Reason::WrongUsage, CERTIFICATE, message);
+            let message = "lacks `server auth` in its extended key usage, so clients do not accept it from a server";
+            self.report_renewable(Reason::WrongUsage, CERTIFICATE, message);
         }
     }
 
-    /// An authority's signature over itself is looked at by nobody.
+    /// Checks the signatures, but not those of self-signed certificates, which clients do not verify.
     fn signatures(&mut self, chain: &[X509Certificate<'_>]) {
         let mut signed = chain.iter().filter(|certificate| certificate.issuer() != certificate.subject());
-        let weak = signed.find_map(|certificate| weak(&certificate.signature_algorithm.algorithm.to_id_string()));
+        let weak = signed.find_map(|certificate| weak_hash(&certificate.signature_algorithm.algorithm.to_id_string()));
         if let Some(hash) = weak {
-            self.make_anew(
+            self.report_renewable(
                 Reason::WeakSignature,
                 CERTIFICATE,
-                format!("is signed with {hash}, which the API server refuses"),
+                format!("is signed with {hash}, which the API server does not accept"),
             );
         }
     }
 
     fn chain(&mut self, chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) {
-        if authorities.is_empty() || self.findings.iter().any(|finding| finding.reason == Reason::Order) {
-            return; // said already, and what would follow from it
+        if authorities.is_empty() || self.errors.iter().any(|error| error.reason == Reason::Order) {
+            return; // reported already, and the chain would fail because of it
         }
         match verify_chain(chain, authorities) {
             Chain::To(number) => {
                 if let Some(authority) = parsed(&authorities[number..=number]).first() {
-                    self.dates(CA, "authority that signed the certificate", authority);
+                    self.dates(CA, "an authority", authority);
                 }
             }
             Chain::Nowhere { issuer, namesake: true } => {
-                let message = format!("was signed by another `{issuer}` than the one in {CA}: same name, other key");
-                self.make_anew(Reason::UnknownAuthority, CERTIFICATE, message);
+                let message = format!("was signed by another `{issuer}` than the one in {CA}: equal name, other key");
+                self.report_renewable(Reason::UnknownAuthority, CERTIFICATE, message);
             }
             Chain::Nowhere { issuer, namesake: false } => {
                 let message = format!("was signed by `{issuer}`, which is not in {CA}");
                 let remedy = format!(
-                    "put that authority into {CA} (or, if it is no root, behind the certificate in {CERTIFICATE}); or make a new set: {}",
+                    "add that authority to {CA} (or, if it is no root, to {CERTIFICATE} after the certificate); or make a new set: {}",
                     self.expected.make
                 );
                 self.report(Reason::UnknownAuthority, CERTIFICATE, message, remedy);
@@ -282,23 +293,22 @@ impl Verifier<'_> {
         let remedy = format!("{} (or annotate it for cert-manager: certs/README.md)", self.expected.install);
         let place = &bundle.place;
         let Some(text) = bundle.text.as_deref().filter(|text| !text.trim().is_empty()) else {
-            let message = "has no caBundle, so the API server can trust no certificate and fails every call";
+            let message = "has no caBundle, so the API server trusts no certificate, and every call fails";
             return self.report(Reason::BundleDiffers, place, message, remedy);
         };
         let authorities = match certificates(text) {
             Ok(authorities) => authorities,
-            Err(problem) => {
-                let message = format!("its caBundle {problem}; the API server fails every call");
+            Err(error) => {
+                let message = format!("has a caBundle that {error}; every call fails");
                 return self.report(Reason::BundleDiffers, place, message, remedy);
             }
         };
         if let Chain::Nowhere { issuer, .. } = verify_chain(chain, &authorities) {
-            let message = format!(
-                "its caBundle does not hold `{issuer}`, who signed the certificate; the API server fails every call"
-            );
+            let message = format!("has a caBundle without `{issuer}`, which signed the certificate; every call fails");
             self.report(Reason::BundleDiffers, place, message, remedy);
         } else if newest.is_some_and(|newest| !authorities.contains(newest)) {
-            let message = format!("its caBundle lacks the newest authority of {CA}; calls will fail when that signs");
+            let message =
+                format!("has a caBundle without the newest authority of {CA}; calls fail when that authority signs");
             self.report(Reason::BundleDiffers, place, message, remedy);
         }
     }
@@ -313,7 +323,7 @@ fn dns<'n>(name: &'n GeneralName<'n>) -> Option<&'n str> {
     if let GeneralName::DNSName(name) = name { Some(name) } else { None }
 }
 
-/// As TLS clients compare names: without case, `*` for the whole first label.
+/// Compares names like TLS clients: case-insensitive, `*` for the whole first label.
 fn covers(name: &str, host: &str) -> bool {
     let rest = name.strip_prefix("*.").zip(host.split_once('.')).map(|(name, (_, host))| (name, host));
     let (name, host) = rest.unwrap_or((name, host));
@@ -324,7 +334,8 @@ fn named(names: &[&str]) -> String {
     format!("is for {}", names.join(", "))
 }
 
-fn weak(algorithm: &str) -> Option<&'static str> {
+/// Names the hash of a weak signature algorithm.
+fn weak_hash(algorithm: &str) -> Option<&'static str> {
     match algorithm {
         "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" | "1.2.840.10040.4.3" => Some("SHA-1"),
         "1.2.840.113549.1.1.4" => Some("MD5"),

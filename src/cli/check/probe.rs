@@ -1,4 +1,4 @@
-//! Trying a configuration: what becomes of a pod, and whether it stays so.
+//! Tries a configuration with sample pods, each sent twice.
 
 use crate::config::Position;
 use crate::explain::simulate::{self, Sender, Simulation};
@@ -8,7 +8,7 @@ use crate::model::snapshot::Snapshot;
 use super::samples::{self, Sample};
 use crate::config::Diagnostic;
 
-/// A module whose bytes are there.
+/// A module whose file was found.
 pub(super) struct Compiled {
     pub(super) name: String,
     /// SHA-256, 64 hex digits
@@ -16,77 +16,77 @@ pub(super) struct Compiled {
     pub(super) bytes: usize,
     /// as `podgraft:template/host@0.1.0`
     pub(super) imports: Vec<String>,
-    /// whether it is a template module; why not is among the problems
-    pub(super) is_sound: bool,
+    /// false if the file is no template module; the reason is one of the errors
+    pub(super) is_valid: bool,
 }
 
-/// How a unit's sample pods fared.
+/// The result of one sample pod of a unit.
 pub(super) struct UnitProbe {
     pub(super) unit: Source,
     pub(super) result: ProbeResult,
 }
 
-/// The same of one pod.
+/// The outcome of a pod that was sent twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeResult {
-    Changed,
+    Patched,
     Unchanged,
-    /// sending it again changes it once more: who and where
+    /// the second time changed it again, or denied it: the paths with their sources, or the denial
     Unstable(String),
-    /// code, reason and sentence
+    /// the code, reason and message
     Denied(String),
     /// not a task pod
     Skipped,
 }
 
 impl ProbeResult {
-    pub(super) fn of(outcome: &Simulation) -> Self {
+    pub(super) fn from_simulation(outcome: &Simulation) -> Self {
         match (&outcome.result, &outcome.second_run) {
-            (Err(why), _) => {
-                ProbeResult::Denied(format!("({}, {}): {}", why.reason.code(), why.reason.name(), why.message))
+            (Err(denial), _) => {
+                ProbeResult::Denied(format!("({}, {}): {}", denial.reason.code(), denial.reason.name(), denial.message))
             }
-            (Ok(_), Err(why)) => ProbeResult::Unstable(format!("is refused: {}", why.message)),
-            (Ok(_), Ok(touches)) if !touches.is_empty() => {
-                let touches: Vec<_> =
-                    touches.iter().map(|touch| format!("{} ({})", touch.path, touch.source)).collect();
-                ProbeResult::Unstable(format!("changes again: {}", touches.join(", ")))
+            (Ok(_), Err(denial)) => ProbeResult::Unstable(format!("is denied: {}", denial.message)),
+            (Ok(_), Ok(changes)) if !changes.is_empty() => {
+                let changes: Vec<_> =
+                    changes.iter().map(|change| format!("{} ({})", change.path, change.source)).collect();
+                ProbeResult::Unstable(format!("changes again: {}", changes.join(", ")))
             }
             (Ok(_), Ok(_)) if !outcome.is_task_pod => ProbeResult::Skipped,
             (Ok(_), Ok(_)) if outcome.changes.is_empty() => ProbeResult::Unchanged,
-            (Ok(_), Ok(_)) => ProbeResult::Changed,
+            (Ok(_), Ok(_)) => ProbeResult::Patched,
         }
     }
 
-    /// One word for a table.
+    /// Returns the outcome as one word.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            ProbeResult::Changed => "patched",
+            ProbeResult::Patched => "patched",
             ProbeResult::Unchanged => "unchanged",
             ProbeResult::Unstable(_) => "unstable",
-            ProbeResult::Denied(_) => "rejected",
-            ProbeResult::Skipped => "left alone",
+            ProbeResult::Denied(_) => "denied",
+            ProbeResult::Skipped => "skipped",
         }
     }
 }
 
-/// Tries every unit.
+/// Sends the sample pods of every unit.
 pub(super) fn probe_units(snapshot: &Snapshot) -> Vec<UnitProbe> {
-    let tried = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
+    let probes = samples::all(snapshot).into_iter().filter_map(|Sample { unit, pod }| {
         let review = simulate::review(pod, Sender::default(), snapshot).ok()?;
         let outcome = simulate::simulate(&review, snapshot).ok()?;
-        Some(UnitProbe { unit, result: ProbeResult::of(&outcome) })
+        Some(UnitProbe { unit, result: ProbeResult::from_simulation(&outcome) })
     });
-    tried.collect()
+    probes.collect()
 }
 
-/// What is to be said of the units that are not stable. Refusals are no findings: a sample has no vault of its own.
-pub(super) fn findings(tried: &[UnitProbe]) -> impl Iterator<Item = Diagnostic> {
-    tried.iter().filter_map(|one| match &one.result {
-        ProbeResult::Unstable(how) => Some(Diagnostic::new(
+/// Returns a notice for each unit that is not stable. A denied sample gets none: a sample has no user's task configuration.
+pub(super) fn notices(probes: &[UnitProbe]) -> impl Iterator<Item = Diagnostic> {
+    probes.iter().filter_map(|probe| match &probe.result {
+        ProbeResult::Unstable(result) => Some(Diagnostic::new(
             "",
             Position::default(),
-            &one.unit.to_string(),
-            format!("a sample pod that is sent through it twice {how}; keep reinvocationPolicy: Never"),
+            &probe.unit.to_string(),
+            format!("a sample pod, sent a second time, {result}; keep reinvocationPolicy: Never"),
         )),
         _ => None,
     })

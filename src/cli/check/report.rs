@@ -1,4 +1,4 @@
-//! What `podgraft check` found, and how it is told.
+//! The report of `podgraft check`, which `-o json` prints, and its summary as text.
 
 use std::fmt::Write as _;
 
@@ -6,38 +6,39 @@ use serde::Serialize;
 
 use super::notices;
 use super::probe::{self, Compiled, ProbeResult, UnitProbe};
-use crate::cli::input::Manifest;
 use crate::cli::load::counted;
+use crate::cli::manifests::Manifest;
 use crate::cli::table;
 use crate::config::{Built, Diagnostic, Position};
 use crate::explain::simulate::{self, Simulation};
 use crate::model::snapshot::{Match, Snapshot, Unit, UnitSpec};
 
-/// Everything.
+/// The errors, notices and tables of a configuration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    /// of all that went in: equal on all replicas that have the same
+    /// the digest of configuration and modules, 12 hex digits; replicas with equal input have equal digests
     digest: String,
-    pub(super) problems: Vec<Diagnostic>,
+    pub(super) errors: Vec<Diagnostic>,
     pub(super) notices: Vec<Diagnostic>,
     /// base, environments by priority, queues by name
-    units: Vec<Row>,
+    units: Vec<UnitRow>,
     modules: Vec<ModuleRow>,
     pods: Vec<PodRow>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct UnitRow {
     unit: String,
-    /// which pods it is for
+    /// the pods that the unit applies to
     applies_to: String,
     layers: usize,
     modules: Vec<String>,
-    /// how sample pods fared: patched, unchanged, unstable, rejected, left alone, or broken
+    /// the outcome of the sample pods: patched, unchanged, unstable, denied or skipped; invalid for a unit without a valid
+    /// version; none without a sample pod
     sample: &'static str,
-    /// why one was refused
+    /// the denial of a sample pod
     denied: Option<String>,
 }
 
@@ -60,27 +61,28 @@ struct PodRow {
     notice: Option<String>,
 }
 
-/// A unit without any sound version.
-const INVALID: &str = "broken";
+/// The outcome of a unit without a valid version.
+const INVALID: &str = "invalid";
 
 // === impl Report ===
 
 impl Report {
-    pub(super) fn of(built: &Built, compiled: Vec<Compiled>, given: &[Manifest]) -> Self {
+    /// Tries the configuration with sample pods and with the given manifests.
+    pub(super) fn new(built: &Built, compiled: Vec<Compiled>, manifests: &[Manifest]) -> Self {
         let snapshot = &*built.snapshot;
-        let tried = probe::probe_units(snapshot);
+        let probes = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            problems: built.problems.clone(),
+            errors: built.problems.clone(),
             notices: built.notices.iter().cloned().chain(notices::layer_notices(snapshot)).collect(),
-            units: rows(snapshot, &tried),
+            units: rows(snapshot, &probes),
             modules: Vec::new(),
             pods: Vec::new(),
         };
-        report.notices.extend(probe::findings(&tried));
-        report.modules = compiled.into_iter().map(|one| report.module(one)).collect();
-        for one in given {
-            report.try_pod(one, snapshot);
+        report.notices.extend(probe::notices(&probes));
+        report.modules = compiled.into_iter().map(|module| report.module(module)).collect();
+        for manifest in manifests {
+            report.try_pod(manifest, snapshot);
         }
         report
     }
@@ -88,30 +90,30 @@ impl Report {
     fn module(&self, compiled: Compiled) -> ModuleRow {
         let users = self.units.iter().filter(|row| row.modules.contains(&compiled.name));
         let used_by = users.map(|row| row.unit.clone()).collect();
-        let Compiled { name, digest, bytes, imports, is_sound } = compiled;
-        ModuleRow { name, digest, bytes, imports, compiles: is_sound, used_by }
+        let Compiled { name, digest, bytes, imports, is_valid } = compiled;
+        ModuleRow { name, digest, bytes, imports, compiles: is_valid, used_by }
     }
 
-    fn try_pod(&mut self, given: &Manifest, snapshot: &Snapshot) {
-        let review = serde_json::from_slice(&given.body).map_err(|error| error.to_string());
+    fn try_pod(&mut self, manifest: &Manifest, snapshot: &Snapshot) {
+        let review = serde_json::from_slice(&manifest.body).map_err(|error| error.to_string());
         let outcome = review.and_then(|review| simulate::simulate(&review, snapshot));
-        let finding = |message: String| Diagnostic::new(&given.label, Position::default(), "", message);
+        let diagnostic = |message: String| Diagnostic::new(&manifest.label, Position::default(), "", message);
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(why) => return self.problems.push(finding(why)),
+            Err(error) => return self.errors.push(diagnostic(error)),
         };
-        let fared = ProbeResult::of(&outcome);
-        match &fared {
-            ProbeResult::Denied(why) => self.problems.push(finding(format!("is rejected {why}"))),
-            ProbeResult::Unstable(how) => self.problems.push(finding(format!("sent through it twice, it {how}"))),
-            ProbeResult::Changed => self.notices.extend(applied_twice(&outcome).map(finding)),
+        let result = ProbeResult::from_simulation(&outcome);
+        match &result {
+            ProbeResult::Denied(denial) => self.errors.push(diagnostic(format!("is denied {denial}"))),
+            ProbeResult::Unstable(result) => self.errors.push(diagnostic(format!("sent a second time, it {result}"))),
+            ProbeResult::Patched => self.notices.extend(applied_twice(&outcome).map(diagnostic)),
             ProbeResult::Unchanged | ProbeResult::Skipped => {}
         }
-        self.notices.extend(outcome.note.iter().cloned().map(finding));
-        self.pods.push(PodRow { manifest: given.label.clone(), outcome: fared.word(), notice: outcome.note });
+        self.notices.extend(outcome.note.iter().cloned().map(diagnostic));
+        self.pods.push(PodRow { manifest: manifest.label.clone(), outcome: result.word(), notice: outcome.note });
     }
 
-    /// The tables for people.
+    /// Formats the tables as text.
     pub(super) fn summary(&self) -> String {
         let mut text = String::new();
         if !self.digest.is_empty() {
@@ -128,19 +130,19 @@ impl Report {
         section(&mut text, words(&["UNIT", "FOR", "GIVES", "SAMPLE POD"]), units);
         let modules = self.modules.iter().map(|row| {
             let used_by = match (row.compiles, row.used_by.as_slice()) {
-                (false, _) => "nobody: it does not compile".to_owned(),
-                (true, []) => "nobody".to_owned(),
+                (false, _) => "none: it does not compile".to_owned(),
+                (true, []) => "none".to_owned(),
                 (true, users) => users.join(", "),
             };
             let digest = row.digest.chars().take(12).collect();
-            let imports = if row.imports.is_empty() { "nothing".to_owned() } else { row.imports.join(", ") };
+            let imports = if row.imports.is_empty() { "none".to_owned() } else { row.imports.join(", ") };
             [row.name.clone(), digest, format!("{} KiB", row.bytes.div_ceil(1024)), imports, used_by]
         });
         section(&mut text, words(&["MODULE", "DIGEST", "SIZE", "IMPORTS", "USED BY"]), modules);
         let pods = self.pods.iter().map(|row| [row.manifest.clone(), row.outcome.to_owned()]);
         section(&mut text, words(&["MANIFEST", "OUTCOME"]), pods);
-        for (unit, why) in self.units.iter().filter_map(|row| Some((&row.unit, row.denied.as_ref()?))) {
-            let _ = writeln!(text, "\nA sample pod for {unit} is rejected {why}");
+        for (unit, denial) in self.units.iter().filter_map(|row| Some((&row.unit, row.denied.as_ref()?))) {
+            let _ = writeln!(text, "\nA sample pod for {unit} is denied {denial}");
         }
         text
     }
@@ -154,62 +156,62 @@ fn section<const N: usize>(text: &mut String, head: Vec<String>, rows: impl Iter
     }
 }
 
-/// Fields that the manifest sets, no update may change, and the webhook changed. A list of tolerations is one field.
+/// Names the fields that the manifest sets, the webhook changed, and no update may change. Tolerations are one field.
 fn applied_twice(outcome: &Simulation) -> Option<String> {
     let added =
-        outcome.changes.iter().map(|touch| touch.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
+        outcome.changes.iter().map(|change| change.path.as_str()).filter(|path| path.starts_with("spec.tolerations["));
     let replaced = outcome.replaced.iter().map(String::as_str).filter(|path| path.starts_with("spec."));
     let changed: Vec<&str> = replaced.chain(added).collect();
     (!changed.is_empty()).then(|| {
         let paths = notices::shortened(&changed);
-        format!("a second `kubectl apply` of it fails (422), as it says otherwise of {paths}")
+        format!("a second `kubectl apply` of this manifest fails (422): podgraft overrides {paths}")
     })
 }
 
-fn rows(snapshot: &Snapshot, tried: &[UnitProbe]) -> Vec<Row> {
+fn rows(snapshot: &Snapshot, probes: &[UnitProbe]) -> Vec<UnitRow> {
     let base =
-        snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), tried));
+        snapshot.base.iter().map(|unit| row(unit, "every task pod".to_owned(), unit.last_valid.as_deref(), probes));
     let environments = snapshot.environments.iter().map(|unit| {
-        let good = unit.last_valid.as_deref();
-        let who = good.map_or_else(String::new, |one| {
+        let valid = unit.last_valid.as_deref();
+        let pods = valid.map_or_else(String::new, |environment| {
             let own = || "pods that name it".to_owned();
-            let who = if one.matches.is_empty() { own() } else { conditions(&one.matches) };
-            format!("{who}; priority {}", one.priority)
+            let pods = if environment.matches.is_empty() { own() } else { conditions(&environment.matches) };
+            format!("{pods}; priority {}", environment.priority)
         });
-        row(unit, who, good.map(|one| &one.graft), tried)
+        row(unit, pods, valid.map(|unit| &unit.graft), probes)
     });
     let queues = snapshot.queues.iter().map(|unit| {
-        let good = unit.last_valid.as_deref();
-        let who = good.map_or_else(String::new, |one| {
-            let id = one.id.as_ref().map(|id| format!("id {id}"));
-            let system = one.system.as_ref().map(|system| format!("system {system}"));
-            let all = [id, system, Some(conditions(&one.matches))];
+        let valid = unit.last_valid.as_deref();
+        let pods = valid.map_or_else(String::new, |queue| {
+            let id = queue.id.as_ref().map(|id| format!("id {id}"));
+            let system = queue.system.as_ref().map(|system| format!("system {system}"));
+            let all = [id, system, Some(conditions(&queue.matches))];
             all.into_iter().flatten().collect::<Vec<_>>().join(", ")
         });
-        row(unit, who, good.map(|one| &one.graft), tried)
+        row(unit, pods, valid.map(|unit| &unit.graft), probes)
     });
     base.chain(environments).chain(queues).collect()
 }
 
-fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, tried: &[UnitProbe]) -> Row {
-    let results = || tried.iter().filter(|one| one.unit == unit.source).map(|one| &one.result);
-    let refused =
-        results().find_map(|result| if let ProbeResult::Denied(why) = result { Some(why.clone()) } else { None });
-    // The worst of several systems' samples.
+fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, probes: &[UnitProbe]) -> UnitRow {
+    let results = || probes.iter().filter(|probe| probe.unit == unit.source).map(|probe| &probe.result);
+    let denied =
+        results().find_map(|result| if let ProbeResult::Denied(denial) = result { Some(denial.clone()) } else { None });
+    // the worst outcome of the samples of several task systems
     let rank = |result: &&ProbeResult| match result {
         ProbeResult::Unstable(_) => 0,
         ProbeResult::Denied(_) => 1,
-        ProbeResult::Changed => 2,
+        ProbeResult::Patched => 2,
         ProbeResult::Unchanged => 3,
         ProbeResult::Skipped => 4,
     };
-    Row {
+    UnitRow {
         unit: unit.source.to_string(),
         applies_to,
         layers: graft.map_or(0, |graft| graft.layers.len()),
         modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
         sample: if graft.is_none() { INVALID } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
-        denied: refused,
+        denied,
     }
 }
 

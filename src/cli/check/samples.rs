@@ -1,4 +1,4 @@
-//! A pod for every queue and environment, as its task system would send it.
+//! Makes a sample pod for every unit, as its task system would send it.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::model::queue_name::canonical_queue_name;
 use crate::model::snapshot::{Environment, Match, Queue, Snapshot};
 use crate::model::system::{System, SystemKind};
 
-/// One synthetic pod.
+/// A sample pod.
 pub(super) struct Sample {
-    /// what it is to try
+    /// the unit that the pod tries
     pub(super) unit: Source,
     pub(super) pod: Value,
 }
 
-/// One for each unit and each task system that it may be for.
+/// Makes a sample pod for each unit and each task system that the unit may apply to.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
     let mut samples = Vec::new();
     for system in &snapshot.systems {
@@ -26,7 +26,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
         }
         for unit in &snapshot.environments {
             if let Some(environment) = unit.last_valid.as_deref() {
-                samples.push(of_environment(&unit.source, environment, system));
+                samples.push(environment_sample(&unit.source, environment, system));
             }
         }
         let queues: BTreeMap<_, _> = snapshot.queues.iter().map(|unit| (&unit.source, unit)).collect();
@@ -34,14 +34,14 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Sample> {
             queues.into_iter().filter_map(|(source, unit)| Some((source, unit.last_valid.as_deref()?)))
         {
             if queue.system.as_ref().is_none_or(|name| *name == system.name) {
-                samples.extend(of_queue(source, queue, system));
+                samples.extend(queue_sample(source, queue, system));
             }
         }
     }
     samples
 }
 
-fn of_environment(source: &Source, environment: &Environment, system: &System) -> Sample {
+fn environment_sample(source: &Source, environment: &Environment, system: &System) -> Sample {
     let mut labels = system_label(system);
     if environment.matches.is_empty() {
         labels.push((ENVIRONMENT.to_owned(), environment.name.clone()));
@@ -49,8 +49,8 @@ fn of_environment(source: &Source, environment: &Environment, system: &System) -
     sample(source.clone(), system, &environment.matches, labels)
 }
 
-/// None for a queue that is known by its id alone, in a system that has no ids.
-fn of_queue(source: &Source, queue: &Queue, system: &System) -> Option<Sample> {
+/// Returns `None` for a queue with an id and no name in a task system that has no ids.
+fn queue_sample(source: &Source, queue: &Queue, system: &System) -> Option<Sample> {
     let name = canonical_queue_name(&queue.name);
     let mut labels = Vec::new();
     match system.kind {
@@ -64,7 +64,7 @@ fn of_queue(source: &Source, queue: &Queue, system: &System) -> Option<Sample> {
     Some(sample(source.clone(), system, &queue.matches, labels))
 }
 
-/// What makes a pod one of this system's.
+/// Returns the label by which a task system is detected.
 fn system_label(system: &System) -> Vec<(String, String)> {
     match system.kind {
         SystemKind::ClearML => vec![("CLEARML".to_owned(), "agent".to_owned())],
@@ -120,9 +120,9 @@ queues:
   team: {system: generic, match: {namespaces: [team], podLabels: {x: z}}, templateOverrides: {labels: {team: b}}}
 ";
 
-    /// Everywhere but where the system is not: its pods live in its own namespaces only.
+    /// The ClearML system has its own namespaces only, so its samples for other namespaces are no task pods.
     #[test]
-    fn every_units_samples_reach_it() {
+    fn the_samples_of_every_unit_reach_the_unit() {
         let files = vec![File { name: "x.yaml".into(), text: CONFIG.to_owned() }];
         let input = Input { files, ..Input::default() };
         let built = Builder::default().build(&input, &|_, _| Err("there is none".into()));
@@ -135,8 +135,8 @@ queues:
             let pod = Pod::from_review(&review);
             let Some(task) = Task::from_pod(&pod, &review, &built.snapshot).unwrap() else { continue };
             let plan = Plan::choose(&task, &pod, &built.snapshot).unwrap().unwrap();
-            let is_laid = plan.layers.iter().any(|layer| layer.source == sample.unit);
-            assert!(is_laid, "{} by {}", sample.unit, task.system.name);
+            let is_applied = plan.layers.iter().any(|layer| layer.source == sample.unit);
+            assert!(is_applied, "{} by {}", sample.unit, task.system.name);
             reached.push(format!("{} by {}", sample.unit, task.system.name));
         }
         let expected = [

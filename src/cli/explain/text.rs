@@ -1,4 +1,4 @@
-//! An explanation for people.
+//! Formats the explanation of a pod as text.
 
 use std::fmt::Write as _;
 
@@ -7,43 +7,45 @@ use anstyle::{AnsiColor, Style};
 use super::report::{Identity, Location, Report, Step};
 use crate::cli::table;
 
-/// The whole text; `field` is what it is limited to.
-pub(super) fn of(explanation: &Report, field: Option<&str>) -> String {
+/// Formats an explanation, which is limited to `field` if that is given.
+pub(super) fn format(explanation: &Report, field: Option<&str>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} ({}): {}", strong(&explanation.pod), explanation.manifest, headline(explanation));
     if let Some(task) = &explanation.task {
         text.push_str(&identity(task));
     }
     let (title, set) = match explanation.denial {
-        None => ("Order in which it was laid", "Set (+) and removed (-)"),
-        Some(_) => ("Order in which it was laid, until the refusal", "Set (+) and removed (-) until the refusal"),
+        None => ("Applied, in this order", "Set (+) and removed (-)"),
+        Some(_) => ("Applied before the denial, in this order", "Set (+) and removed (-) before the denial"),
     };
     section(&mut text, title, &steps(&explanation.applied, 1));
-    let rest = steps(&explanation.not_reached, explanation.applied.len() + 1);
-    section(&mut text, "Was still to be laid (modules where their condition holds)", &rest);
+    let not_reached = steps(&explanation.not_reached, explanation.applied.len() + 1);
+    section(&mut text, "Not reached (modules only if their condition is true)", &not_reached);
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
     let fields = explanation.fields.iter().map(|field| {
         let sign = if field.removed { "-" } else { "+" };
-        let over =
-            if field.replaced.is_empty() { String::new() } else { format!(" (over {})", field.replaced.join(", ")) };
-        [sign.to_owned(), field.source.clone(), at(field.at.as_ref()), format!("{}{over}", field.path)]
+        let replaces = if field.replaced.is_empty() {
+            String::new()
+        } else {
+            format!(" (replaces {})", field.replaced.join(", "))
+        };
+        [sign.to_owned(), field.source.clone(), at(field.at.as_ref()), format!("{}{replaces}", field.path)]
     });
     section(&mut text, &format!("{set}{of_field}"), &fields.collect::<Vec<_>>());
-    let lost = explanation
-        .overridden
-        .iter()
-        .map(|one| [one.source.clone(), at(one.at.as_ref()), format!("{}: {}", one.path, one.because)]);
-    section(&mut text, &format!("Asked for, and not there{of_field}"), &lost.collect::<Vec<_>>());
-    let passed = explanation.not_applied.iter().map(|one| [one.source.clone(), one.because.clone()]);
-    section(&mut text, "Did not apply", &passed.collect::<Vec<_>>());
+    let overridden = explanation.overridden.iter().map(|setting| {
+        [setting.source.clone(), at(setting.at.as_ref()), format!("{}: {}", setting.path, setting.because)]
+    });
+    section(&mut text, &format!("Overridden{of_field}"), &overridden.collect::<Vec<_>>());
+    let not_applied = explanation.not_applied.iter().map(|source| [source.source.clone(), source.because.clone()]);
+    section(&mut text, "Not applied", &not_applied.collect::<Vec<_>>());
     if let Some(field) = field.filter(|_| explanation.fields.is_empty() && explanation.overridden.is_empty()) {
-        let whose = if explanation.denial.is_some() { "was laid until the refusal" } else { "applies" };
-        let _ = writeln!(text, "\nNo layer and no module that {whose} has anything for {field}.");
+        let before = if explanation.denial.is_some() { " before the denial" } else { "" };
+        let _ = writeln!(text, "\nNo layer or module that was applied{before} sets {field}.");
     }
     text
 }
 
-/// Numbered from `first`.
+/// Returns the rows of layers and modules, numbered from `first`.
 fn steps(steps: &[Step], first: usize) -> Vec<[String; 4]> {
     let row = |(number, step): (usize, &Step)| {
         [number.to_string(), step.source.clone(), at(step.at.as_ref()), step.conflict.clone().unwrap_or_default()]
@@ -53,22 +55,22 @@ fn steps(steps: &[Step], first: usize) -> Vec<[String; 4]> {
 
 fn headline(explanation: &Report) -> String {
     match (&explanation.denial, &explanation.because) {
-        (Some(refusal), _) => {
-            let word = painted(AnsiColor::Red, "rejected");
-            format!("{word} ({}, {}): {}", refusal.code, refusal.reason, refusal.message)
+        (Some(denial), _) => {
+            let word = painted(AnsiColor::Red, "denied");
+            format!("{word} ({}, {}): {}", denial.code, denial.reason, denial.message)
         }
-        (None, Some(why)) => format!("left alone: {why}"),
+        (None, Some(reason)) => format!("skipped: {reason}"),
         (None, None) if explanation.outcome == "patched" => painted(AnsiColor::Green, "patched"),
         (None, None) => explanation.outcome.to_owned(),
     }
 }
 
 fn identity(task: &Identity) -> String {
-    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let queue = match (&task.queue, &task.configured_queue) {
-        (None, _) => "none named".to_owned(),
+        (None, _) => "none".to_owned(),
         (Some(named), Some(queue)) => format!("{named}, which is queues.{queue}"),
-        (Some(named), None) => format!("{named}, which gives nothing"),
+        (Some(named), None) => format!("{named}, which does not apply"),
     };
     table::text(&[
         ["system".to_owned(), task.system.clone()],
@@ -86,8 +88,8 @@ fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]])
     }
 }
 
-fn at(place: Option<&Location>) -> String {
-    place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line))
+fn at(location: Option<&Location>) -> String {
+    location.map_or_else(String::new, |location| format!("{}:{}", location.file, location.line))
 }
 
 fn strong(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! `podgraft module build`: what `cargo` and `wasm-tools` do together, so that only the first is needed.
+//! `podgraft module build`: builds a crate with `cargo` and makes a component of it, without `wasm-tools`.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,7 +15,8 @@ use crate::wasm::{Engine, sha256_hex};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// 64 KiB of stack are ten times what a hook uses, and 512 KiB of memory hold a 28 KB pod without growing.
+/// The linker flags: 64 KiB of stack, ten times what a hook uses, and 512 KiB of memory, which hold a 28 KB pod without
+/// growing.
 const LINKING: [&str; 2] = ["-Clink-arg=-zstack-size=65536", "-Clink-arg=--initial-memory=524288"];
 
 /// Build a Rust module's crate, or make a component of a core module.
@@ -29,12 +30,12 @@ Examples:
   podgraft module build my-module
   podgraft module build core.wasm -o module.wasm
 
-Exit codes: 0 done, 1 it does not build or podgraft would refuse it, 2 wrong usage or file.")]
+Exit codes: 0 done, 1 the build failed or the module is invalid, 2 wrong usage or file.")]
 pub(super) struct Args {
     /// The crate's folder, or the core module
     #[arg(value_name = "DIR|CORE.wasm", default_value = ".")]
     source: PathBuf,
-    /// Where to write the module; default: in the folder, called like the crate
+    /// Path of the module; default: in the folder, with the crate's name
     #[arg(short, long, value_name = "FILE.wasm")]
     output: Option<PathBuf>,
 }
@@ -43,12 +44,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (core, default) = if args.source.is_dir() {
         if let Some(missing) = missing_toolchain(&args.source)? {
-            tell!("{missing}");
+            errln!("{missing}");
             return Ok(ExitCode::from(1));
         }
         let package = Package::of(&args.source)?;
         if !package.build(&args.source)? {
-            tell!("the module does not build: cargo says why above");
+            errln!("the module does not build: cargo says why above");
             return Ok(ExitCode::from(1));
         }
         (package.core, Some(args.source.join(format!("{}.wasm", package.name))))
@@ -62,16 +63,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bytes = match component(&read(&core)?) {
         Ok(bytes) => bytes,
         Err(why) => {
-            tell!("{} does not become a component: {why:#}", core.display());
+            errln!("{} does not become a component: {why:#}", core.display());
             return Ok(ExitCode::from(1));
         }
     };
     if let Err(why) = Engine::new()?.compile(&name_of(&output), &bytes) {
-        tell!("podgraft would refuse it: {why}");
+        errln!("invalid module: {why}");
         return Ok(ExitCode::from(1));
     }
     fs::write(&output, &bytes).with_context(|| format!("{} cannot be written", output.display()))?;
-    say!("{}: {}, sha256 {}", output.display(), size(bytes.len() as u64), sha256_hex(&bytes));
+    outln!("{}: {}, sha256 {}", output.display(), size(bytes.len() as u64), sha256_hex(&bytes));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,15 +99,15 @@ fn missing_toolchain(folder: &Path) -> anyhow::Result<Option<String>> {
     }))
 }
 
-/// Wraps a core module.
+/// Makes a component of a core module.
 fn component(core: &[u8]) -> anyhow::Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(core)?.encode()
 }
 
-/// What cargo knows of a crate.
+/// The name of a crate and the path of its core module.
 struct Package {
     name: String,
-    /// where the core module will be
+    /// the path of the core module after a build
     core: PathBuf,
 }
 
@@ -137,7 +138,7 @@ impl Package {
         Some(Self { name: package["name"].as_str()?.to_owned(), core })
     }
 
-    /// Whether it builds.
+    /// Builds the crate. Returns false if cargo failed.
     fn build(&self, folder: &Path) -> anyhow::Result<bool> {
         let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
         // panic texts hold the names of sources: the last that fits wins

@@ -1,4 +1,4 @@
-//! `podgraft module inspect`.
+//! `podgraft module inspect`: prints a module's imports, exports and sizes, and whether podgraft can load it.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use super::{name_of, read, size};
 use crate::wasm::{Engine, Inspection, sha256_hex};
 
-/// Say what a module's file holds, and whether podgraft would take it.
+/// Show the imports, exports and sizes of a module, and whether podgraft can load it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   podgraft module inspect policies/inject-nfs.wasm
 
-Exit codes: 0 podgraft takes it, 1 podgraft would refuse it (stderr says why), 2 it cannot be read.")]
+Exit codes: 0 valid, 1 invalid (the reason is on stderr), 2 the file cannot be read.")]
 pub(super) struct Args {
     /// The module's file
     #[arg(value_name = "FILE.wasm")]
@@ -31,20 +31,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(inspection) = engine.inspect(&bytes) {
         write!(out, "{}", text(&inspection))?;
     }
-    // what decides is the very call that loading a configuration makes
-    if let Err(why) = engine.compile(&name_of(&args.file), &bytes) {
+    // the check that also loads the modules of a configuration
+    if let Err(error) = engine.compile(&name_of(&args.file), &bytes) {
         out.flush()?;
-        tell!("podgraft would refuse it: {why}");
+        errln!("invalid module: {error}");
         return Ok(ExitCode::from(1));
     }
-    writeln!(out, "verdict:   podgraft takes it")?;
+    writeln!(out, "verdict:   valid")?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn text(inspection: &Inspection) -> String {
     let Inspection { imports, exports, memories: (memories, pages), tables: (tables, elements), .. } = inspection;
     format!(
-        "imports:   {}\nexports:   {}\nmemory:    {memories}, the largest of {} at first\ntables:    {tables}, the largest of {elements} elements at first\n\
+        "imports:   {}\nexports:   {}\nmemory:    {memories}, the largest initially {}\ntables:    {tables}, the largest initially {elements} elements\n\
          compiled:  to {} in {} ms\n",
         names(imports, "offered", "not offered"),
         names(exports, "called", "not called"),
@@ -54,9 +54,9 @@ fn text(inspection: &Inspection) -> String {
     )
 }
 
-/// `a (offered), b (not offered)`.
+/// Lists names: `a (offered), b (not offered)`.
 fn names(list: &[(String, bool)], yes: &str, no: &str) -> String {
     let names = list.iter().map(|(name, known)| format!("{name} ({})", if *known { yes } else { no }));
     let names: Vec<String> = names.collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

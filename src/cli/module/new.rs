@@ -1,4 +1,4 @@
-//! `podgraft module new`: a crate that builds, with the SDK of this very podgraft beside it.
+//! `podgraft module new`: writes a crate that builds, with the SDK of this version of podgraft.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) struct Args {
     dir: Option<PathBuf>,
 }
 
-/// What stands for the module's name in the crate's own files.
+/// The placeholder of the module's name in the crate's own files.
 const NAME: &str = "my-module";
 
 macro_rules! policies {
@@ -50,8 +50,7 @@ const CRATE: &[(&str, &str)] = &[
     ("cases/says-what-is-missing/denial.txt", policies!("sdk/new/cases/says-what-is-missing/denial.txt")),
 ];
 
-/// What it is built from, as it stands in podgraft's own sources. The versions of its dependencies are those that the
-/// SDK was tested with.
+/// The files of the SDK, copied from podgraft's sources. `Cargo.lock` pins the dependencies that the SDK was tested with.
 const SDK: &[(&str, &str)] = &[
     ("Cargo.lock", policies!("Cargo.lock")),
     ("podgraft/wit/template.wit", policies!("wit/template.wit")),
@@ -80,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (path, text) in SDK {
         write(&folder.join(path), text)?;
     }
-    say!("{0} is written; next: podgraft module build {0}", folder.display());
+    outln!("{0} is written; next: podgraft module build {0}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,7 +90,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Why a crate cannot be called so, if it cannot.
+/// Returns the reason for which a name is no valid crate name, if there is one.
 fn wrong_name(name: &str) -> Option<&'static str> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') {

@@ -1,12 +1,12 @@
-//! One case folder: what goes in, what must come out.
+//! Runs one case folder: a manifest and its expected result.
 //!
 //! ```text
-//! pod.yaml | review.json      what is sent: a Pod, a Job or an AdmissionReview
-//! config.yaml | config/       the configuration; without it, the one of the whole suite
-//! as.txt                      who sends it; without it a submitter of its task system
-//! pod-security.txt            the Pod Security level of its namespace, as `restricted`; without it there is none
-//! expected.yaml               the pod that must come back, or:
-//! denial.txt                  the denial, as `422 ModuleFailed: module nfs denied the pod: …`
+//! pod.yaml | review.json      the manifest: a Pod, a Job or an AdmissionReview
+//! config.yaml | config/       the configuration; default: the suite's
+//! as.txt                      the user who creates the pod; default: a submitter of its task system
+//! pod-security.txt            the Pod Security level of its namespace, such as `restricted`; default: none
+//! expected.yaml               the expected pod, or:
+//! denial.txt                  the expected denial, such as `422 ModuleFailed: module nfs denied the pod: …`
 //! ```
 
 use std::fs;
@@ -33,49 +33,50 @@ const EXPECTED: &str = "expected.yaml";
 const DENIAL: &str = "denial.txt";
 const POD_SECURITY: &str = "pod-security.txt";
 
-/// A folder with one case.
+/// A case folder.
 #[derive(Debug)]
 pub struct Case {
-    /// its path below the folder that was searched
+    /// the path below the searched folder
     pub name: String,
     folder: PathBuf,
 }
 
-/// What holds for all cases of a run.
+/// The settings of all cases of a run.
 #[derive(Debug, Default)]
 pub struct Suite {
-    /// for cases that bring no configuration
+    /// the configuration of cases without their own
     pub config: Option<Arc<Snapshot>>,
-    /// where the template modules are
+    /// the folder with the template modules
     pub policies: Option<PathBuf>,
-    /// whether what comes out is written down as what is expected
+    /// true to write the results as expected results
     pub update: bool,
 }
 
-/// How a case ended that could be run.
+/// The verdict on a case.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// what was expected came out
+    /// the result was as expected
     Passed,
-    /// what came out was written down
+    /// the result was written as the expected one
     Updated,
-    /// why not, as a terminal shows it (with colours)
+    /// the difference, with terminal colours
     Failed(String),
 }
 
-/// All cases in a folder and its subfolders, by name. A folder is a case when one of a case's files is in it.
+/// Finds all cases in a folder and its subfolders, in the order of their names. A folder with one of a case's files is a
+/// case.
 ///
 /// # Errors
 /// A folder cannot be read.
 pub fn find(root: &Path) -> anyhow::Result<Vec<Case>> {
     let mut found = Vec::new();
-    look_into(root, "", &mut found)?;
+    search(root, "", &mut found)?;
     Ok(found)
 }
 
-fn look_into(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result<()> {
+fn search(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result<()> {
     if [POD, REVIEW, EXPECTED, DENIAL].iter().any(|file| folder.join(file).is_file()) {
-        // `.` has a name, too
+        // `.` has a name only as an absolute path
         let whole = || folder.canonicalize().unwrap_or_default();
         let own = || whole().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = if name.is_empty() { own() } else { name.to_owned() };
@@ -89,17 +90,17 @@ fn look_into(folder: &Path, name: &str, found: &mut Vec<Case>) -> anyhow::Result
         let own = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() && !own.starts_with('.') {
             let name = if name.is_empty() { own } else { format!("{name}/{own}") };
-            look_into(&entry.path(), &name, found)?;
+            search(&entry.path(), &name, found)?;
         }
     }
     Ok(())
 }
 
 impl Case {
-    /// Runs it.
+    /// Runs the case.
     ///
     /// # Errors
-    /// It is not complete, or its configuration is wrong: one text that says what to mend.
+    /// A file of the case is missing or malformed, or its configuration has errors.
     pub fn run(&self, suite: &Suite) -> anyhow::Result<Verdict> {
         let snapshot = self.config(suite)?;
         let user = fs::read_to_string(self.folder.join("as.txt")).ok();
@@ -107,36 +108,36 @@ impl Case {
         snapshot.pod_security.set_everywhere(self.pod_security()?);
         let review = simulate::review(self.input()?, sender, &snapshot).map_err(anyhow::Error::msg)?;
         let outcome = simulate::simulate(&review, &snapshot).map_err(anyhow::Error::msg)?;
-        if let Some(why) = unstable(&outcome) {
-            return Ok(Verdict::Failed(why));
+        if let Some(reason) = unstable(&outcome) {
+            return Ok(Verdict::Failed(reason));
         }
         let submitted = &review["request"]["object"];
         let failed = match (self.expectation(suite.update)?, &outcome.result) {
-            (Some(Expectation::Pod(wanted)), Ok(pod)) if wanted == *pod => None,
-            (Some(Expectation::Pod(wanted)), Ok(pod)) => Some(format!(
-                "{EXPECTED} (-) and what comes out (+) differ:\n{}",
-                differences(&wanted, pod, &outcome.changes)
+            (Some(Expectation::Pod(expected)), Ok(pod)) if expected == *pod => None,
+            (Some(Expectation::Pod(expected)), Ok(pod)) => Some(format!(
+                "{EXPECTED} (-) and the result (+) differ:\n{}",
+                differences(&expected, pod, &outcome.changes)
             )),
-            (Some(Expectation::Pod(_)), Err(rejection)) => {
-                Some(format!("{EXPECTED} holds a pod, but it is refused:\n{}\n", refusal(rejection)))
+            (Some(Expectation::Pod(_)), Err(denial)) => {
+                Some(format!("{EXPECTED} holds a pod, but the pod is denied:\n{}\n", denial_text(denial)))
             }
-            (Some(Expectation::Refusal(wanted)), Err(rejection)) if wanted == refusal(rejection) => None,
-            (Some(Expectation::Refusal(wanted)), Err(rejection)) => {
-                Some(format!("{DENIAL} (-) and the refusal (+) differ:\n- {wanted}\n+ {}\n", refusal(rejection)))
+            (Some(Expectation::Denial(expected)), Err(denial)) if expected == denial_text(denial) => None,
+            (Some(Expectation::Denial(expected)), Err(denial)) => {
+                Some(format!("{DENIAL} (-) and the denial (+) differ:\n- {expected}\n+ {}\n", denial_text(denial)))
             }
-            (Some(Expectation::Refusal(wanted)), Ok(pod)) => {
+            (Some(Expectation::Denial(expected)), Ok(pod)) => {
                 let changes = differences(submitted, pod, &outcome.changes);
-                Some(format!("it should be refused ({wanted}), but it goes through, changed so:\n{changes}"))
+                Some(format!("the pod should be denied ({expected}), but it is created with these changes:\n{changes}"))
             }
             (None, _) if suite.update => Some(String::new()),
             (None, result) => {
-                bail!("neither {EXPECTED} nor {DENIAL} is there; --update writes what comes out: {}", told(result))
+                bail!("neither {EXPECTED} nor {DENIAL} exists; --update writes the result: {}", result_text(result))
             }
         };
         match failed {
             None => Ok(Verdict::Passed),
             Some(_) if suite.update => self.write(&outcome.result).map(|()| Verdict::Updated),
-            Some(why) => Ok(Verdict::Failed(why)),
+            Some(reason) => Ok(Verdict::Failed(reason)),
         }
     }
 
@@ -148,7 +149,7 @@ impl Case {
             }
         }
         let shared = suite.config.as_ref().map(Arc::clone);
-        shared.context("the case has neither config.yaml nor a folder config, and --config names none for all")
+        shared.context("the case has neither config.yaml nor a folder config, and --config is not given")
     }
 
     fn pod_security(&self) -> anyhow::Result<Option<Policy>> {
@@ -156,37 +157,37 @@ impl Case {
             return Ok(None);
         }
         let policy = self.read(POD_SECURITY)?.trim().parse();
-        policy.map(Some).map_err(|why| anyhow::anyhow!("{POD_SECURITY}: {why}"))
+        policy.map(Some).map_err(|error| anyhow::anyhow!("{POD_SECURITY}: {error}"))
     }
 
     fn input(&self) -> anyhow::Result<Value> {
         let name = match (self.folder.join(POD).is_file(), self.folder.join(REVIEW).is_file()) {
             (true, false) => POD,
             (false, true) => REVIEW,
-            (true, true) => bail!("{POD} and {REVIEW} are both there: one of them is what is sent"),
-            (false, false) => bail!("neither {POD} nor {REVIEW} is there: one of them is what is sent"),
+            (true, true) => bail!("{POD} and {REVIEW} both exist; a case needs one of them"),
+            (false, false) => bail!("neither {POD} nor {REVIEW} exists; a case needs one of them"),
         };
         let mut documents = simulate::documents(name, &self.read(name)?).map_err(anyhow::Error::msg)?;
         match (documents.pop(), documents.len()) {
             (Some(only), 0) => Ok(only.object),
             (_, more) => {
-                bail!("{name} holds {} documents; a case is about one pod", if more == 0 { 0 } else { more + 1 })
+                bail!("{name} holds {} documents; a case has one pod", if more == 0 { 0 } else { more + 1 })
             }
         }
     }
 
-    /// An empty file expects nothing yet: it is the first thing that somebody makes of a new case.
+    /// Reads the expected result. An empty file expects nothing yet: a new case may begin with one.
     fn expectation(&self, update: bool) -> anyhow::Result<Option<Expectation>> {
         match (self.folder.join(EXPECTED).is_file(), self.folder.join(DENIAL).is_file()) {
-            (true, true) => bail!("{EXPECTED} and {DENIAL} are both there: only one of them can come true"),
+            (true, true) => bail!("{EXPECTED} and {DENIAL} both exist; a case has one expected result"),
             (false, false) => Ok(None),
-            (false, true) => Ok(Some(Expectation::Refusal(self.read(DENIAL)?.trim().to_owned()))),
+            (false, true) => Ok(Some(Expectation::Denial(self.read(DENIAL)?.trim().to_owned()))),
             (true, false) => {
                 let mut documents = simulate::documents(EXPECTED, &self.read(EXPECTED)?).map_err(anyhow::Error::msg)?;
                 match (documents.pop(), documents.is_empty()) {
                     (Some(only), true) => Ok(Some(Expectation::Pod(only.object))),
                     (None, _) if update => Ok(None),
-                    (None, _) => bail!("{EXPECTED} is empty; --update writes what comes out"),
+                    (None, _) => bail!("{EXPECTED} is empty; --update writes the result"),
                     (Some(_), false) => bail!("{EXPECTED} must hold one pod"),
                 }
             }
@@ -203,7 +204,7 @@ impl Case {
                 let arena = Bump::new();
                 (EXPECTED, DENIAL, yaml::text(Json::borrowed(pod, &arena)))
             }
-            Err(rejection) => (DENIAL, EXPECTED, refusal(rejection) + "\n"),
+            Err(denial) => (DENIAL, EXPECTED, denial_text(denial) + "\n"),
         };
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -216,35 +217,36 @@ impl Case {
     }
 }
 
-/// What a case says must come out.
+/// The expected result of a case.
 enum Expectation {
     Pod(Value),
-    Refusal(String),
+    Denial(String),
 }
 
-/// A refusal as `denial.txt` holds it.
-fn refusal(rejection: &Denial) -> String {
-    format!("{} {}: {}", rejection.reason.code(), rejection.reason.name(), rejection.message)
+/// Formats a denial for `denial.txt`.
+fn denial_text(denial: &Denial) -> String {
+    format!("{} {}: {}", denial.reason.code(), denial.reason.name(), denial.message)
 }
 
-fn told(result: &Result<Value, Denial>) -> String {
-    result.as_ref().map_or_else(refusal, |_| "a pod".to_owned())
+fn result_text(result: &Result<Value, Denial>) -> String {
+    result.as_ref().map_or_else(denial_text, |_| "a pod".to_owned())
 }
 
-/// Whatever comes out must stay as it is when it is sent again.
+/// Describes the changes of the second run, if there are any.
 fn unstable(outcome: &Simulation) -> Option<String> {
     match &outcome.second_run {
-        Ok(touches) if touches.is_empty() => None,
-        Ok(touches) => {
-            let lines: Vec<_> = touches.iter().map(|touch| format!("  {} by {}", touch.path, touch.source)).collect();
-            Some(format!("sent again, the result is changed once more:\n{}\n", lines.join("\n")))
+        Ok(changes) if changes.is_empty() => None,
+        Ok(changes) => {
+            let lines: Vec<_> =
+                changes.iter().map(|change| format!("  {} by {}", change.path, change.source)).collect();
+            Some(format!("sent a second time, the result changes again:\n{}\n", lines.join("\n")))
         }
-        Err(rejection) => Some(format!("sent again, the result is refused:\n  {}\n", refusal(rejection))),
+        Err(denial) => Some(format!("sent a second time, the result is denied:\n  {}\n", denial_text(denial))),
     }
 }
 
-fn differences(before: &Value, after: &Value, touches: &[Change]) -> String {
+fn differences(before: &Value, after: &Value, changes: &[Change]) -> String {
     let arena = Bump::new();
     let side = |pod| Side::whole(Json::borrowed(pod, &arena), &arena);
-    diff::text(&side(before), &side(after), touches, "")
+    diff::text(&side(before), &side(after), changes, "")
 }

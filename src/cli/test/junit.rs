@@ -1,29 +1,29 @@
-//! The results as JUnit XML, which every CI system shows.
+//! Formats the results as JUnit XML, which CI systems show.
 
 use std::fmt::Write as _;
 
-use super::Ran;
+use super::CaseResult;
 
-/// The whole file: one suite with a test case for each folder.
-pub(super) fn text(suite: &str, results: &[Ran]) -> String {
-    let failures = results.iter().filter(|ran| ran.failure.is_some()).count();
-    let seconds: f64 = results.iter().map(|ran| ran.elapsed.as_secs_f64()).sum();
+/// Formats a JUnit file: one suite with a test case for each folder.
+pub(super) fn text(suite: &str, results: &[CaseResult]) -> String {
+    let failures = results.iter().filter(|result| result.failure.is_some()).count();
+    let seconds: f64 = results.iter().map(|result| result.elapsed.as_secs_f64()).sum();
     let suite = escaped(suite);
     let head =
         format!(r#"name="{suite}" tests="{}" failures="{failures}" errors="0" time="{seconds:.3}""#, results.len());
     let mut text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {head}>\n  <testsuite {head}>\n");
-    for ran in results {
-        let (name, seconds) = (escaped(&ran.name), ran.elapsed.as_secs_f64());
+    for result in results {
+        let (name, seconds) = (escaped(&result.name), result.elapsed.as_secs_f64());
         let _ = write!(text, r#"    <testcase classname="{suite}" name="{name}" time="{seconds:.3}""#);
-        match &ran.failure {
+        match &result.failure {
             None => text.push_str("/>\n"),
-            Some(why) => {
-                let why = anstream::adapter::strip_str(why).to_string();
-                let first = escaped(why.lines().next().unwrap_or_default());
+            Some(failure) => {
+                let failure = anstream::adapter::strip_str(failure).to_string();
+                let first = escaped(failure.lines().next().unwrap_or_default());
                 let _ = write!(
                     text,
                     ">\n      <failure message=\"{first}\">{}</failure>\n    </testcase>\n",
-                    escaped(&why)
+                    escaped(&failure)
                 );
             }
         }
@@ -32,7 +32,7 @@ pub(super) fn text(suite: &str, results: &[Ran]) -> String {
     text
 }
 
-/// For an attribute or a text; what XML 1.0 cannot hold at all becomes U+FFFD.
+/// Escapes a text for an XML attribute or element. Characters that XML 1.0 does not allow become U+FFFD.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -56,17 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_xml_that_says_the_same() {
+    fn the_file_is_valid_xml_with_the_original_texts() {
         let nasty = "first \"line\" <a> & ]]>\n\u{1b}[31m- x: '\u{7}\u{fffe}'\u{1b}[0m\r\n\t\u{1F600}";
         let results = [
-            Ran { name: "a/\"b\" & <c>".into(), elapsed: Duration::from_millis(1500), failure: None },
-            Ran { name: "d".into(), elapsed: Duration::from_millis(2), failure: Some(nasty.into()) },
+            CaseResult { name: "a/\"b\" & <c>".into(), elapsed: Duration::from_millis(1500), failure: None },
+            CaseResult { name: "d".into(), elapsed: Duration::from_millis(2), failure: Some(nasty.into()) },
         ];
         let text = text("ca<ses", &results);
         let document = roxmltree::Document::parse(&text).unwrap();
         let suite = document.root_element().first_element_child().unwrap();
-        let of = |name| suite.attribute(name).unwrap();
-        assert_eq!([of("name"), of("tests"), of("failures"), of("time")], ["ca<ses", "2", "1", "1.502"]);
+        let attribute = |name| suite.attribute(name).unwrap();
+        assert_eq!(
+            [attribute("name"), attribute("tests"), attribute("failures"), attribute("time")],
+            ["ca<ses", "2", "1", "1.502"]
+        );
         let cases: Vec<_> = suite.children().filter(roxmltree::Node::is_element).collect();
         assert_eq!(cases[0].attribute("name"), Some("a/\"b\" & <c>"));
         assert!(!cases[0].has_children());
