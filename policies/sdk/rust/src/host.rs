@@ -8,9 +8,9 @@ use serde_json::Value;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing::{config_get, log};
 
-use crate::bindings::podgraft::mutate::hook_view::host::Level;
+use crate::bindings::podgraft::template::host::Level;
 #[cfg(target_arch = "wasm32")]
-use crate::bindings::podgraft::mutate::hook_view::host::{config_get, log};
+use crate::bindings::podgraft::template::host::{config_get, log};
 use crate::error::read;
 use crate::{Error, Result};
 

@@ -90,7 +90,7 @@ pub mod bindings {
     });
 }
 
-pub use bindings::exports::podgraft::mutate::hook_view::hook::Outcome;
+pub use bindings::exports::podgraft::template::hook::Outcome;
 
 /// The arguments of one call, not parsed yet.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +147,7 @@ macro_rules! hook {
         #[doc(hidden)]
         struct Hook;
 
-        impl $crate::bindings::exports::podgraft::mutate::hook_view::hook::Guest for Hook {
+        impl $crate::bindings::exports::podgraft::template::hook::Guest for Hook {
             fn update_template(
                 request: ::std::string::String,
                 template: ::std::string::String,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value, json};
 
-use crate::bindings::podgraft::mutate::hook_view::host::Level;
+use crate::bindings::podgraft::template::host::Level;
 use crate::error::read;
 use crate::{Input, Outcome, Result};
 
