@@ -70,12 +70,12 @@ fn inspect_says_why_a_module_would_be_refused() {
         (
             guest(&folder, "core-module"),
             "",
-            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes one of it",
+            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes it one",
         ),
         (
             guest(&folder, "imports"),
             "imports:   wasi:clocks/monotonic-clock@0.2.0 (not offered)\nexports:   podgraft:template/hook@0.1.0 (called)\n",
-            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but nothing except podgraft:template/host@0.1.0 \
+            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but only podgraft:template/host@0.1.0 \
              can be imported; a Rust module is built for wasm32-unknown-unknown",
         ),
         (
@@ -86,7 +86,7 @@ fn inspect_says_why_a_module_would_be_refused() {
         (
             guest(&folder, "signature"),
             "",
-            "module 'signature' exports podgraft:template/hook@0.1.0 in another form than policies/wit/template.wit",
+            "module 'signature' exports podgraft:template/hook@0.1.0 with another signature than in policies/wit/template.wit",
         ),
     ];
     for (file, shown, why) in cases {
@@ -224,7 +224,7 @@ fn a_damaged_module_is_told_with_what_helps() {
         let file = folder.path().join("nfs.wasm");
         fs::write(&file, bytes).unwrap();
         let ran = module(&["run", file.to_str().unwrap(), "-f", POD]);
-        let told = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
+        let told = "podgraft: module 'nfs' is damaged or incomplete: build it again, or copy it again and compare its sha256 (";
         assert!(ran.code == 2 && ran.stderr.starts_with(told) && ran.stderr.contains(detail), "{}", ran.stderr);
         assert!(ran.stderr.ends_with(")\n") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }
