@@ -209,7 +209,7 @@ fn a_wrong_path_is_wrong_usage_and_an_empty_folder_a_problem() {
     let told = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", told));
     let ran = run("check --config empty");
-    let told = "1 problem\n  empty: holds no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n";
+    let told = "1 problem\n  empty: contains no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", told));
     assert_eq!(run("check").code, 2);
 }

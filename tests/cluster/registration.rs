@@ -274,7 +274,7 @@ fn only_the_api_server(installation: &Installation, ns: &TestNamespace<'_>) -> O
     let stranger = installation.post(b"{}").err().ok_or("a client without a certificate was answered")?;
     expect(stranger.contains("POST /mutate"), || stranger.clone())?;
     wait_until("the refusal in the metrics", PATIENCE, || {
-        let name = "podgraft_handshakes_failed_total{reason=\"no_certificate\"}";
+        let name = "podgraft_tls_handshake_errors_total{reason=\"no_certificate\"}";
         let refused = installation.podgraft(|podgraft| podgraft.metric(name))?;
         Ok((refused > 0.0).then_some(()))
     })?;
