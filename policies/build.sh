@@ -30,12 +30,12 @@ fi
 flags=
 flag() { flags="$flags${flags:+$(printf '\037')}$1"; }
 
-# the last of those that match wins; std's sources get the name that they have where rust-src is not installed
+# the last match wins; std's sources get the name that they have without rust-src
 flag "--remap-path-prefix=$PWD=/policies"
 flag "--remap-path-prefix=$cargo_home=/cargo"
 flag "--remap-path-prefix=$sysroot=/sysroot"
 flag "--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
-# a registry's folder is named by a hash of its address: mirrors differ
+# the name of a registry's folder contains a hash of its address, which differs between mirrors
 cargo fetch --locked --quiet
 for registry in "$cargo_home"/registry/src/*; do
     flag "--remap-path-prefix=$registry=/crates"
@@ -51,7 +51,7 @@ if [ "$out" != . ]; then
     cargo fmt --all --check
     cargo clippy --locked --quiet --workspace --all-targets --target-dir "$target" -- -D warnings
     cargo test --locked --quiet --workspace --target-dir "$target"
-    # only `make bench` builds it, and nobody would see that the SDK has left it behind
+    # only `make bench` builds it, which would notice too late that a change of the SDK breaks it
     (cd ../tests/perf/bench/whole-template && cargo clippy --locked --quiet --target-dir "$target" -- -D warnings)
 fi
 cargo build --locked --quiet --release --target-dir "$target" -p componentize
@@ -70,7 +70,7 @@ if [ "$out" = . ]; then
     sums > SHA256SUMS
     cat SHA256SUMS
 else
-    sums | diff -u SHA256SUMS - || { echo "policies/*.wasm are not what the sources give" >&2; exit 1; }
+    sums | diff -u SHA256SUMS - || { echo "policies/*.wasm differ from what the sources build" >&2; exit 1; }
     sha256sum --check --quiet SHA256SUMS
-    echo "policies/*.wasm are what the sources give"
+    echo "policies/*.wasm match the sources"
 fi

@@ -1,4 +1,4 @@
-//! Everything that serves: the webhook's and the admin's listeners, TLS, admission, metrics, start and shutdown.
+//! The servers of `podgraft serve`: webhook and admin listeners, TLS, admission, metrics, start and graceful shutdown.
 
 pub mod admin;
 pub mod admission;

@@ -1,14 +1,14 @@
-//! From configuration that changes to the snapshot that serves.
+//! The watch of the configuration: turns each change into a new snapshot.
 //!
 //! ```text
 //! --config FILE|DIR, polled  --.
-//! the namespace's ConfigMaps --+--> parts --debounced--> Builder (blocking thread) --> ArcSwap, log, metrics
+//! the namespace's ConfigMaps --+--> files --debounced--> Builder (blocking thread) --> ArcSwap, log, metrics
 //! --policies DIR, polled     --'
 //!
 //! all Namespaces' labels --> Levels, which all snapshots share
 //! ```
-//! What is wrong is the [`Builder`]'s to judge; nothing here ever takes a snapshot away: with the API server gone or
-//! a file unreadable, the last one serves.
+//! The [`Builder`] finds the errors. The watch never removes a snapshot: while the API server is away or a file cannot
+//! be read, the last one serves.
 
 mod cluster;
 mod files;
@@ -32,119 +32,125 @@ use crate::model::snapshot::Snapshot;
 
 pub use source_status::{ConfigSource, SourceStatus};
 
-/// Turns a module's bytes into code.
+/// The compiler of modules: takes a module's name and bytes, returns its hook or an error.
 pub type Compile = Arc<dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + Send + Sync>;
 
-/// Where the configuration is.
+/// The source of the configuration.
 pub enum Source {
     /// a file, or a folder of files
     Path(PathBuf),
     /// all ConfigMaps of a namespace
     Cluster {
-        /// for the API server
+        /// client of the API server
         client: Client,
         /// podgraft's own namespace
         namespace: String,
     },
 }
 
-/// What the last load gave, for metrics and `/configz`.
+/// The result of the last load, for metrics.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// of the snapshot that serves; 0 before the first
+    /// generation of the current snapshot; 0 before the first
     pub generation: u64,
-    /// everything that is wrong
-    pub problems: Arc<[Diagnostic]>,
-    /// when the last load ended
+    /// all errors of the newest configuration
+    pub errors: Arc<[Diagnostic]>,
+    /// end of the last load
     pub loaded_at: Option<SystemTime>,
-    /// loads so far, whether they changed something or not
+    /// number of loads so far, with and without a change
     pub loads: u64,
 }
 
 /// A running watch; dropping it ends it.
 pub struct Handle {
-    /// what serves
+    /// the current snapshot
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// true from the first load on in which every file could be taken apart. A replica that starts while a file is
-    /// torn would not know what it misses, so it leaves the traffic to those that do.
+    /// true once a load found no malformed file. A replica that starts with a malformed file does not know the units in
+    /// it, so it leaves the requests to the replicas that do.
     pub ready: watch::Receiver<bool>,
-    /// what the last load gave
+    /// result of the last load
     pub status: watch::Receiver<Status>,
-    /// what can be read just now
-    pub readings: watch::Receiver<SourceStatus>,
+    /// sources that can be read, and errors of those that cannot
+    pub sources: watch::Receiver<SourceStatus>,
     _tasks: JoinSet<()>,
 }
 
-/// What one origin holds.
+/// The files and modules of one source.
 #[derive(Clone, Default, PartialEq)]
-struct Part {
+struct Content {
     files: Vec<File>,
     wasm: Vec<Wasm>,
 }
 
-/// All origins; none is read yet.
-type Parts = watch::Sender<Vec<Option<Part>>>;
+/// The contents of all sources; `None` for a source that has not been read yet.
+type Contents = watch::Sender<Vec<Option<Content>>>;
 
-/// How often is looked, and how long changes may settle.
+/// The interval of polling, and the time without a change after which changes are loaded.
 #[derive(Clone, Copy)]
-struct Pace {
+struct Intervals {
     poll: Duration,
     settle: Duration,
 }
 
-/// `kubectl apply` of several ConfigMaps is one change when it takes less than this.
+/// Time without a change after which changes are loaded: a `kubectl apply` of several ConfigMaps is one load.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Changes that do not settle are taken as they are after this many rounds.
+/// Number of waits for changes to settle before they are loaded all the same.
 const MAX_ROUNDS: u32 = 10;
 
-/// Watches from now on; to be called inside a runtime. Files are looked at every `poll`.
+/// Starts a watch on the current tokio runtime. Files are polled every `poll`.
 pub fn start(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, poll: Duration) -> Handle {
-    start_at(source, policies, namespace, compile, Pace { poll, settle: SETTLE.min(poll) })
+    start_with(source, policies, namespace, compile, Intervals { poll, settle: SETTLE.min(poll) })
 }
 
-fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compile: Compile, pace: Pace) -> Handle {
+fn start_with(
+    source: Source,
+    policies: Option<PathBuf>,
+    namespace: String,
+    compile: Compile,
+    intervals: Intervals,
+) -> Handle {
     let path = match &source {
         Source::Path(path) => Some(path.clone()),
         Source::Cluster { .. } => None,
     };
-    let policies = other_folder(policies, path.as_deref());
-    let parts: Parts = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
-    let changes = parts.subscribe();
-    let (readings, last_readings) = watch::channel(SourceStatus::default());
-    let reader = |origin| source_status::StatusReporter { origin, readings: readings.clone() };
+    let policies = distinct_folder(policies, path.as_deref());
+    let contents: Contents = watch::Sender::new(vec![None; 1 + usize::from(policies.is_some())]);
+    let changes = contents.subscribe();
+    let (source_status, sources) = watch::channel(SourceStatus::default());
+    let reporter = |source| source_status::StatusReporter { source, status: source_status.clone() };
     let mut tasks = JoinSet::new();
     if let Some(policies) = policies {
         let folder = files::Folder { path: policies, only_modules: true };
-        tasks.spawn(files::poll(folder, reader(ConfigSource::Policies), parts.clone(), 1, pace.poll));
+        tasks.spawn(files::poll(folder, reporter(ConfigSource::Policies), contents.clone(), 1, intervals.poll));
     }
     let levels = Levels::default();
     match source {
         Source::Path(path) => {
-            tracing::info!("no cluster: pods are not held to the Pod Security levels of their namespaces");
+            tracing::info!("no cluster: the Pod Security levels of namespaces are not checked");
             let folder = files::Folder { path, only_modules: false };
-            tasks.spawn(files::poll(folder, reader(ConfigSource::Config), parts, 0, pace.poll));
+            tasks.spawn(files::poll(folder, reporter(ConfigSource::Config), contents, 0, intervals.poll));
         }
         Source::Cluster { client, namespace } => {
-            tasks.spawn(cluster::watch_namespaces(client.clone(), reader(ConfigSource::Namespaces), levels.clone()));
-            tasks.spawn(cluster::watch(client, reader(ConfigSource::ConfigMaps), namespace, parts, 0));
+            tasks.spawn(cluster::watch_namespaces(client.clone(), reporter(ConfigSource::Namespaces), levels.clone()));
+            tasks.spawn(cluster::watch(client, reporter(ConfigSource::ConfigMaps), namespace, contents, 0));
         }
     }
     let empty = Snapshot { namespace: namespace.clone(), ..Snapshot::default() };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     let (ready, is_ready) = watch::channel(false);
-    let status = Status { generation: 0, problems: Arc::default(), loaded_at: None, loads: 0 };
+    let status = Status { generation: 0, errors: Arc::default(), loaded_at: None, loads: 0 };
     let (status, last_status) = watch::channel(status);
     let builder = Arc::new(Mutex::new(Builder::with_pod_security(levels)));
     let loader = Loader { builder, compile, path, namespace, snapshot: Arc::clone(&snapshot), ready, status };
-    tasks.spawn(loader.run(changes, pace.settle));
-    Handle { snapshot, ready: is_ready, status: last_status, readings: last_readings, _tasks: tasks }
+    tasks.spawn(loader.run(changes, intervals.settle));
+    Handle { snapshot, ready: is_ready, status: last_status, sources, _tasks: tasks }
 }
 
-/// Loads a file or folder once, as `podgraft render` and `podgraft check` do.
+/// Loads a file or folder once, for `podgraft render` and `podgraft check`.
 ///
 /// # Errors
-/// Something cannot be read at all; what is wrong inside is in [`Built::problems`].
+/// A file or folder cannot be read. Errors of the configuration are in [`Built::problems`].
 pub fn load_once(
     path: &Path,
     policies: Option<&Path>,
@@ -152,78 +158,78 @@ pub fn load_once(
     compile: &config::Compile<'_>,
 ) -> anyhow::Result<Built> {
     let mut input = Input { namespace: namespace.to_owned(), ..Input::default() };
-    let policies = other_folder(policies.map(Path::to_owned), Some(path));
+    let policies = distinct_folder(policies.map(Path::to_owned), Some(path));
     for (path, only_modules) in [(Some(path), false), (policies.as_deref(), true)] {
         let Some(path) = path else { continue };
         let folder = files::Folder { path: path.to_owned(), only_modules };
-        let part = folder.read().with_context(|| format!("cannot read {}", path.display()))?.0;
-        input.files.extend(part.files);
-        input.wasm.extend(part.wasm);
+        let content = folder.read().with_context(|| format!("cannot read {}", path.display()))?.0;
+        input.files.extend(content.files);
+        input.wasm.extend(content.wasm);
     }
-    if names_nothing(&input) {
-        return Ok(nothing(path, &input, Arc::default()));
+    if has_no_config(&input) {
+        return Ok(built_nothing(path, &input, Arc::default()));
     }
     Ok(build(&mut Builder::default(), &input, Some(path), compile))
 }
 
-/// Refuses a path that does not exist: whoever started with it mistyped it, and waiting would look like working. What
-/// vanishes later is waited for.
+/// Checks at the start that a path exists, because a mistyped one would be waited for silently. A path that vanishes
+/// later is waited for.
 ///
 /// # Errors
-/// There is nothing there, or it may not be read.
+/// The path does not exist or cannot be read.
 pub fn must_exist(flag: &str, path: &Path) -> anyhow::Result<()> {
     std::fs::metadata(path).with_context(|| format!("{flag} {}: cannot be read", path.display()))?;
     Ok(())
 }
 
-/// Modules' folder, if it is another than the configuration's, in which they have been found already.
-fn other_folder(policies: Option<PathBuf>, path: Option<&Path>) -> Option<PathBuf> {
+/// Returns the modules' folder, unless it is the configuration's folder, which is read anyway.
+fn distinct_folder(policies: Option<PathBuf>, path: Option<&Path>) -> Option<PathBuf> {
     let real = |path: &Path| path.canonicalize().ok();
     policies.filter(|policies| path.is_none_or(|path| real(path).is_none() || real(path) != real(policies)))
 }
 
-/// Whether no file can be a GraftConfig. An empty namespace is a beginning; a path that was given by name and holds
-/// nothing is a mistake, and must not take away what served before.
-fn names_nothing(input: &Input) -> bool {
+/// Returns true if no file can be a GraftConfig. An empty namespace is valid; a path that was given by name and holds no
+/// configuration is a mistake, and must not replace the last valid configuration.
+fn has_no_config(input: &Input) -> bool {
     input.files.iter().all(|file| !file.text.contains("GraftConfig") && !file.text.contains("podgraft.io/"))
 }
 
-/// What comes of such a path: what served goes on.
-fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
-    let problems = vec![holds_nothing(path, input)];
-    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
+/// Returns the result for a path without configuration: the current snapshot stays, with an error.
+fn built_nothing(path: &Path, input: &Input, current: Arc<Snapshot>) -> Built {
+    let problems = vec![no_config_error(path, input)];
+    Built { snapshot: current, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
-fn holds_nothing(path: &Path, input: &Input) -> Diagnostic {
+fn no_config_error(path: &Path, input: &Input) -> Diagnostic {
     let Position { line, column } = Position::default();
-    let begins = "a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`";
+    let expected =
+        "a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`";
     let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    let what = match input.files.as_slice() {
-        [] => "holds no *.yaml",
+    let error = match input.files.as_slice() {
+        [] => "contains no *.yaml",
         [only] if only.text.lines().all(is_blank) => "is empty",
-        // what was no UTF-8 has been replaced
-        [only] if only.text.contains(['\0', '\u{fffd}']) => "is no text in UTF-8",
-        [_] => "holds no configuration",
-        _ => "holds no configuration in its *.yaml",
+        // bytes that were not UTF-8 have been replaced
+        [only] if only.text.contains(['\0', '\u{fffd}']) => "is not UTF-8 text",
+        [_] => "contains no configuration",
+        _ => "contains no configuration in its *.yaml",
     };
-    let message = format!("{what}: {begins}");
+    let message = format!("{error}: {expected}");
     Diagnostic { file: path.display().to_string().into(), line, column, path: String::new(), message }
 }
 
-/// A build; a path that was given by name and holds nothing is a mistake, an empty namespace is not.
+/// Builds a snapshot. A path without configuration that was given by name is an error, an empty namespace is not.
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.parsed) {
-        built.problems.push(holds_nothing(path, input));
+        built.problems.push(no_config_error(path, input));
     }
     built
 }
 
-/// Said of a first configuration with a file that nobody can take apart.
-const NOT_READY: &str =
-    "not ready (/readyz): a file of the first configuration cannot be read, and what is in it is not known";
+/// Log message for a first configuration with a malformed file.
+const NOT_READY: &str = "not ready: a file of the first configuration is malformed, and its units are not known";
 
-/// The task that turns parts into snapshots.
+/// The task that turns the sources' contents into snapshots.
 struct Loader {
     builder: Arc<Mutex<Builder>>,
     compile: Compile,
@@ -235,62 +241,62 @@ struct Loader {
 }
 
 impl Loader {
-    async fn run(self, mut changes: watch::Receiver<Vec<Option<Part>>>, settle: Duration) {
-        let mut said = BTreeSet::new();
-        // nobody waits for the first load to settle: what is there is there
+    async fn run(self, mut changes: watch::Receiver<Vec<Option<Content>>>, settle: Duration) {
+        let mut logged = BTreeSet::new();
+        // the first load does not wait for changes to settle
         let mut first = true;
         while changes.changed().await.is_ok() {
             for _ in 0..if first { 0 } else { MAX_ROUNDS } {
-                if !settled(&mut changes, settle).await {
+                if !changes_within(&mut changes, settle).await {
                     break;
                 }
             }
-            let parts = changes.borrow_and_update().iter().cloned().collect::<Option<Vec<_>>>();
-            let Some(parts) = parts else { continue };
+            let contents = changes.borrow_and_update().iter().cloned().collect::<Option<Vec<_>>>();
+            let Some(contents) = contents else { continue };
             first = false;
-            if let Some(built) = self.build(parts).await {
-                self.publish(&built, &mut said);
+            if let Some(built) = self.build(contents).await {
+                self.publish(&built, &mut logged);
             }
         }
     }
 
-    /// On a thread of its own, as compiling modules takes long. Nothing when the build panicked: then what served
-    /// goes on serving.
-    async fn build(&self, parts: Vec<Part>) -> Option<Built> {
+    /// Builds on a blocking thread, because compiling modules takes long. Returns `None` if the build panicked; the
+    /// current snapshot then stays.
+    async fn build(&self, contents: Vec<Content>) -> Option<Built> {
         let mut input = Input { namespace: self.namespace.clone(), ..Input::default() };
-        for part in parts {
-            input.files.extend(part.files);
-            input.wasm.extend(part.wasm);
+        for content in contents {
+            input.files.extend(content.files);
+            input.wasm.extend(content.wasm);
         }
-        if let Some(path) = self.path.as_deref().filter(|_| names_nothing(&input)) {
-            return Some(nothing(path, &input, self.snapshot.load_full()));
+        if let Some(path) = self.path.as_deref().filter(|_| has_no_config(&input)) {
+            return Some(built_nothing(path, &input, self.snapshot.load_full()));
         }
         let (builder, compile, path) = (Arc::clone(&self.builder), Arc::clone(&self.compile), self.path.clone());
         let built = tokio::task::spawn_blocking(move || {
             let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
             build(&mut builder, &input, path.as_deref(), &|name, bytes| compile(name, bytes))
         });
-        built.await.inspect_err(|error| tracing::error!(%error, "loading the configuration failed")).ok()
+        built.await.inspect_err(|error| tracing::error!(%error, "failed to load the configuration")).ok()
     }
 
-    fn publish(&self, built: &Built, said: &mut BTreeSet<String>) {
-        let problems: BTreeSet<String> = built.problems.iter().map(ToString::to_string).collect();
-        for problem in problems.difference(said) {
-            tracing::warn!("configuration: {problem}");
+    fn publish(&self, built: &Built, logged: &mut BTreeSet<String>) {
+        let errors: BTreeSet<String> = built.problems.iter().map(ToString::to_string).collect();
+        for error in errors.difference(logged) {
+            tracing::warn!(%error, "configuration error");
         }
         let notices: BTreeSet<String> = built.notices.iter().map(ToString::to_string).collect();
-        for notice in notices.difference(said) {
-            tracing::info!("configuration: {notice}");
+        for notice in notices.difference(logged) {
+            tracing::info!(%notice, "configuration notice");
         }
-        *said = problems.into_iter().chain(notices).collect();
+        *logged = errors.into_iter().chain(notices).collect();
         if built.changed {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
-            let problems = built.problems.len();
+            let errors = built.problems.len();
             if built.parsed || *self.ready.borrow() {
-                tracing::info!(generation, digest, problems, "configuration loaded");
+                tracing::info!(generation, digest, errors, "configuration loaded");
             } else {
-                tracing::warn!(generation, digest, problems, "{NOT_READY}");
+                tracing::warn!(generation, digest, errors, "{NOT_READY}");
             }
         }
         if built.parsed {
@@ -298,16 +304,16 @@ impl Loader {
         }
         self.status.send_modify(|status| {
             status.generation = built.snapshot.generation;
-            status.problems = built.problems.as_slice().into();
+            status.errors = built.problems.as_slice().into();
             status.loaded_at = Some(SystemTime::now());
             status.loads += 1;
         });
     }
 }
 
-/// Waits a moment; says whether something changed in it.
-async fn settled(changes: &mut watch::Receiver<Vec<Option<Part>>>, settle: Duration) -> bool {
-    matches!(tokio::time::timeout(settle, changes.changed()).await, Ok(Ok(())))
+/// Returns true if a change comes within `time`.
+async fn changes_within(changes: &mut watch::Receiver<Vec<Option<Content>>>, time: Duration) -> bool {
+    matches!(tokio::time::timeout(time, changes.changed()).await, Ok(Ok(())))
 }
 
 #[cfg(test)]

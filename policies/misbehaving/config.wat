@@ -1,4 +1,4 @@
-;; Well-behaved: returns what the configuration has at the template's text, or unchanged.
+;; Returns the configuration's value at the path in the template as a fragment, or unchanged.
 (component
   (import "podgraft:template/host@0.1.0" (instance $host
     (type $level' (enum "debug" "info" "warn" "error"))

@@ -1,4 +1,4 @@
-;; Counts its calls, in a global and in memory: 1 for ever if every call has an instance of its own.
+;; Counts its calls, in a global and in memory: always 1 if every call has an instance of its own.
 (component
   (core module $code
     (memory (export "memory") 2)

@@ -1,4 +1,4 @@
-;; Well-behaved: returns the template as a fragment. The others differ from it in one place.
+;; Returns the template as a fragment. The other modules differ from this one in one point.
 (component
   (core module $code
     (memory (export "memory") 2)

@@ -1,4 +1,4 @@
-;; Imports something that podgraft does not have.
+;; Imports a function that podgraft does not provide.
 (component
   (import "wasi:clocks/monotonic-clock@0.2.0" (instance (export "now" (func (result u64)))))
   (core module $code

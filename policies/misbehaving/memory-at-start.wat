@@ -1,4 +1,4 @@
-;; Wants 2 GiB of memory before it runs.
+;; Needs 2 GiB of memory to start.
 (component
   (core module $code
     (memory (export "memory") 32768)

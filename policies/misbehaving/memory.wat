@@ -1,4 +1,4 @@
-;; Grows its memory by 1 MiB until something stops it.
+;; Grows its memory by 1 MiB until it is stopped.
 (component
   (core module $code
     (memory (export "memory") 2)

@@ -1,4 +1,4 @@
-;; Refuses the pod with the template as its reason.
+;; Denies the pod with the template as its message.
 (component
   (core module $code
     (memory (export "memory") 2)

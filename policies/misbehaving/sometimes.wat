@@ -1,4 +1,4 @@
-;; Never returns when the template begins with an L, else returns it as a fragment.
+;; Never returns if the template begins with an L, else returns it as a fragment.
 (component
   (core module $code
     (memory (export "memory") 2)

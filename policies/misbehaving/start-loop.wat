@@ -1,4 +1,4 @@
-;; Never gets as far as being called: its start function loops.
+;; Is never called: its start function loops.
 (component
   (core module $code
     (memory (export "memory") 2)

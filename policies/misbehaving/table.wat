@@ -1,4 +1,4 @@
-;; Grows a table by 1,000 elements until something stops it.
+;; Grows a table by 1,000 elements until it is stopped.
 (component
   (core module $code
     (memory (export "memory") 2)

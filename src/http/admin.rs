@@ -1,4 +1,4 @@
-//! The second, plain port: health, readiness, metrics.
+//! The admin port, without TLS: health, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ use crate::http::server::tls::client_verifier::ClientVerifier;
 /// The media type of `prometheus_client`'s text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the port tells of.
+/// The state that the admin port reports.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// whether a configuration has been loaded
+    /// true once a configuration has been loaded
     pub loaded: watch::Receiver<bool>,
-    /// whether the process is on its way out
-    pub stage: watch::Receiver<ShutdownPhase>,
+    /// phase of the graceful shutdown
+    pub phase: watch::Receiver<ShutdownPhase>,
     /// all series
     pub metrics: Arc<Metrics>,
-    /// looked after at each scrape too, so that a bad pair shows before a handshake meets it
+    /// serving certificate; each scrape refreshes it, so that an invalid one is counted before a handshake needs it
     pub certificates: Arc<Certificates>,
-    /// likewise
+    /// client CA; each scrape refreshes it
     pub clients: Option<Arc<ClientVerifier>>,
 }
 
 impl Admin {
-    /// `/healthz`, `/livez`, `/readyz` and `/metrics`.
+    /// Returns the routes `/healthz`, `/livez`, `/readyz` and `/metrics`.
     pub fn routes(self) -> Router {
-        // Alive is whoever answers: a restart mends nothing that the cluster or the configuration lacks.
+        // A process that answers is alive: a restart cannot repair the cluster or the configuration.
         let alive = || async { "ok\n" };
         Router::new()
             .route("/healthz", get(alive))
@@ -47,12 +47,12 @@ impl Admin {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let not = |why| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-    if *admin.stage.borrow() != ShutdownPhase::Serving {
-        return not("not ready: on its way out\n");
+    let not_ready = |text| (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    if *admin.phase.borrow() != ShutdownPhase::Serving {
+        return not_ready("not ready: shutting down\n");
     }
     if !*admin.loaded.borrow() {
-        return not("not ready: no configuration that can be read yet; the log says what is wrong with it\n");
+        return not_ready("not ready: no readable configuration yet; the log says why\n");
     }
     "ok\n".into_response()
 }

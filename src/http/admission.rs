@@ -1,11 +1,11 @@
 //! `POST /mutate`: one AdmissionReview from its HTTP request to its reply.
 //!
-//! Whatever judges the review is a [`Reviewer`]; here are the limits around it: the content type, the size, the
-//! deadline, the thread it runs on, and what becomes of a panic.
+//! A [`Reviewer`] answers the review; this module applies the limits around it: content type, size, deadline, thread,
+//! and a reply for a panic.
 //!
-//! There are two queues in which a request may wait, for memory and for a module thread. Both are bounded, and who
-//! would wait in vain is told so before its deadline: without memory by a 503, which the registration's
-//! `failurePolicy` judges as podgraft's absence; without a thread by the module's own `onError`.
+//! A request may wait in two queues, for memory and for a module thread. Both are bounded, and a request that would
+//! miss its deadline is answered before it: without memory by a 503, which the registration's `failurePolicy` treats
+//! as a failure of podgraft; without a thread by the module's own `onError`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,75 +41,82 @@ mod body;
 mod log;
 pub mod pool;
 
-/// How often the same trouble is a warning.
+/// Interval between two warnings of one kind.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// What a thread keeps of its arena between two requests. A review of 8 KB needs some 50 KB.
+/// Maximum bytes of the arena that a thread keeps between two requests. A review of 8 KB needs some 50 KB.
 const ARENA_BYTES: usize = 1 << 20;
 
-/// What judges a review.
+/// The function that answers a review; tests replace it.
 pub trait Reviewer: Send + Sync + 'static {
     /// See [`mutate::answer`].
-    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict;
-    /// See [`mutate::refuse`].
-    fn deny(&self, body: &[u8], rejection: Denial) -> Answer;
+    fn answer(&self, body: &[u8], snapshot: &Snapshot, execution: Execution<'_>, arena: &Bump) -> Verdict;
+    /// See [`mutate::deny`].
+    fn deny(&self, body: &[u8], denial: Denial) -> Answer;
 }
 
-/// The real [`Reviewer`].
+/// The [`Reviewer`] that calls [`mutate`].
 #[derive(Debug, Clone, Copy)]
 pub struct Mutate;
 
-/// What every request is given.
+/// The handler of admission requests, with the state that all requests share.
 pub struct Admission {
     reviewer: Arc<dyn Reviewer>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     pool: Pool,
     metrics: Arc<Metrics>,
     memory: BodyBudget,
-    seldom: LogThrottle,
+    throttle: LogThrottle,
 }
 
-/// A panic that was caught: a defect of podgraft.
+/// A caught panic: a bug in podgraft.
 #[derive(Debug)]
 struct Panicked;
 
 // === impl Mutate ===
 
 impl Reviewer for Mutate {
-    fn answer(&self, body: &[u8], snapshot: &Snapshot, pace: Execution<'_>, arena: &Bump) -> Verdict {
-        mutate::answer(body, snapshot, pace, arena)
+    fn answer(&self, body: &[u8], snapshot: &Snapshot, execution: Execution<'_>, arena: &Bump) -> Verdict {
+        mutate::answer(body, snapshot, execution, arena)
     }
 
-    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
-        mutate::deny(body, rejection)
+    fn deny(&self, body: &[u8], denial: Denial) -> Answer {
+        mutate::deny(body, denial)
     }
 }
 
 // === impl Admission ===
 
 impl Admission {
-    /// What answers with `reviewer` by the snapshot of the moment.
+    /// Creates a handler that answers with `reviewer` and the current snapshot.
     pub fn new(
         reviewer: Arc<dyn Reviewer>,
         snapshot: Arc<ArcSwap<Snapshot>>,
         pool: Pool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reviewer, snapshot, pool, metrics, memory: BodyBudget::default(), seldom: LogThrottle::new(WARN_EVERY) }
+        Self {
+            reviewer,
+            snapshot,
+            pool,
+            metrics,
+            memory: BodyBudget::default(),
+            throttle: LogThrottle::new(WARN_EVERY),
+        }
     }
 
-    /// The webhook's routes.
+    /// Returns the webhook's routes.
     pub fn routes(self) -> Router {
         Router::new()
             .route("/mutate", post(mutate))
             .method_not_allowed_fallback(|| async {
-                (StatusCode::METHOD_NOT_ALLOWED, "this path takes AdmissionReviews by POST only")
+                (StatusCode::METHOD_NOT_ALLOWED, "method not allowed: send AdmissionReviews with POST")
             })
-            .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here: AdmissionReviews go to /mutate") })
+            .fallback(|| async { (StatusCode::NOT_FOUND, "not found: send AdmissionReviews to /mutate") })
             .with_state(Arc::new(self))
     }
 
-    /// Answers a review: on this worker, or on a module thread when one of its modules asks for that.
+    /// Answers a review on this worker, or on a module thread if one of its modules is not fast enough.
     async fn answer(
         self: &Arc<Self>,
         body: Bytes,
@@ -130,41 +137,41 @@ impl Admission {
         deadline: Instant,
     ) -> Result<Answer, Panicked> {
         self.metrics.module_offloaded(module);
-        let (admission, review, world) = (Arc::clone(self), body.clone(), Arc::clone(&snapshot));
+        let (admission, job_body, job_snapshot) = (Arc::clone(self), body.clone(), Arc::clone(&snapshot));
         let waiting = self.metrics.waiting();
         let work = move || {
-            drop(waiting); // it waits no more; where the queue drops it, the guard goes with it
+            drop(waiting); // the wait is over; a queue that drops the job drops the guard too
             let left = || deadline.saturating_duration_since(Instant::now());
-            catch_panic(|arena| admission.reviewer.answer(&review, &world, Execution::Pooled(&left), arena))
+            catch_panic(|arena| admission.reviewer.answer(&job_body, &job_snapshot, Execution::Pooled(&left), arena))
         };
-        let busy = match self.pool.run(module, deadline, work).await {
+        let error = match self.pool.run(module, deadline, work).await {
             Ok(verdict) => match verdict? {
                 Verdict::Done(answer) => return Ok(answer),
                 Verdict::NeedsPool(_) => PoolError::TimedOut,
             },
-            Err(busy) => busy,
+            Err(error) => error,
         };
-        self.metrics.shed(ShedReason::from(busy));
-        if let Some(more) = self.seldom.allow("busy") {
-            warn!(module, %busy, more, "no room for a slow module");
+        self.metrics.shed(ShedReason::from(error));
+        if let Some(suppressed) = self.throttle.allow("module thread") {
+            warn!(module, %error, suppressed, "module not run on a module thread");
         }
-        // With no time for any module, those whose failure may be ignored are, and the others refuse the pod.
+        // Without time for any module, those whose failure is ignored are ignored, and the others deny the pod.
         let no_time = || Duration::ZERO;
         if let Verdict::Done(answer) =
             catch_panic(|arena| self.reviewer.answer(&body, &snapshot, Execution::Pooled(&no_time), arena))?
         {
             return Ok(answer);
         }
-        let message = format!("module '{module}' is busy: {busy}");
+        let message = format!("module '{module}' is busy: {error}");
         catch_panic(|_| self.reviewer.deny(&body, Denial::new(Reason::ModuleUnavailable, message)))
     }
 }
 
-/// Runs what is ours and may nevertheless panic, with this thread's arena.
+/// Runs a function with this thread's arena and catches its panic.
 fn catch_panic<T>(run: impl FnOnce(&Bump) -> T) -> Result<T, Panicked> {
     thread_local!(static ARENA: Cell<Option<Bump>> = const { Cell::new(None) });
     let mut arena = ARENA.take().unwrap_or_default();
-    // a panic leaves nothing behind but the arena, which is dropped with it
+    // a panic drops the arena, and nothing else outlives it
     let result = catch_unwind(AssertUnwindSafe(|| run(&arena))).map_err(|_| Panicked)?;
     arena.reset();
     if arena.allocated_bytes() <= ARENA_BYTES {
@@ -173,56 +180,56 @@ fn catch_panic<T>(run: impl FnOnce(&Bump) -> T) -> Result<T, Panicked> {
     Ok(result)
 }
 
-// === the request ===
+// === The request ===
 
-/// The boundary of a request: whatever panics inside is a 500, on a module thread too.
+/// Handles a request; a panic, on a module thread too, becomes a 500.
 async fn mutate(State(admission): State<Arc<Admission>>, request: Request) -> Response {
     let answered = AssertUnwindSafe(admission.handle(request)).catch_unwind().await;
     answered.map_err(|_| Panicked).and_then(|answered| answered).unwrap_or_else(|Panicked| {
         admission.metrics.panicked();
         error!("request answered with 500 after a panic");
-        (StatusCode::INTERNAL_SERVER_ERROR, "podgraft has a bug; its log says where").into_response()
+        (StatusCode::INTERNAL_SERVER_ERROR, "internal error: a bug in podgraft; its log says where").into_response()
     })
 }
 
 impl Admission {
     async fn handle(self: &Arc<Self>, request: Request) -> Result<Response, Panicked> {
         let (head, body) = request.into_parts();
-        let allowance = request_timeout(head.uri.query());
-        let patience = *allowance.as_ref().unwrap_or(&Duration::ZERO);
-        let body = self.memory.read(&head.headers, body, patience).await;
-        let begun = Instant::now(); // the time that the sender took is not ours
+        let timeout = request_timeout(head.uri.query());
+        let max_wait = *timeout.as_ref().unwrap_or(&Duration::ZERO);
+        let body = self.memory.read(&head.headers, body, max_wait).await;
+        let start = Instant::now(); // the time that the sender took does not count
         let _in_flight = self.metrics.request();
         let snapshot = self.snapshot.load_full();
         let generation = snapshot.generation;
-        let answer = match body.and_then(|body| Ok((body, allowance?))) {
-            Ok((review, allowance)) => {
-                let deadline = begun + allowance.saturating_sub(review.waited);
-                self.answer(review.bytes.clone(), snapshot, deadline).await?
+        let answer = match body.and_then(|body| Ok((body, timeout?))) {
+            Ok((body, timeout)) => {
+                let deadline = start + timeout.saturating_sub(body.waited);
+                self.answer(body.bytes.clone(), snapshot, deadline).await?
             }
             Err(ReadError::Malformed(status, message)) => mutate::malformed(status.as_u16(), message),
             Err(ReadError::NoMemory) => return Ok(self.body_memory_exhausted()),
         };
-        let elapsed = begun.elapsed();
+        let elapsed = start.elapsed();
         self.metrics.answered(&answer, elapsed);
-        answer.modules.iter().for_each(|run| log_module(run, &answer, &self.seldom));
-        log(&answer, generation, elapsed, &self.seldom);
+        answer.modules.iter().for_each(|run| log_module(run, &answer, &self.throttle));
+        log(&answer, generation, elapsed, &self.throttle);
         Ok(reply(answer))
     }
 
     fn body_memory_exhausted(&self) -> Response {
         self.metrics.shed(ShedReason::Memory);
-        if let Some(more) = self.seldom.allow("memory") {
-            warn!(more, "no memory for a review until its deadline");
+        if let Some(suppressed) = self.throttle.allow("memory") {
+            warn!(suppressed, "no memory for a review before its deadline");
         }
-        (StatusCode::SERVICE_UNAVAILABLE, "podgraft has too many large reviews at once").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "overloaded: too many large AdmissionReviews at once").into_response()
     }
 }
 
 impl From<PoolError> for ShedReason {
-    fn from(busy: PoolError) -> Self {
-        match busy {
-            PoolError::Queue => ShedReason::QueueFull,
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::QueueFull => ShedReason::QueueFull,
             PoolError::WouldMissDeadline => ShedReason::TooLate,
             PoolError::NoThread => ShedReason::NoThread,
             PoolError::TimedOut => ShedReason::Unfinished,

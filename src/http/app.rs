@@ -1,4 +1,4 @@
-//! The composition root of `podgraft serve`: what there is, and in which order it comes up and goes down.
+//! The composition root of `podgraft serve`: builds its parts, starts them in order and shuts them down in order.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,129 +26,132 @@ use crate::model::snapshot::Snapshot;
 use crate::wasm::Engine;
 use crate::watch as config;
 
-/// What `podgraft serve` was told.
+/// The settings of `podgraft serve`.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// the webhook's port
+    /// address of the webhook's port
     pub listen: SocketAddr,
-    /// the plain port
+    /// address of the admin port, which has no TLS
     pub admin_listen: SocketAddr,
-    /// certificate and key
+    /// files of the serving certificate and its key
     pub files: CertificatePaths,
-    /// whose certificates let a client in; without it anybody may connect
-    pub trust: Option<ClientAuth>,
-    /// the oldest version of TLS
-    pub oldest_tls: MinTlsVersion,
-    /// open connections of the webhook's port at most
+    /// requirements on client certificates; without them every client may connect
+    pub client_auth: Option<ClientAuth>,
+    /// lowest TLS version that is accepted
+    pub min_tls_version: MinTlsVersion,
+    /// maximum open connections of the webhook's port
     pub connections: usize,
-    /// a directory of modules beside the configuration's own
+    /// folder with further modules
     pub policies: Option<PathBuf>,
-    /// where the configuration is
+    /// source of the configuration
     pub source: Source,
-    /// how often files are looked at
+    /// interval at which files are polled
     pub poll: Duration,
-    /// how long a drain still accepts
+    /// time for which a drain still accepts connections
     pub drain_grace: Duration,
-    /// how long clients may take
+    /// time limits for clients
     pub timeouts: Timeouts,
-    /// the module threads
+    /// limits of the module threads
     pub limits: Limits,
 }
 
-/// Where the configuration is.
+/// The source of the configuration.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// in the ConfigMaps of this namespace
+    /// the ConfigMaps of this namespace
     Cluster(String),
-    /// in this file or directory; no cluster is asked
+    /// this file or folder; no cluster is used
     Local(PathBuf),
 }
 
-/// What whoever watches the configuration gives to the rest.
+/// The watched configuration, as the servers see it.
 #[derive(Debug)]
 pub struct SharedConfig {
-    /// the configuration of the moment
+    /// the current snapshot
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// true from the first configuration on
+    /// true once a configuration has been loaded
     pub loaded: watch::Receiver<bool>,
 }
 
-/// How the process ended.
+/// The way in which the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// everybody was answered
+    /// every request was answered
     Drained,
-    /// a second signal came before that
+    /// a second signal dropped the in-flight requests
     Forced,
 }
 
-/// A server that serves.
+/// The running servers: the webhook's and the admin port's.
 #[derive(Debug)]
 pub struct App {
-    /// where the webhook listens
+    /// bound address of the webhook's port
     pub address: SocketAddr,
-    /// where the plain port is
+    /// bound address of the admin port
     pub admin_address: SocketAddr,
-    stage: watch::Sender<ShutdownPhase>,
+    phase: watch::Sender<ShutdownPhase>,
     webhook: JoinHandle<()>,
-    /// The plain port outlives the webhook's: probes and scrapes go on until the last request is answered.
-    admin_stage: watch::Sender<ShutdownPhase>,
+    /// a phase of its own: probes and scrapes are answered until the webhook's last request is
+    admin_phase: watch::Sender<ShutdownPhase>,
     admin: JoinHandle<()>,
 }
 
-/// Serves until a signal says otherwise and everybody is answered.
+/// Serves until a signal, then drains.
+///
+/// # Errors
+/// The configuration, the certificate, a port or a thread cannot be had at the start.
 pub async fn serve(settings: Settings) -> anyhow::Result<Shutdown> {
     let mut signals = Signals::listen()?;
-    report_panics();
-    raise_open_files();
+    install_panic_hook();
+    raise_open_file_limit();
     let metrics = Arc::new(Metrics::default());
-    let config = start_config_watch(&settings, &metrics).await?;
-    let world = SharedConfig { snapshot: Arc::clone(&config.snapshot), loaded: config.ready.clone() };
-    let app = App::start(&settings, world, Arc::new(Mutate), metrics).await?;
+    let watched = start_config_watch(&settings, &metrics).await?;
+    let config = SharedConfig { snapshot: Arc::clone(&watched.snapshot), loaded: watched.ready.clone() };
+    let app = App::start(&settings, config, Arc::new(Mutate), metrics).await?;
     signals.next().await;
-    info!(grace_s = settings.drain_grace.as_secs(), "draining: not ready from now on, still serving");
+    info!(grace_s = settings.drain_grace.as_secs(), "draining: not ready, still serving");
     tokio::select! {
         () = app.drain(settings.drain_grace) => {
-            info!("drained, everybody is answered");
+            info!("drained: all requests are answered");
             Ok(Shutdown::Drained)
         }
         () = signals.next() => {
-            warn!("second signal: requests under way are dropped");
+            warn!("second signal: in-flight requests are dropped");
             Ok(Shutdown::Forced)
         }
     }
 }
 
-/// Starts watching the configuration; what the metrics say of it follows by itself.
+/// Starts watching the configuration, and the tasks that keep its metrics up to date.
 async fn start_config_watch(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<config::Handle> {
-    let engine = Engine::new().context("the module engine cannot be started")?;
+    let engine = Engine::new().context("cannot start the module engine")?;
     let compile: config::Compile = Arc::new(move |name, bytes| engine.compile(name, bytes));
     let (source, namespace) = match &settings.source {
         Source::Local(path) => (config::Source::Path(path.clone()), String::new()),
         Source::Cluster(namespace) => {
             let client = kube::Client::try_default().await.context(
-                "no way to the API server: --namespace needs a pod's service account or a KUBECONFIG; without a cluster use --config",
+                "cannot connect to the API server: --namespace needs a pod's service account or a KUBECONFIG; without a cluster use --config",
             )?;
             (config::Source::Cluster { client, namespace: namespace.clone() }, namespace.clone())
         }
     };
     let handle = config::start(source, settings.policies.clone(), namespace, compile, settings.poll);
-    let (mut readings, of_readings) = (handle.readings.clone(), Arc::clone(metrics));
+    let (mut sources, source_metrics) = (handle.sources.clone(), Arc::clone(metrics));
     tokio::spawn(async move {
-        while readings.changed().await.is_ok() {
-            for (source, error) in readings.borrow_and_update().iter() {
-                of_readings.config_source(*source, error.is_none());
+        while sources.changed().await.is_ok() {
+            for (source, error) in sources.borrow_and_update().iter() {
+                source_metrics.config_source(*source, error.is_none());
             }
         }
     });
     let (mut status, metrics) = (handle.status.clone(), Arc::clone(metrics));
     tokio::spawn(async move {
         while status.changed().await.is_ok() {
-            let (generation, problems) = {
-                let now = status.borrow_and_update();
-                (now.generation, now.problems.len())
+            let (generation, errors) = {
+                let status = status.borrow_and_update();
+                (status.generation, status.errors.len())
             };
-            metrics.config_loaded(generation, problems);
+            metrics.config_loaded(generation, errors);
         }
     });
     Ok(handle)
@@ -157,76 +160,80 @@ async fn start_config_watch(settings: &Settings, metrics: &Arc<Metrics>) -> anyh
 // === impl App ===
 
 impl App {
-    /// Binds both ports and serves. Nothing is bound before the certificate is known to be sound.
+    /// Binds both ports and serves. The certificate is read first, so that no port is bound with an invalid one.
+    ///
+    /// # Errors
+    /// The certificate or the client CA is invalid, or a port or a thread cannot be had.
     pub async fn start(
         settings: &Settings,
-        world: SharedConfig,
+        config: SharedConfig,
         reviewer: Arc<dyn Reviewer>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let certificates = Certificates::load(settings.files.clone(), Arc::clone(&metrics))?;
         let clients =
-            settings.trust.clone().map(|trust| ClientVerifier::load(trust, Arc::clone(&metrics))).transpose()?;
-        let pool = Pool::start(settings.limits).context("the module threads cannot be started")?;
+            settings.client_auth.clone().map(|auth| ClientVerifier::load(auth, Arc::clone(&metrics))).transpose()?;
+        let pool = Pool::start(settings.limits).context("cannot start the module threads")?;
         let listener = bind("--listen", settings.listen).await?;
         let admin_listener = bind("--admin-listen", settings.admin_listen).await?;
         let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
-        let (stage, staged) = watch::channel(ShutdownPhase::Serving);
+        let (phase, webhook_phase) = watch::channel(ShutdownPhase::Serving);
         let webhook = Server {
-            router: Admission::new(reviewer, world.snapshot, pool, Arc::clone(&metrics)).routes(),
-            tls: Some(certificates.server_config(settings.oldest_tls, clients.as_ref())?),
+            router: Admission::new(reviewer, config.snapshot, pool, Arc::clone(&metrics)).routes(),
+            tls: Some(certificates.server_config(settings.min_tls_version, clients.as_ref())?),
             timeouts: settings.timeouts,
             connections: settings.connections,
             metrics: Arc::clone(&metrics),
-            stage: staged.clone(),
+            phase: webhook_phase.clone(),
         };
-        let (admin_stage, admin_staged) = watch::channel(ShutdownPhase::Serving);
-        let admin = Admin { loaded: world.loaded, stage: staged, metrics: Arc::clone(&metrics), certificates, clients };
+        let admin =
+            Admin { loaded: config.loaded, phase: webhook_phase, metrics: Arc::clone(&metrics), certificates, clients };
+        let (admin_phase, own_phase) = watch::channel(ShutdownPhase::Serving);
         let admin = Server {
             router: admin.routes(),
             tls: None,
             timeouts: settings.timeouts,
             connections: ADMIN_CONNECTIONS,
             metrics,
-            stage: admin_staged,
+            phase: own_phase,
         };
         info!(%address, %admin_address, "listening");
         Ok(Self {
             address,
             admin_address,
-            stage,
+            phase,
             webhook: tokio::spawn(webhook.run(listener)),
-            admin_stage,
+            admin_phase,
             admin: tokio::spawn(admin.run(admin_listener)),
         })
     }
 
-    /// Goes down without dropping anybody: not ready at once, then for the grace everybody who comes is served and
-    /// told not to come back on that connection, then nobody is accepted, then the last request is answered.
+    /// Drains: fails readiness, serves with `Connection: close` for the grace period, stops accepting, waits for
+    /// in-flight requests. The admin port stops last.
     pub async fn drain(self, grace: Duration) {
-        self.stage.send_replace(ShutdownPhase::Draining);
+        self.phase.send_replace(ShutdownPhase::Draining);
         sleep(grace).await;
-        self.stage.send_replace(ShutdownPhase::Closing);
-        stopped("webhook", self.webhook.await);
-        self.admin_stage.send_replace(ShutdownPhase::Closing);
-        stopped("admin", self.admin.await);
+        self.phase.send_replace(ShutdownPhase::Closing);
+        log_join_error("webhook", self.webhook.await);
+        self.admin_phase.send_replace(ShutdownPhase::Closing);
+        log_join_error("admin", self.admin.await);
     }
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen there"))
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen"))
 }
 
-fn stopped(server: &str, result: Result<(), tokio::task::JoinError>) {
+fn log_join_error(server: &str, result: Result<(), tokio::task::JoinError>) {
     if let Err(error) = result {
-        error!(server, %error, "the accept loop failed");
+        error!(server, %error, "accept loop failed");
     }
 }
 
 // === Signals ===
 
-/// SIGTERM from the kubelet, SIGINT from a terminal; both mean the same.
+/// SIGTERM from the kubelet and SIGINT from a terminal; both shut down.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -234,7 +241,7 @@ struct Signals {
 
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be received");
+        let listen = |kind| signal(kind).context("cannot receive signals");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -246,20 +253,21 @@ impl Signals {
     }
 }
 
-/// Container runtimes give a soft limit of 1024 open files, which the connections alone would need.
-fn raise_open_files() {
+/// Raises the limit of open files to the hard limit. Container runtimes give a soft limit of 1024, which the
+/// connections alone would need.
+fn raise_open_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     if let Err(error) = raised {
-        warn!(%error, current = limit.current, "the limit of open files cannot be raised");
+        warn!(%error, current = limit.current, "cannot raise the limit of open files");
     }
 }
 
-/// A panic's own text may quote a pod, so the log gets only the place.
-fn report_panics() {
+/// Logs panics by their source location only, because a panic's message may quote a pod.
+fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        error!(place, thread = thread::current().name(), "panic: a defect of podgraft, please report it");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(location, thread = thread::current().name(), "panic: this is a bug in podgraft, please report it");
     }));
 }

@@ -1,7 +1,7 @@
-//! What Prometheus sees.
+//! The Prometheus metrics.
 //!
-//! Label values come from closed sets or from the configuration, never from a pod: nobody who submits tasks can make
-//! the number of series grow.
+//! Label values come from closed sets or from the configuration, never from a pod, so that pods cannot make the number
+//! of series grow.
 
 use std::fmt;
 use std::io;
@@ -18,12 +18,12 @@ use prometheus_client::registry::Registry;
 use crate::mutate::{Answer, ModuleRun, Outcome};
 use crate::watch::ConfigSource;
 
-/// Most requests take some 50 us, while the API server's own smallest bucket is 5 ms; the last is the longest that a
-/// request may take.
+/// Buckets of request durations, in seconds. Most requests take some 50 us, while the API server's own smallest bucket
+/// is 5 ms; the last bucket is the longest request timeout.
 const REQUEST_BUCKETS: [f64; 15] =
     [25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 10.0];
 
-/// 1 and 2 ms are the bounds of the inline pace.
+/// Buckets of module calls, in seconds. 1 and 2 ms are the limits of inline calls.
 const MODULE_BUCKETS: [f64; 11] = [10e-6, 20e-6, 50e-6, 100e-6, 500e-6, 1e-3, 2e-3, 10e-3, 50e-3, 0.2, 1.0];
 
 /// All series of the process.
@@ -41,59 +41,59 @@ pub struct Metrics {
     module_offloads: Family<ModuleLabel, Counter>,
     generation: Gauge,
     loaded: Gauge,
-    problems: Gauge,
+    config_errors: Gauge,
     sources_up: Family<SourceLabel, Gauge>,
     not_after: Gauge,
     certificate_failures: Counter,
     connections: Gauge,
-    cuts: Family<TimeoutLabel, Counter>,
+    timeouts: Family<TimeoutLabel, Counter>,
     evictions: Counter,
-    handshake_failures: Family<HandshakeErrorLabel, Counter>,
+    handshake_errors: Family<HandshakeErrorLabel, Counter>,
     shed: Family<ShedLabel, Counter>,
 }
 
-/// What a connection was doing when its time ran out.
+/// The phase of a connection that exceeded its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeoutPhase {
     /// the TLS handshake
     Handshake,
-    /// nothing: a keep-alive that nobody used
+    /// idle keep-alive between requests
     Idle,
-    /// sending a request
+    /// the client sends a request
     Receiving,
-    /// taking our reply
+    /// the client reads the reply
     Replying,
 }
 
-/// Why a handshake failed.
+/// The cause of a failed TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HandshakeError {
-    /// the client has no certificate, and must have one
+    /// the client sent no certificate, and one is required
     NoCertificate,
-    /// its certificate is of another authority, or not valid now
+    /// the client's certificate is from another CA, or not valid now
     Untrusted,
-    /// its certificate has none of the allowed names
+    /// the client's certificate has none of the allowed names
     OtherName,
-    /// the client refused: mostly because it does not trust our certificate
-    ByClient,
+    /// the client sent an alert, mostly because it does not trust the serving certificate
+    ClientAlert,
     /// no common version or cipher suite, or no TLS at all
     Protocol,
-    /// the client went away
+    /// the client closed the connection
     Closed,
 }
 
-/// Where a request met more load than podgraft takes.
+/// The reason why a request was shed under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ShedReason {
-    /// the memory for bodies was taken until the deadline
+    /// no memory for the body before the deadline
     Memory,
-    /// too many wait for its module already
+    /// the queue for the module is full
     QueueFull,
-    /// so many wait for its module that it would have been late
+    /// the queue for the module is so long that the deadline would be missed
     TooLate,
-    /// no module thread was free until the deadline
+    /// no module thread was free before the deadline
     NoThread,
-    /// a module thread had it and was not done at the deadline
+    /// the module thread was not done at the deadline
     Unfinished,
 }
 
@@ -156,14 +156,14 @@ impl Default for Metrics {
             module_offloads: Family::default(),
             generation: Gauge::default(),
             loaded: Gauge::default(),
-            problems: Gauge::default(),
+            config_errors: Gauge::default(),
             sources_up: Family::default(),
             not_after: Gauge::default(),
             certificate_failures: Counter::default(),
             connections: Gauge::default(),
-            cuts: Family::default(),
+            timeouts: Family::default(),
             evictions: Counter::default(),
-            handshake_failures: Family::default(),
+            handshake_errors: Family::default(),
             shed: Family::default(),
         };
         metrics.registered()
@@ -171,101 +171,108 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Names the series; the fields and the registry share them.
+    /// Registers all series with their names and help texts; the fields and the registry share them.
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         registry.register(
             "build",
-            "The version that runs",
+            "Version of this podgraft",
             Info::new([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         );
         registry.register(
             "request_duration_seconds",
-            "From the whole request read to the reply made",
+            "Time from the complete request to the reply",
             self.durations.clone(),
         );
-        registry.register("requests", "Requests answered, by configured queue", self.requests.clone());
-        registry.register("denials", "Pods refused, by reason and configured queue", self.denials.clone());
+        registry.register("requests", "Requests answered, by outcome and configured queue", self.requests.clone());
+        registry.register("denials", "Pods denied, by reason and configured queue", self.denials.clone());
         registry.register("requests_in_flight", "Requests read and not yet answered", self.in_flight.clone());
-        registry.register("requests_waiting", "Requests that wait for a module thread", self.waiting.clone());
-        registry.register("panics", "Requests answered with 500 because podgraft has a bug", self.panics.clone());
-        registry.register("module_duration_seconds", "One call of a module", self.module_durations.clone());
-        registry.register("module_faults", "Calls of a module that failed", self.module_errors.clone());
+        registry.register("requests_waiting", "Requests waiting for a module thread", self.waiting.clone());
+        registry.register("panics", "Requests answered with 500 because of a bug in podgraft", self.panics.clone());
+        registry.register("module_duration_seconds", "Duration of module calls", self.module_durations.clone());
+        registry.register("module_errors", "Module calls that failed", self.module_errors.clone());
         registry.register(
-            "module_reruns",
-            "Requests that moved to the module threads because of this module",
+            "module_offloads",
+            "Requests moved to the module threads because of this module",
             self.module_offloads.clone(),
         );
         registry.register(
             "config_generation",
-            "Counts the configurations that this process has loaded",
+            "Number of configurations loaded by this process",
             self.generation.clone(),
         );
         registry.register(
             "config_loaded_timestamp_seconds",
-            "When the configuration that serves was loaded",
+            "Time at which the current configuration was loaded",
             self.loaded.clone(),
         );
         registry.register(
-            "config_problems",
-            "Parts of the configuration whose newest version is unsound, so that an older one serves or none",
-            self.problems.clone(),
+            "config_errors",
+            "Errors in the newest configuration; the units concerned serve their last valid version, if they have one",
+            self.config_errors.clone(),
         );
         registry.register(
             "config_source_up",
-            "Whether this source of the configuration can be read (1), or what was read of it before serves on (0)",
+            "1 if this source of the configuration can be read; 0 if not, and its last state is used",
             self.sources_up.clone(),
         );
         registry.register(
             "certificate_not_after_timestamp_seconds",
-            "When the serving certificate expires",
+            "Expiry of the serving certificate",
             self.not_after.clone(),
         );
         registry.register(
             "certificate_reload_failures",
-            "Certificates that could not be served, so that the one before goes on",
+            "Failed reloads of the serving certificate or the client CA; the previous one is used",
             self.certificate_failures.clone(),
         );
         registry.register("connections", "Open connections of the webhook's port", self.connections.clone());
-        registry.register("connections_cut", "Connections closed because they took too long", self.cuts.clone());
+        registry.register(
+            "connections_timed_out",
+            "Connections closed because a phase exceeded its time limit",
+            self.timeouts.clone(),
+        );
         registry.register(
             "connections_evicted",
-            "Unused connections closed to make room for new ones",
+            "Idle connections closed at the limit to make room for new ones",
             self.evictions.clone(),
         );
-        registry.register("handshakes_failed", "TLS handshakes that failed", self.handshake_failures.clone());
+        registry.register("tls_handshake_errors", "Failed TLS handshakes, by reason", self.handshake_errors.clone());
         registry.register(
             "requests_shed",
-            "Requests that met more load than podgraft takes: refused, or answered without the modules whose failure may be ignored",
+            "Requests shed under load: denied, or answered without the modules whose failure is ignored",
             self.shed.clone(),
         );
         self
     }
 
-    /// All series as `OpenMetrics` text.
+    /// Returns all series as `OpenMetrics` text.
+    ///
+    /// # Errors
+    /// The text cannot be written.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
 
-    /// A request was read; it counts as in flight until the guard goes.
+    /// Counts a request as in flight until the guard is dropped.
     pub(crate) fn request(&self) -> InFlight {
         InFlight::new(&self.in_flight)
     }
 
-    /// A request goes to the module threads; it counts as waiting until the guard goes.
+    /// Counts a request as waiting for a module thread until the guard is dropped.
     pub(crate) fn waiting(&self) -> InFlight {
         InFlight::new(&self.waiting)
     }
 
-    /// A connection was accepted; it counts as open until the guard goes.
+    /// Counts a connection as open until the guard is dropped.
     pub(crate) fn connection(&self) -> InFlight {
         InFlight::new(&self.connections)
     }
 
     pub(crate) fn connection_timed_out(&self, phase: TimeoutPhase) {
-        self.cuts.get_or_create(&TimeoutLabel { phase }).inc();
+        self.timeouts.get_or_create(&TimeoutLabel { phase }).inc();
     }
 
     pub(crate) fn connection_evicted(&self) {
@@ -273,7 +280,7 @@ impl Metrics {
     }
 
     pub(crate) fn handshake_failed(&self, reason: HandshakeError) {
-        self.handshake_failures.get_or_create(&HandshakeErrorLabel { reason }).inc();
+        self.handshake_errors.get_or_create(&HandshakeErrorLabel { reason }).inc();
     }
 
     pub(crate) fn shed(&self, reason: ShedReason) {
@@ -309,15 +316,15 @@ impl Metrics {
         self.module_offloads.get_or_create(&ModuleLabel { module: module.to_owned() }).inc();
     }
 
-    /// A configuration was loaded: which one serves now, and how many things are wrong with the newest.
-    pub fn config_loaded(&self, generation: u64, problems: usize) {
+    /// Records a load: the generation of the current snapshot, and the number of errors in the newest configuration.
+    pub fn config_loaded(&self, generation: u64, errors: usize) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.loaded.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+        self.config_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
     }
 
-    /// Whether a source of the configuration can be read just now.
+    /// Records if a source of the configuration can be read.
     pub fn config_source(&self, source: ConfigSource, is_up: bool) {
         self.sources_up.get_or_create(&SourceLabel { source }).set(i64::from(is_up));
     }
@@ -331,7 +338,7 @@ impl Metrics {
     }
 }
 
-// === impl Outcome, Origin, Cut, Refusal, Shed ===
+// === impl Outcome, ConfigSource, TimeoutPhase, HandshakeError, ShedReason ===
 
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
@@ -364,7 +371,7 @@ impl EncodeLabelValue for ShedReason {
 }
 
 impl Outcome {
-    /// As metrics and log lines spell it.
+    /// Returns the outcome's name in metrics and log lines.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Patched => "patched",
@@ -377,7 +384,7 @@ impl Outcome {
 }
 
 impl TimeoutPhase {
-    /// As metrics and log lines spell it.
+    /// Returns the phase's name in metrics and log lines.
     pub fn as_str(self) -> &'static str {
         match self {
             TimeoutPhase::Handshake => "handshake",
@@ -389,8 +396,8 @@ impl TimeoutPhase {
 }
 
 impl HandshakeError {
-    /// What a failed handshake's error says of its cause.
-    pub(crate) fn of(error: &io::Error) -> Self {
+    /// Returns the cause of a failed handshake.
+    pub(crate) fn from_io(error: &io::Error) -> Self {
         use rustls::{CertificateError, Error};
         match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
             Some(Error::NoCertificatesPresented) => HandshakeError::NoCertificate,
@@ -398,19 +405,19 @@ impl HandshakeError {
                 HandshakeError::OtherName
             }
             Some(Error::InvalidCertificate(_)) => HandshakeError::Untrusted,
-            Some(Error::AlertReceived(_)) => HandshakeError::ByClient,
+            Some(Error::AlertReceived(_)) => HandshakeError::ClientAlert,
             Some(_) => HandshakeError::Protocol,
             None => HandshakeError::Closed,
         }
     }
 
-    /// As metrics and log lines spell it.
+    /// Returns the cause's name in metrics and log lines.
     pub fn as_str(self) -> &'static str {
         match self {
             HandshakeError::NoCertificate => "no_certificate",
             HandshakeError::Untrusted => "untrusted",
             HandshakeError::OtherName => "other_name",
-            HandshakeError::ByClient => "by_client",
+            HandshakeError::ClientAlert => "client_alert",
             HandshakeError::Protocol => "protocol",
             HandshakeError::Closed => "closed",
         }
@@ -418,7 +425,7 @@ impl HandshakeError {
 }
 
 impl ShedReason {
-    /// As metrics spell it.
+    /// Returns the reason's name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             ShedReason::Memory => "memory",
@@ -432,7 +439,7 @@ impl ShedReason {
 
 // === InFlight ===
 
-/// Counts in its gauge for as long as it lives.
+/// A guard that counts in its gauge until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlight(Gauge);
 

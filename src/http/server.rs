@@ -1,10 +1,10 @@
-//! The accept loop: TLS where there is a certificate, HTTP/1.1, a time limit for whatever a client does, and a drain
-//! that drops nobody. It knows nothing of admission: what it serves is a [`Router`].
+//! The accept loop: optional TLS, HTTP/1.1, a time limit for each phase of a connection, and a drain that drops no
+//! request. It serves any [`Router`] and knows nothing of admission.
 //!
 //! hyper's own header timer also runs while a keep-alive connection is idle. With 10 s there, the API server, which
 //! keeps idle connections for 90 s and does not retry a POST, would now and then send a review into a closing
-//! connection; with 120 s, a client could take two minutes over one header. So each connection keeps a [`Clock`]
-//! instead, which knows what the client is at.
+//! connection; with 120 s, a client could take two minutes over one header. So each connection has a [`ConnState`]
+//! instead, which knows its phase.
 
 use std::io;
 use std::pin::pin;
@@ -38,29 +38,29 @@ mod conn_state;
 mod connection_limit;
 pub mod tls;
 
-/// Open connections of the webhook's port by default. An API server keeps at most 25 idle ones and opens more in a
-/// burst; 1024 of them idle cost some 40 MB.
+/// Default maximum of open connections of the webhook's port. An API server keeps at most 25 idle ones and opens more
+/// in a burst; 1024 idle connections cost some 40 MB.
 pub const CONNECTIONS: usize = 1024;
 
-/// The same of the plain port, which has probes and scrapes only.
+/// Maximum open connections of the admin port, which serves probes and scrapes only.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
-/// The longest header that is read. The API server's has a few hundred bytes; hyper's own limit is 400 KB.
+/// Maximum bytes of a request's header. The API server's has a few hundred bytes; hyper's own limit is 400 KB.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// A handshake that fails is worth a line, and a client that tries again and again is not worth a thousand.
+/// Interval between two warnings of one kind: a client that retries a failing handshake must not fill the log.
 const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// How long a client may take over what.
+/// Time limits for the phases of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// the TLS handshake
     pub handshake: Duration,
     /// a request, from its first byte to the last of its body
     pub request: Duration,
-    /// taking our reply
+    /// reading the reply
     pub reply: Duration,
-    /// nothing at all between two requests; the API server closes after 90 s and must be the first to do so
+    /// silence between two requests; longer than the API server's 90 s, so that the API server closes first
     pub idle: Duration,
 }
 
@@ -71,145 +71,148 @@ impl Default for Timeouts {
     }
 }
 
-/// How far the process is on its way out.
+/// The phase of a graceful shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownPhase {
-    /// it serves
+    /// not shutting down
     Serving,
-    /// it serves everybody who still comes, and tells each to come elsewhere next time
+    /// new connections are accepted and served; each reply has `Connection: close`
     Draining,
-    /// it accepts nobody, and ends when the requests under way are answered
+    /// no connection is accepted; the server ends when the in-flight requests are answered
     Closing,
 }
 
-/// What serves one port.
+/// The server of one port.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// the routes
+    /// routes that are served
     pub router: Router,
-    /// without it the port is plain
+    /// TLS settings; without them the port is plain HTTP
     pub tls: Option<Arc<ServerConfig>>,
-    /// how long clients may take
+    /// time limits for clients
     pub timeouts: Timeouts,
-    /// open connections at most; see [`CONNECTIONS`]
+    /// maximum open connections; see [`CONNECTIONS`]
     pub connections: usize,
-    /// where connections are counted
+    /// counters of connections
     pub metrics: Arc<Metrics>,
-    /// when to stop
-    pub stage: watch::Receiver<ShutdownPhase>,
+    /// phase of the graceful shutdown
+    pub phase: watch::Receiver<ShutdownPhase>,
 }
 
-/// How a connection ended, when it did not end by itself.
+/// The reason why the server ended a connection.
 #[derive(Debug)]
-enum ConnectionEnd {
-    /// it took too long
-    Cut(TimeoutPhase),
-    /// its handshake failed
-    Refused(io::Error),
+enum ConnectionError {
+    /// this phase exceeded its time limit
+    TimedOut(TimeoutPhase),
+    /// the TLS handshake failed
+    Handshake(io::Error),
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Serves until the stage is [`Stage::Closing`] and the last request is answered.
+    /// Serves until the phase is [`ShutdownPhase::Closing`] and the last request is answered.
     pub async fn run(self, listener: TcpListener) {
-        let room = Arc::new(ConnectionLimiter::new(self.connections, Arc::clone(&self.metrics)));
-        let seldom = Arc::new(LogThrottle::new(ACCEPT_WARN_EVERY));
+        let limiter = Arc::new(ConnectionLimiter::new(self.connections, Arc::clone(&self.metrics)));
+        let throttle = Arc::new(LogThrottle::new(ACCEPT_WARN_EVERY));
         let server = Arc::new(self);
-        let mut stage = server.stage.clone();
-        let mut closing = pin!(closing(&mut stage));
+        let mut phase = server.phase.clone();
+        let mut closing = pin!(closing(&mut phase));
         loop {
             tokio::select! {
                 biased;
                 () = &mut closing => break,
-                accepted = listener.accept() => server.admit(accepted, &room, &seldom).await,
+                accepted = listener.accept() => server.admit(accepted, &limiter, &throttle).await,
             }
         }
-        // who is through the kernel's part of the connect counts as accepted
+        // connections that wait in the kernel's backlog count as accepted
         for _ in 0..server.connections {
             let Some(accepted) = listener.accept().now_or_never() else { break };
-            server.admit(accepted, &room, &seldom).await;
+            server.admit(accepted, &limiter, &throttle).await;
         }
         drop(listener);
-        room.wait_empty().await;
+        limiter.wait_empty().await;
     }
 
-    /// Gives an accepted connection a task of its own and a place, for which another may have to go.
+    /// Serves an accepted connection in a task of its own. At the limit another connection is evicted first.
     async fn admit(
         self: &Arc<Self>,
         accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
-        room: &Arc<ConnectionLimiter>,
-        seldom: &Arc<LogThrottle>,
+        limiter: &Arc<ConnectionLimiter>,
+        throttle: &Arc<LogThrottle>,
     ) {
         match accepted {
             Ok((stream, peer)) => {
-                let (server, seldom) = (Arc::clone(self), Arc::clone(seldom));
-                room.spawn(async move |clock| {
-                    let _open = server.tls.is_some().then(|| server.metrics.connection());
-                    match server.serve(stream, clock).await {
-                        Some(ConnectionEnd::Cut(cut)) => {
-                            debug!(%peer, phase = cut.as_str(), "connection cut, it took too long");
-                            server.metrics.connection_timed_out(cut);
+                let (server, throttle) = (Arc::clone(self), Arc::clone(throttle));
+                limiter
+                    .spawn(async move |conn| {
+                        let _open = server.tls.is_some().then(|| server.metrics.connection());
+                        match server.serve(stream, conn).await {
+                            Some(ConnectionError::TimedOut(phase)) => {
+                                debug!(%peer, phase = phase.as_str(), "connection timed out");
+                                server.metrics.connection_timed_out(phase);
+                            }
+                            Some(ConnectionError::Handshake(error)) => {
+                                server.report_handshake_error(peer, &error, &throttle);
+                            }
+                            None => {}
                         }
-                        Some(ConnectionEnd::Refused(error)) => server.log_accept_error(peer, &error, &seldom),
-                        None => {}
-                    }
-                })
-                .await;
+                    })
+                    .await;
             }
-            // Mostly "too many open files": the connections that are open must get a chance to end.
+            // Mostly "too many open files": the pause lets open connections end.
             Err(error) => {
-                if let Some(more) = seldom.allow("accept") {
-                    warn!(%error, more, "connection not accepted");
+                if let Some(suppressed) = throttle.allow("accept") {
+                    warn!(%error, suppressed, "failed to accept connection");
                 }
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    /// Counts a handshake that failed, and says why: what is wrong between the API server and us shows here only.
-    fn log_accept_error(&self, peer: std::net::SocketAddr, error: &io::Error, seldom: &LogThrottle) {
-        let refusal = HandshakeError::of(error);
-        self.metrics.handshake_failed(refusal);
-        if refusal == HandshakeError::Closed {
-            debug!(%peer, "connection closed before the handshake"); // a load balancer's probe
-        } else if let Some(more) = seldom.allow(refusal.as_str()) {
-            let reason = refusal.as_str();
-            warn!(%peer, reason, more, "TLS handshake failed: {error}");
+    /// Counts and logs a failed handshake. TLS errors between the API server and podgraft are visible here only.
+    fn report_handshake_error(&self, peer: std::net::SocketAddr, error: &io::Error, throttle: &LogThrottle) {
+        let kind = HandshakeError::from_io(error);
+        self.metrics.handshake_failed(kind);
+        if kind == HandshakeError::Closed {
+            debug!(%peer, "connection closed before the TLS handshake"); // a load balancer's probe
+        } else if let Some(suppressed) = throttle.allow(kind.as_str()) {
+            warn!(%peer, reason = kind.as_str(), %error, suppressed, "TLS handshake failed");
         }
     }
 
-    /// One connection from its first byte to its last; says how it ended, if it was not by itself.
-    async fn serve(&self, stream: TcpStream, clock: Arc<ConnState>) -> Option<ConnectionEnd> {
+    /// Serves one connection until it ends; returns the error if the server ended it.
+    async fn serve(&self, stream: TcpStream, conn: Arc<ConnState>) -> Option<ConnectionError> {
         // replies are single writes: waiting for more to send would only cost time
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            clock.enter(Phase::New);
-            return self.serve_http(stream, clock).await.map(ConnectionEnd::Cut);
+            conn.enter(Phase::New);
+            return self.serve_http(stream, conn).await.map(ConnectionError::TimedOut);
         };
         match timeout(self.timeouts.handshake, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
             Ok(Ok(stream)) => {
-                clock.enter(Phase::New);
-                self.serve_http(stream, clock).await.map(ConnectionEnd::Cut)
+                conn.enter(Phase::New);
+                self.serve_http(stream, conn).await.map(ConnectionError::TimedOut)
             }
-            Ok(Err(error)) => Some(ConnectionEnd::Refused(error)),
-            Err(_) => Some(ConnectionEnd::Cut(TimeoutPhase::Handshake)),
+            Ok(Err(error)) => Some(ConnectionError::Handshake(error)),
+            Err(_) => Some(ConnectionError::TimedOut(TimeoutPhase::Handshake)),
         }
     }
 
+    /// Serves HTTP on a connection; returns the phase that timed out, if one did.
     async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
         stream: S,
-        clock: Arc<ConnState>,
+        conn: Arc<ConnState>,
     ) -> Option<TimeoutPhase> {
-        let io = TokioIo::new(TrackedIo { stream, clock: Arc::clone(&clock) });
+        let io = TokioIo::new(TrackedIo { stream, conn: Arc::clone(&conn) });
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let reply = router.call(clock.received(request));
-            let clock = Arc::clone(&clock);
+            let reply = router.call(conn.received(request));
+            let conn = Arc::clone(&conn);
             async move {
                 let mut reply = reply.await?;
-                clock.enter(Phase::Replying);
+                conn.enter(Phase::Replying);
                 self.close_after(&mut reply);
                 Ok::<_, std::convert::Infallible>(reply)
             }
@@ -218,44 +221,44 @@ impl Server {
             http1::Builder::new().header_read_timeout(None).max_buf_size(HEADER_BYTES).serve_connection(io, service)
         );
 
-        let mut stage = self.stage.clone();
-        let mut closing = pin!(closing(&mut stage));
+        let mut phase = self.phase.clone();
+        let mut closing = pin!(closing(&mut phase));
         let mut is_closing = false;
         let mut timer = pin!(sleep(self.timeouts.idle));
         std::future::poll_fn(|context| {
             loop {
-                // First the connection: a request that has arrived is served, whatever else is the matter.
+                // The connection comes first: a request that has arrived is served even at a time limit or a drain.
                 if connection.as_mut().poll(context).is_ready() {
                     return Poll::Ready(None);
                 }
                 if !is_closing && closing.as_mut().poll(context).is_ready() {
                     is_closing = true;
                 }
-                if is_closing && clock.close_if_idle() {
+                if is_closing && conn.close_if_idle() {
                     connection.as_mut().graceful_shutdown();
                     continue;
                 }
-                let Some((deadline, cut)) = clock.deadline(&self.timeouts, is_closing) else { return Poll::Pending };
+                let Some((deadline, phase)) = conn.deadline(&self.timeouts, is_closing) else { return Poll::Pending };
                 if timer.deadline() != deadline {
                     timer.as_mut().reset(deadline);
                 }
                 ready!(timer.as_mut().poll(context));
-                return Poll::Ready((!is_closing || cut != TimeoutPhase::Idle).then_some(cut));
+                return Poll::Ready((!is_closing || phase != TimeoutPhase::Idle).then_some(phase));
             }
         })
         .await
     }
 
-    /// While the process is on its way out, each reply ends its connection. Connections that are merely idle are left
-    /// alone until the grace is over: a request may be on its way into each of them.
+    /// Makes each reply end its connection while the server is shutting down. Idle connections stay open until the
+    /// grace period is over, because the API server may be sending a request into each of them.
     fn close_after(&self, reply: &mut Response<Body>) {
-        if *self.stage.borrow() >= ShutdownPhase::Draining {
+        if *self.phase.borrow() >= ShutdownPhase::Draining {
             reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
 
-/// Waits until nobody is to be accepted any more; a sender that is gone means the same.
-async fn closing(stage: &mut watch::Receiver<ShutdownPhase>) {
-    let _ = stage.wait_for(|stage| *stage >= ShutdownPhase::Closing).await;
+/// Waits for [`ShutdownPhase::Closing`], or for the end of the sender.
+async fn closing(phase: &mut watch::Receiver<ShutdownPhase>) {
+    let _ = phase.wait_for(|phase| *phase >= ShutdownPhase::Closing).await;
 }

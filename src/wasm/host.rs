@@ -1,4 +1,4 @@
-//! What a guest may use: memory within its budget, a log, and the task's configuration.
+//! The host of a guest: memory within its budget, a log, and the task's configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ wasmtime::component::bindgen!({ path: "policies/wit", world: "template-module" }
 
 pub(super) use exports::podgraft::template::hook::Outcome as Guest;
 
-/// Tables are function pointers: a Rust module has 100, an interpreter 5,000.
+/// Maximum elements of a table. Tables hold function pointers: a Rust module has 100, an interpreter 5,000.
 const MAX_TABLE: usize = 20_000;
 
-/// Lines of one call that are kept.
+/// Maximum log lines of one call; further lines are dropped.
 const MAX_LOG_LINES: usize = 100;
 
-/// Bytes of one call's log that are kept.
+/// Maximum bytes of one call's log.
 const MAX_LOG_BYTES: usize = 16 << 10;
 
-/// Bytes of one line that are kept: what cleans it must know where it may have been cut.
+/// Maximum bytes of one line: the redaction must know where a line may have been truncated.
 const MAX_LINE_BYTES: usize = crate::mutate::redact::MAX_TEXT_BYTES;
 
-/// An instance's side of the host.
+/// The host's state of one instance.
 #[derive(Debug)]
 pub(super) struct State {
     task_config: Arc<Value>,
-    /// bytes of linear memory that are left, over all of the instance's memories
-    memory: u64,
+    /// bytes of linear memory that are left, in all of the instance's memories
+    memory_left: u64,
     logs: Vec<LogLine>,
     log_bytes: usize,
     log_dropped: usize,
@@ -43,19 +43,19 @@ impl State {
     pub(super) fn new(call: &HookRequest<'_>) -> Self {
         Self {
             task_config: Arc::clone(call.task_config),
-            memory: call.budget.memory,
+            memory_left: call.budget.memory,
             logs: Vec::new(),
             log_bytes: 0,
             log_dropped: 0,
         }
     }
 
-    /// Bytes of linear memory that the instance has, which began with `budget`.
+    /// Returns the bytes of linear memory of the instance, whose budget was `budget`.
     pub(super) fn memory_used(&self, budget: Budget) -> u64 {
-        budget.memory - self.memory
+        budget.memory - self.memory_left
     }
 
-    /// The lines that were kept, and how many were not.
+    /// Returns the log lines, and as the last one the number of dropped lines.
     pub(super) fn into_logs(mut self) -> Vec<LogLine> {
         if self.log_dropped > 0 {
             let message = format!("{} more lines were dropped", self.log_dropped);
@@ -65,7 +65,7 @@ impl State {
     }
 }
 
-/// Adds the imports that there are.
+/// Adds the host's imports to the linker.
 pub(super) fn add_to_linker(linker: &mut wasmtime::component::Linker<State>) -> wasmtime::Result<()> {
     host::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
@@ -93,7 +93,7 @@ impl host::Host for State {
     }
 }
 
-/// Why the limiter said no.
+/// The limit that a guest exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitExceeded {
     Memory,
@@ -111,15 +111,15 @@ impl fmt::Display for LimitExceeded {
 
 impl std::error::Error for LimitExceeded {}
 
-/// Growing beyond the budget is a trap, not the `-1` that the specification would allow: no guest does better than
-/// abort on it, and then nobody could tell that from any other trap.
+/// Growing beyond the budget is a trap, not the `-1` that the specification would allow: a guest can only abort on it,
+/// and that trap could not be distinguished from others.
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         let more = u64::try_from(desired.saturating_sub(current))?;
-        self.memory = self.memory.checked_sub(more).ok_or(LimitExceeded::Memory)?;
+        self.memory_left = self.memory_left.checked_sub(more).ok_or(LimitExceeded::Memory)?;
         Ok(true)
     }
 
@@ -130,7 +130,7 @@ impl ResourceLimiter for State {
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
-    /// A component is three or four core instances; ten leaves room for linked ones.
+    /// Returns ten: a component has three or four core instances, and may link others.
     fn instances(&self) -> usize {
         10
     }

@@ -1,4 +1,4 @@
-//! What `podgraft module` looks at beside what a request needs: what a file holds, and what a call was given and took.
+//! The inspection of a component and the recording of a call, for `podgraft module`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,25 +10,26 @@ use super::engine::{HOOK, HOST, check_form};
 use super::{CallHistory, Engine, Module, sha256_hex, unavailable};
 use crate::model::hook::{Execution, Hook, HookError, HookOutput, HookRequest, HookResponse};
 
-/// A component as its bytes describe it.
+/// The contents of a component.
 #[derive(Debug)]
 pub struct Inspection {
-    /// what it imports, and whether podgraft offers that
+    /// imports, each with true if podgraft provides it
     pub imports: Vec<(String, bool)>,
-    /// what it exports, and whether podgraft calls that
+    /// exports, each with true if podgraft calls it
     pub exports: Vec<(String, bool)>,
-    /// linear memories, and the pages of 64 KiB that the largest begins with
+    /// number of linear memories, and initial pages of 64 KiB of the largest
     pub memories: (u32, u64),
-    /// tables, and the elements that the largest begins with
+    /// number of tables, and initial elements of the largest
     pub tables: (u32, u64),
-    /// wall clock of compiling it
+    /// wall clock of the compilation
     pub compile_time: Duration,
-    /// bytes of what it was compiled to
+    /// bytes of the machine code
     pub compiled_size: usize,
 }
 
 impl Engine {
-    /// Looks into a component. `None` is what is none, or none that can be compiled; [`Engine::compile`] says why.
+    /// Returns the contents of a component, or `None` if the bytes cannot be compiled; the error of [`Engine::compile`]
+    /// has the reason.
     pub fn inspect(&self, bytes: &[u8]) -> Option<Inspection> {
         check_form(bytes).ok()?;
         let start = Instant::now();
@@ -47,45 +48,45 @@ impl Engine {
         })
     }
 
-    /// Compiles a component as [`Engine::compile`] does, to be looked at while it runs.
+    /// Compiles a component into a module that records its calls.
     ///
     /// # Errors
-    /// The sentence of [`Engine::compile`].
+    /// The bytes are not a module that podgraft can run; see [`Engine::compile`].
     pub fn compile_recording(&self, name: &str, bytes: &[u8]) -> Result<Arc<RecordingModule>, String> {
         self.compile(name, bytes)?;
         let code = self.link(bytes)?;
-        let (digest, clock) = (sha256_hex(bytes), Arc::clone(&self.clock));
-        let module = Module { digest, code, clock, record: CallHistory::default() };
+        let (digest, ticker) = (sha256_hex(bytes), Arc::clone(&self.ticker));
+        let module = Module { digest, code, ticker, history: CallHistory::default() };
         Ok(Arc::new(RecordingModule { module, last: Mutex::default() }))
     }
 }
 
-/// A module that remembers its last call.
+/// A module that records its last call.
 #[derive(Debug)]
 pub struct RecordingModule {
     module: Module,
     last: Mutex<Option<RecordedCall>>,
 }
 
-/// One call.
+/// A recorded call of a hook.
 #[derive(Debug)]
 pub struct RecordedCall {
-    /// the hook's first argument
+    /// first argument of the hook
     pub request: String,
-    /// its second one
+    /// second argument of the hook
     pub template: String,
-    /// what `config-get` looked into
+    /// tree that `config-get` reads
     pub task_config: Arc<Value>,
-    /// what came back, if anything did: `unchanged`, `template` or `fragment`, and the text
+    /// kind of the result (`unchanged`, `template` or `fragment`) and its text; `None` after an error
     pub returned: Option<(&'static str, String)>,
-    /// wall clock
+    /// wall clock of the call
     pub elapsed: Duration,
-    /// bytes of linear memory at its end, which is the most that there were: it never shrinks
+    /// bytes of linear memory at the end of the call, which is also the maximum, as it never shrinks
     pub memory: u64,
 }
 
 impl RecordingModule {
-    /// The last call, if there was one.
+    /// Returns the last call, if there was one since the last time this was called.
     pub fn last(&self) -> Option<RecordedCall> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -102,7 +103,7 @@ impl Hook for RecordingModule {
             HookOutput::Template(text) => ("template", text.clone()),
             HookOutput::Fragment(text) => ("fragment", text.clone()),
         });
-        let seen = RecordedCall {
+        let recorded = RecordedCall {
             request: call.request.to_owned(),
             template: call.template.to_owned(),
             task_config: Arc::clone(call.task_config),
@@ -110,7 +111,7 @@ impl Hook for RecordingModule {
             elapsed,
             memory: state.memory_used(call.budget),
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
         HookResponse { result, logs: state.into_logs(), elapsed }
     }
 }

@@ -1,3 +1,5 @@
+//! The sandbox, called with the guests of `policies/misbehaving`.
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -6,10 +8,10 @@ use super::*;
 use crate::model::hook::{LogLevel, LogLine};
 use crate::model::placeholder::look_up;
 
-/// Plenty, on the slowest machine: nothing here measures time.
+/// Enough time on the slowest machine: no test measures time.
 const PLENTY: Duration = Duration::from_secs(20);
 
-/// Enough for a guest that ends by itself, and no long wait for one that never does.
+/// Enough time for a guest that ends, and a short wait for one that never does.
 const SHORT: Duration = Duration::from_millis(30);
 
 const MEMORY: u64 = 8 << 20;
@@ -23,11 +25,11 @@ fn module(name: &str) -> Arc<dyn Hook> {
     Engine::new().unwrap().compile(name, &misbehaving(name)).unwrap()
 }
 
-/// One patient call.
+/// Makes one pooled call.
 fn call(module: &dyn Hook, template: &str, task_config: Value, time: Duration) -> HookResponse {
     let budget = Budget { time, memory: MEMORY };
-    let (task_config, pace) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
-    module.call(&HookRequest { request: "{}", template, task_config: &task_config, budget, execution: pace })
+    let (task_config, execution) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
+    module.call(&HookRequest { request: "{}", template, task_config: &task_config, budget, execution })
 }
 
 fn inline(module: &dyn Hook, template: &str) -> HookResponse {
@@ -61,7 +63,7 @@ fn a_fragment_comes_back() {
 }
 
 #[test]
-fn whatever_a_guest_does_has_a_name() {
+fn every_failure_of_a_guest_has_its_own_error() {
     let trap = |text: &str| Err(HookError::Trap(text.into()));
     assert_eq!(run("memory", "x"), Err(HookError::Memory(MEMORY)));
     assert_eq!(run("memory-at-start", "x"), Err(HookError::Memory(MEMORY)));
@@ -75,20 +77,20 @@ fn whatever_a_guest_does_has_a_name() {
 }
 
 #[test]
-fn a_loop_ends_at_its_deadline_wherever_it_is() {
+fn a_loop_ends_at_its_deadline_in_the_hook_and_at_the_start() {
     for name in ["loop", "start-loop"] {
         assert_eq!(call(&*module(name), "x", Value::Null, SHORT).result, Err(HookError::TimedOut(SHORT)), "{name}");
     }
 }
 
 #[test]
-fn what_is_left_of_the_request_counts_too() {
+fn the_rest_of_the_request_timeout_limits_a_call_too() {
     let (task_config, budget) = (Arc::new(Value::Null), Budget { time: PLENTY, memory: MEMORY });
     let within = |name: &str, left: Duration| {
         let left = move || left;
-        let pace = Execution::Pooled(&left);
+        let execution = Execution::Pooled(&left);
         module(name)
-            .call(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace })
+            .call(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution })
             .result
     };
     assert_eq!(within("loop", SHORT), Err(HookError::TimedOut(SHORT)));
@@ -97,12 +99,12 @@ fn what_is_left_of_the_request_counts_too() {
 
 #[test]
 fn memory_within_the_budget_is_granted() {
-    let budget = Budget { time: PLENTY, memory: 2 << 16 }; // exactly what `echo` has from the start
+    let budget = Budget { time: PLENTY, memory: 2 << 16 }; // the initial memory of `echo`
     let task_config = Arc::new(Value::Null);
     let with = |budget: Budget| {
-        let pace = Execution::Pooled(&|| PLENTY);
+        let execution = Execution::Pooled(&|| PLENTY);
         module("echo")
-            .call(&HookRequest { request: "", template: "x", task_config: &task_config, budget, execution: pace })
+            .call(&HookRequest { request: "", template: "x", task_config: &task_config, budget, execution })
             .result
     };
     assert_eq!(with(budget), fragment("x"));
@@ -110,7 +112,7 @@ fn memory_within_the_budget_is_granted() {
 }
 
 #[test]
-fn text_that_is_not_json_is_the_callers_to_find() {
+fn a_result_that_is_not_json_is_returned_as_it_is() {
     assert_eq!(run("not-json", "x"), fragment("not json"));
 }
 
@@ -123,7 +125,7 @@ fn every_call_has_an_instance_of_its_own() {
 }
 
 #[test]
-fn memory_of_a_call_is_not_seen_by_the_next() {
+fn the_next_call_does_not_see_the_memory_of_a_call() {
     let engine = Engine::with_instances(1).unwrap(); // one slot, so that it is used again
     let modules = ["counter", "trap", "echo"].map(|name| engine.compile(name, &misbehaving(name)).unwrap());
     for _ in 0..5 {
@@ -179,10 +181,10 @@ fn inject_nfs() -> Arc<dyn Hook> {
 /// One call of `inject-nfs` with these parameters and this `task_config`.
 fn nfs(params: &Value, task_config: Value) -> Result<HookOutput, HookError> {
     let request = json!({"queue": "1", "queue_name": "q", "params": params, "new_field": [1]}).to_string();
-    let (task_config, pace) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
+    let (task_config, execution) = (Arc::new(task_config), Execution::Pooled(&|| PLENTY));
     let budget = Budget { time: PLENTY, memory: MEMORY };
     inject_nfs()
-        .call(&HookRequest { request: &request, template: "{}", task_config: &task_config, budget, execution: pace })
+        .call(&HookRequest { request: &request, template: "{}", task_config: &task_config, budget, execution })
         .result
 }
 
@@ -206,7 +208,7 @@ fn inject_nfs_mounts_what_the_configuration_has() {
 }
 
 #[test]
-fn inject_nfs_leaves_a_task_without_nfs_alone() {
+fn inject_nfs_changes_no_task_without_nfs() {
     for task_config in [Value::Null, json!({}), json!({"nfs": null}), json!({"smb": {}})] {
         assert_eq!(nfs(&json!({}), task_config), Ok(HookOutput::Unchanged));
     }
@@ -231,15 +233,15 @@ fn inject_nfs_names_what_is_missing() {
 }
 
 #[test]
-fn what_cannot_be_a_module_is_refused_with_the_reason() {
+fn an_invalid_module_is_an_error_with_the_reason() {
     let cases = [
         (
             "core-module",
-            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes one of it",
+            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes it one",
         ),
         (
             "imports",
-            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but nothing except \
+            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but only \
              podgraft:template/host@0.1.0 can be imported; a Rust module is built for wasm32-unknown-unknown",
         ),
         (
@@ -248,7 +250,7 @@ fn what_cannot_be_a_module_is_refused_with_the_reason() {
         ),
         (
             "signature",
-            "module 'signature' exports podgraft:template/hook@0.1.0 in another form than policies/wit/template.wit",
+            "module 'signature' exports podgraft:template/hook@0.1.0 with another signature than in policies/wit/template.wit",
         ),
         ("nothing", "module 'nothing' exports nothing, but must export podgraft:template/hook@0.1.0"),
     ];
@@ -259,10 +261,7 @@ fn what_cannot_be_a_module_is_refused_with_the_reason() {
     let text = engine.compile("t", b"(component)").unwrap_err();
     assert!(text.starts_with("module 't' is not WebAssembly"), "{text}");
     let broken = engine.compile("t", b"\0asm\x0d\0\x01\0\x01").unwrap_err();
-    assert!(
-        broken.starts_with("module 't' is damaged or not a whole component: build it again, or copy it here again"),
-        "{broken}"
-    );
+    assert!(broken.starts_with("module 't' is damaged or incomplete: build it again, or copy it again"), "{broken}");
     let large = engine.compile("t", &vec![0; (32 << 20) + 1]).unwrap_err();
     assert!(large.contains("more than the limit of 33554432"), "{large}");
 }
@@ -280,14 +279,14 @@ fn equal_bytes_are_compiled_once_while_in_use() {
 }
 
 #[test]
-fn the_pool_says_when_it_is_empty() {
+fn a_call_without_a_free_instance_is_unavailable() {
     let engine = Engine::with_instances(1).unwrap();
     let echo = engine.compile("echo", &misbehaving("echo")).unwrap();
     let code = engine.link(&misbehaving("echo")).unwrap();
-    let (task_config, budget, pace) = (Arc::new(Value::Null), Budget::default(), Execution::Inline);
+    let (task_config, budget, execution) = (Arc::new(Value::Null), Budget::default(), Execution::Inline);
     let mut store = Store::new(
         code.engine(),
-        State::new(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution: pace }),
+        State::new(&HookRequest { request: "", template: "", task_config: &task_config, budget, execution }),
     );
     store.set_epoch_deadline(u64::MAX / 2);
     code.instantiate(&mut store).unwrap();
@@ -297,30 +296,30 @@ fn the_pool_says_when_it_is_empty() {
 }
 
 #[test]
-fn a_record_counts_to_fast_begins_anew_when_cut_and_gives_up_the_third_time() {
-    let record = CallHistory::default();
-    for cut in 0..MAX_TIMEOUTS {
+fn a_module_is_fast_after_enough_fast_calls_until_it_times_out_too_often() {
+    let history = CallHistory::default();
+    for timeouts in 0..MAX_TIMEOUTS {
         for _ in 0..FAST_CALLS {
-            assert!(!record.is_fast(), "after {cut} cuts it proves itself anew");
-            record.fast_call();
+            assert!(!history.is_fast(), "after {timeouts} timeouts it needs all fast calls again");
+            history.fast_call();
         }
-        assert!(record.is_fast());
-        record.fast_call();
-        assert!(record.is_fast());
-        record.timed_out();
+        assert!(history.is_fast());
+        history.fast_call();
+        assert!(history.is_fast());
+        history.timed_out();
     }
     for _ in 0..2 * FAST_CALLS {
-        record.fast_call();
-        assert!(!record.is_fast());
+        history.fast_call();
+        assert!(!history.is_fast());
     }
 }
 
 #[test]
-fn a_module_runs_inline_when_it_is_proven_and_until_it_is_cut() {
+fn a_fast_module_runs_inline_until_it_times_out() {
     let module = module("sometimes");
     assert_eq!(inline(&*module, "x").result, Err(HookError::TooSlowInline));
     for _ in 0..100 * FAST_CALLS {
-        // far more than needed: a busy machine may make some of them long
+        // far more than needed: a busy machine may make some of them slow
         assert_eq!(call(&*module, "x", Value::Null, PLENTY).result, fragment("x"));
         if inline(&*module, "x").result.is_ok() {
             break;
@@ -329,17 +328,17 @@ fn a_module_runs_inline_when_it_is_proven_and_until_it_is_cut() {
     assert_eq!(inline(&*module, "x").result, fragment("x"));
     assert_eq!(inline(&*module, "L").result, Err(HookError::TooSlowInline));
     assert_eq!(call(&*module, "x", Value::Null, PLENTY).result, fragment("x"));
-    assert_eq!(inline(&*module, "x").result, Err(HookError::TooSlowInline), "it is with the patient ones again");
+    assert_eq!(inline(&*module, "x").result, Err(HookError::TooSlowInline), "it is pooled again");
 }
 
 #[test]
-fn a_rested_clock_wakes_for_a_call() {
+fn a_parked_ticker_wakes_for_a_call() {
     let engine = Engine::new().unwrap();
     let module = engine.compile("sometimes", &misbehaving("sometimes")).unwrap();
     assert_eq!(call(&*module, "x", Value::Null, PLENTY).result, fragment("x"));
     let start = Instant::now();
-    while !engine.clock.is_parked() {
-        assert!(start.elapsed() < PLENTY, "it rests after a second");
+    while !engine.ticker.is_parked() {
+        assert!(start.elapsed() < PLENTY, "it parks after a second");
         std::thread::sleep(TICK);
     }
     assert_eq!(call(&*module, "L", Value::Null, SHORT).result, Err(HookError::TimedOut(SHORT)));
@@ -352,7 +351,7 @@ fn digests_are_lower_case_hex() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_long_call_lowers_its_thread_if_that_can_be() {
+fn a_long_call_demotes_its_thread_if_that_is_allowed() {
     /// `SCHED_OTHER` is 0, `SCHED_IDLE` 5.
     fn policy() -> String {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
@@ -360,10 +359,10 @@ fn a_long_call_lowers_its_thread_if_that_can_be() {
         after_name.split(' ').nth(38).unwrap().to_owned()
     }
     let module = module("sometimes");
-    let call_on_new_thread = |can_give: bool, template: &'static str, time: Duration| {
+    let call_on_new_thread = |demotable: bool, template: &'static str, time: Duration| {
         let module = Arc::clone(&module);
         let body = move || {
-            if can_give {
+            if demotable {
                 thread_priority::allow_demotion();
             }
             let result = call(&*module, template, Value::Null, time).result;
@@ -371,9 +370,9 @@ fn a_long_call_lowers_its_thread_if_that_can_be() {
         };
         std::thread::spawn(body).join().unwrap()
     };
-    let of = |ended: bool, policy: &str| (ended, policy.to_owned());
+    let expected = |ended: bool, policy: &str| (ended, policy.to_owned());
     let long = Duration::from_millis(500);
-    assert_eq!(call_on_new_thread(true, "x", PLENTY), of(true, "0"));
-    assert_eq!(call_on_new_thread(true, "L", long), of(false, "5"));
-    assert_eq!(call_on_new_thread(false, "L", long), of(false, "0"), "not a thread to be given up");
+    assert_eq!(call_on_new_thread(true, "x", PLENTY), expected(true, "0"));
+    assert_eq!(call_on_new_thread(true, "L", long), expected(false, "5"));
+    assert_eq!(call_on_new_thread(false, "L", long), expected(false, "0"), "its demotion is not allowed");
 }

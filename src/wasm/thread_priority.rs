@@ -1,59 +1,59 @@
-//! Which threads give way: on few cores a guest that computes for long must not keep the workers from a request.
+//! The demotion of threads: on few cores a guest that computes for long must not keep the workers from a request.
 //!
-//! A thread says that it can, once; what then runs on it for long lowers it for good, because Linux lets nobody raise
-//! a thread again without a right that podgraft has not. Whoever owns the thread finds another for short calls.
+//! A thread allows its demotion once. A long call then demotes it for good, because Linux raises no thread's priority
+//! again without a privilege that podgraft does not have. The thread's owner starts another for short calls.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU that a call has as an equal of the workers: what ends sooner is never kept waiting where they want the whole core.
+/// CPU time of a call before its thread is demoted: shorter calls compete with the workers as equals.
 pub const CPU_BEFORE_DEMOTION: Duration = Duration::from_millis(10);
 
 thread_local! {
-    static PRIORITY: Cell<Priority> = const { Cell::new(Priority::Keeps) };
+    static PRIORITY: Cell<Priority> = const { Cell::new(Priority::Fixed) };
     static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Priority {
-    Keeps,
-    CanGive,
-    Gave,
+    Fixed,
+    Demotable,
+    Demoted,
 }
 
-/// This thread can be given up: it may be lowered while it runs a guest. Only Linux has a place that low.
+/// Allows the demotion of this thread while it runs a guest. Only Linux has a scheduling policy that low.
 pub fn allow_demotion() {
     if cfg!(target_os = "linux") {
-        PRIORITY.set(Priority::CanGive);
+        PRIORITY.set(Priority::Demotable);
     }
 }
 
-/// Whether this thread was lowered.
+/// Returns true if this thread is demoted.
 pub fn is_demoted() -> bool {
-    PRIORITY.get() == Priority::Gave
+    PRIORITY.get() == Priority::Demoted
 }
 
-/// A call on this thread was cut at its deadline.
+/// Records that a call on this thread timed out.
 pub fn mark_timed_out() {
     TIMED_OUT.set(true);
 }
 
-/// Whether one was since this was last asked.
+/// Returns true if a call on this thread has timed out since the last time this was called.
 pub fn take_timed_out() -> bool {
     TIMED_OUT.take()
 }
 
-/// Whether [`give`] would do anything.
+/// Returns true if [`demote`] would demote this thread.
 pub(super) fn may_demote() -> bool {
-    PRIORITY.get() == Priority::CanGive
+    PRIORITY.get() == Priority::Demotable
 }
 
-/// Lowers this thread, if it can be: it runs when nobody else of podgraft wants its core, and whoever wakes up goes
-/// first at once. (Niceness 19 leaves the one who wakes waiting for a part of a slice: at one request a time p99 was
-/// 4.1 times what it is alone, and is 1.2 to 2.3 times with this.) It weighs against podgraft's own threads only, not
-/// other containers. Where the system refuses, guests compete with the workers as equals.
+/// Demotes this thread if that is allowed: it runs while no other thread of podgraft wants its core, and a thread that
+/// wakes up preempts it at once. (Niceness 19 lets the woken thread wait for a part of a slice: with one request at a
+/// time p99 was 4.1 times its value without load, and is 1.2 to 2.3 times with this.) It affects podgraft's own threads
+/// only, not other containers. If the system does not permit it, guests compete with the workers as equals.
 pub fn demote() {
     if !may_demote() {
         return;
@@ -67,10 +67,10 @@ pub fn demote() {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     }
-    PRIORITY.set(Priority::Gave);
+    PRIORITY.set(Priority::Demoted);
 }
 
-/// CPU that this thread has had.
+/// Returns the CPU time that this thread has used.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()

@@ -1,7 +1,7 @@
-//! What podgraft reads of the cluster: all ConfigMaps of its own namespace, and the labels of all Namespaces.
+//! The watch of the cluster: all ConfigMaps of podgraft's own namespace, and the labels of all Namespaces.
 //!
-//! Needs `list` and `watch` on configmaps there, and on namespaces; without the latter everything else goes on.
-//! Reconnects for ever; while the API server is away, what was read before goes on serving.
+//! It needs `list` and `watch` on configmaps there, and on namespaces; without the latter only Pod Security levels are
+//! missing. It reconnects for ever; while the API server is away, the last state serves.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,51 +17,57 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::source_status::StatusReporter;
-use super::{Part, Parts};
+use super::{Content, Contents};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 use crate::k8s::pod_security::{Levels, Policy};
 
-/// Follows the ConfigMaps and puts what they hold into its slot.
-pub(super) async fn watch(client: Client, reader: StatusReporter, namespace: String, parts: Parts, slot: usize) {
-    let what = format!("the ConfigMaps of {namespace}");
-    let client = with_success_callback(client, reader.clone(), what.clone());
+/// Watches the ConfigMaps of a namespace and stores their contents in the slot.
+pub(super) async fn watch(
+    client: Client,
+    reporter: StatusReporter,
+    namespace: String,
+    contents: Contents,
+    slot: usize,
+) {
+    let source = format!("the ConfigMaps of {namespace}");
+    let client = with_success_callback(client, reporter.clone(), source.clone());
     let api = Api::<ConfigMap>::namespaced(client, &namespace);
-    let value = |map| Some(part_of(map));
-    follow(api, &reader, &what, value, |maps| {
-        // kube-root-ca.crt and its likes change nothing
-        parts.send_if_modified(|parts| {
-            let part = Some(whole(maps));
-            let changed = parts[slot] != part;
-            parts[slot] = part;
+    let value = |map| Some(Content::from(map));
+    follow(api, &reporter, &source, value, |maps| {
+        // a ConfigMap without files of podgraft, such as kube-root-ca.crt, changes nothing
+        contents.send_if_modified(|contents| {
+            let content = Some(joined(maps));
+            let changed = contents[slot] != content;
+            contents[slot] = content;
             changed
         });
     })
     .await;
 }
 
-/// Follows the Namespaces, for what the API server warns of in each. Their labels are all that is asked for.
-pub(super) async fn watch_namespaces(client: Client, reader: StatusReporter, levels: Levels) {
-    let what = "the Namespaces (without them no pod is held to a Pod Security level)";
-    let client = with_success_callback(client, reader.clone(), what.to_owned());
+/// Watches the labels of all Namespaces, which set the Pod Security levels.
+pub(super) async fn watch_namespaces(client: Client, reporter: StatusReporter, levels: Levels) {
+    let source = "the Namespaces (without them no Pod Security level is checked)";
+    let client = with_success_callback(client, reporter.clone(), source.to_owned());
     let api = Api::<PartialObjectMeta<Namespace>>::all(client);
     let value = |namespace: PartialObjectMeta<Namespace>| Policy::from_labels(namespace.labels());
-    follow(api, &reader, what, value, |namespaces| {
+    follow(api, &reporter, source, value, |namespaces| {
         levels.set(namespaces.iter().map(|(name, policy)| (name.clone(), *policy)).collect());
     })
     .await;
 }
 
-/// The client, with an ear to what it is told: the watcher says when it fails, and not that it goes on where it was, for
-/// which nothing but the reply's beginning stands as long as no object changes.
-fn with_success_callback(client: Client, reader: StatusReporter, what: String) -> Client {
+/// Wraps the client to report each successful response, because kube's watcher emits an event when it fails but none
+/// when it resumes, until an object changes.
+fn with_success_callback(client: Client, reporter: StatusReporter, source: String) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let (reader, what) = (Arc::new(reader), Arc::<str>::from(what));
+    let (reporter, source) = (Arc::new(reporter), Arc::<str>::from(source));
     let service = tower::service_fn(move |request| {
-        let (client, reader, what) = (client.clone(), Arc::clone(&reader), Arc::clone(&what));
+        let (client, reporter, source) = (client.clone(), Arc::clone(&reporter), Arc::clone(&source));
         async move {
             let response = client.send(request).await?;
-            if response.status().is_success() && reader.succeeded() {
-                tracing::info!("can read again: {what}");
+            if response.status().is_success() && reporter.succeeded() {
+                tracing::info!(%source, "reading from the cluster works again");
             }
             Ok::<_, kube::Error>(response)
         }
@@ -69,12 +75,11 @@ fn with_success_callback(client: Client, reader: StatusReporter, what: String) -
     Client::new(service, namespace)
 }
 
-/// Calls `changed` with everything that there is, whenever that may have changed. Objects without a value count as not
-/// there.
+/// Calls `changed` with the values of all objects whenever one may have changed. Objects without a value are left out.
 async fn follow<K, V>(
     api: Api<K>,
-    reader: &StatusReporter,
-    what: &str,
+    reporter: &StatusReporter,
+    source: &str,
     value: impl Fn(K) -> Option<V>,
     mut changed: impl FnMut(&BTreeMap<String, V>),
 ) where
@@ -85,22 +90,23 @@ async fn follow<K, V>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if objects.take(event, &value) {
+                if objects.apply(event, &value) {
                     changed(&objects.all);
                 }
             }
             Err(error) => {
-                let text = chain(&error);
-                if reader.failed(&text) {
-                    tracing::warn!("cannot read {what}: {text}; trying again");
+                let error = with_causes(&error);
+                if reporter.failed(&error) {
+                    tracing::warn!(source, error, "failed to read from the cluster, trying again");
                 }
             }
         }
     }
 }
 
-/// The error with its causes, which hold what matters ("connection refused").
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns the error with its causes, which name the reason ("connection refused"). A cause that the text names already
+/// is not repeated, unlike by anyhow's `{:#}`.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -113,7 +119,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What is known of the objects by name, and of those of a list under way.
+/// The values of all objects by name, and those of an incomplete list.
 struct Objects<V> {
     all: BTreeMap<String, V>,
     listed: Option<BTreeMap<String, V>>,
@@ -121,8 +127,8 @@ struct Objects<V> {
 }
 
 impl<V> Objects<V> {
-    /// Whether [`Objects::all`] may be another one now: not in the middle of a list.
-    fn take<K: Resource>(&mut self, event: Event<K>, value: impl Fn(K) -> Option<V>) -> bool {
+    /// Applies an event; returns true if [`Objects::all`] may have changed, which it does not in the middle of a list.
+    fn apply<K: Resource>(&mut self, event: Event<K>, value: impl Fn(K) -> Option<V>) -> bool {
         match event {
             Event::Init => self.listed = Some(BTreeMap::new()),
             Event::InitApply(object) => {
@@ -148,24 +154,25 @@ impl<V> Objects<V> {
     }
 }
 
-/// All of them as one.
-fn whole(maps: &BTreeMap<String, Part>) -> Part {
-    let mut whole = Part::default();
-    for part in maps.values().cloned() {
-        whole.files.extend(part.files);
-        whole.wasm.extend(part.wasm);
+fn joined(maps: &BTreeMap<String, Content>) -> Content {
+    let mut joined = Content::default();
+    for content in maps.values().cloned() {
+        joined.files.extend(content.files);
+        joined.wasm.extend(content.wasm);
     }
-    whole
+    joined
 }
 
-fn part_of(map: ConfigMap) -> Part {
-    let name = map.name_any();
-    let files = map.data.unwrap_or_default().into_iter().filter(|(key, _)| is_yaml(key));
-    let wasm = map.binary_data.unwrap_or_default().into_iter().filter(|(key, _)| is_wasm(key));
-    Part {
-        files: files.map(|(key, text)| File { name: format!("{name}/{key}"), text }).collect(),
-        wasm: wasm
-            .map(|(key, bytes)| Wasm { name: key, origin: format!("ConfigMap {name}"), bytes: bytes.0.into() })
-            .collect(),
+impl From<ConfigMap> for Content {
+    fn from(map: ConfigMap) -> Self {
+        let name = map.name_any();
+        let files = map.data.unwrap_or_default().into_iter().filter(|(key, _)| is_yaml(key));
+        let wasm = map.binary_data.unwrap_or_default().into_iter().filter(|(key, _)| is_wasm(key));
+        Self {
+            files: files.map(|(key, text)| File { name: format!("{name}/{key}"), text }).collect(),
+            wasm: wasm
+                .map(|(key, bytes)| Wasm { name: key, origin: format!("ConfigMap {name}"), bytes: bytes.0.into() })
+                .collect(),
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! A file or folder, polled.
+//! The watch of a file or folder by polling.
 //!
-//! No inotify: on a ConfigMap volume a watch of the file is lost at the first symlink swap, and a look at the metadata
-//! of a few files a second costs nothing.
+//! It does not use inotify: on a ConfigMap volume a watch of the file is lost at the first symlink swap, and reading the
+//! metadata of a few files once a second costs next to nothing.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -12,30 +12,30 @@ use std::time::{Duration, SystemTime};
 use tokio::time::MissedTickBehavior;
 
 use super::source_status::StatusReporter;
-use super::{Part, Parts};
+use super::{Content, Contents};
 use crate::config::{File, Wasm, is_wasm, is_yaml};
 
-/// What to look at.
+/// A file or folder to poll.
 #[derive(Clone)]
 pub(super) struct Folder {
     /// a file, or a folder without its subfolders
     pub(super) path: PathBuf,
-    /// only `*.wasm`, not `*.yaml`
+    /// true to read only `*.wasm`, not `*.yaml`
     pub(super) only_modules: bool,
 }
 
-/// What tells two states of the files apart without reading them, through symlinks: a swap gives new inodes.
+/// The metadata that differ between two states of the files, through symlinks: a swap gives new inodes.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Signature(Vec<(PathBuf, u64, u64, u64, Option<SystemTime>)>);
 
 impl Folder {
-    /// The files and their signature; read again while they change underneath.
-    pub(super) fn read(&self) -> io::Result<(Part, Signature)> {
-        // a swap takes microseconds: whoever meets several in a row is served what is there
+    /// Reads the files and their signature; reads again if they change meanwhile.
+    pub(super) fn read(&self) -> io::Result<(Content, Signature)> {
+        // a swap takes microseconds: after several in a row the files are used as they are
         for _ in 0..5 {
             let before = self.signature()?;
             match self.read_all(&before) {
-                Ok(part) if self.signature()? == before => return Ok((part, before)),
+                Ok(content) if self.signature()? == before => return Ok((content, before)),
                 Err(error) if self.signature()? == before => return Err(error),
                 _ => {}
             }
@@ -53,7 +53,7 @@ impl Folder {
         for file in fs::read_dir(&self.path)? {
             let path = file?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            // `..data` and its likes are how a kubelet swaps
+            // the kubelet swaps a volume's version with names such as `..data`
             if name.starts_with('.') || !(is_wasm(name) || is_yaml(name) && !self.only_modules) {
                 continue;
             }
@@ -66,20 +66,20 @@ impl Folder {
         Ok(Signature(entries))
     }
 
-    fn read_all(&self, signature: &Signature) -> io::Result<Part> {
-        let mut part = Part::default();
+    fn read_all(&self, signature: &Signature) -> io::Result<Content> {
+        let mut content = Content::default();
         for (path, ..) in &signature.0 {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let unread = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
-            let bytes = fs::read(path).map_err(|error| if self.path == *path { error } else { unread(error) })?;
+            let with_name = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+            let bytes = fs::read(path).map_err(|error| if self.path == *path { error } else { with_name(error) })?;
             if is_wasm(&name) {
-                part.wasm.push(Wasm { name, origin: self.path.display().to_string(), bytes: bytes.into() });
+                content.wasm.push(Wasm { name, origin: self.path.display().to_string(), bytes: bytes.into() });
             } else {
-                // YAML is UTF-8; what is not becomes an error of its parser, with its place
-                part.files.push(File { name, text: String::from_utf8_lossy(&bytes).into_owned() });
+                // bytes that are not UTF-8 become an error of the YAML parser, with line and column
+                content.files.push(File { name, text: String::from_utf8_lossy(&bytes).into_owned() });
             }
         }
-        Ok(part)
+        Ok(content)
     }
 }
 
@@ -87,34 +87,41 @@ fn entry(path: PathBuf, metadata: &Metadata) -> (PathBuf, u64, u64, u64, Option<
     (path, metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok())
 }
 
-/// Looks again and again, and puts what it finds into its slot.
-pub(super) async fn poll(folder: Folder, reader: StatusReporter, parts: Parts, slot: usize, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
+/// Polls a folder and stores its content in the slot when it changes.
+pub(super) async fn poll(
+    folder: Folder,
+    reporter: StatusReporter,
+    contents: Contents,
+    slot: usize,
+    interval: Duration,
+) {
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
+    let mut last = None;
     loop {
         ticks.tick().await;
-        let (look, known) = (folder.clone(), seen.clone());
-        let Ok(found) = tokio::task::spawn_blocking(move || changed(&look, known.as_ref())).await else { continue };
-        match found {
-            Ok(None) => _ = reader.succeeded(),
-            Ok(Some((part, signature))) => {
-                reader.succeeded();
-                seen = Some(signature);
-                parts.send_modify(|parts| parts[slot] = Some(part));
+        let (folder_now, last_now) = (folder.clone(), last.clone());
+        let read = move || read_if_changed(&folder_now, last_now.as_ref());
+        let Ok(result) = tokio::task::spawn_blocking(read).await else { continue };
+        match result {
+            Ok(None) => _ = reporter.succeeded(),
+            Ok(Some((content, signature))) => {
+                reporter.succeeded();
+                last = Some(signature);
+                contents.send_modify(|contents| contents[slot] = Some(content));
             }
-            Err(error) => report_error(&folder.path, &error, &reader),
+            Err(error) => report_error(&folder.path, &error, &reporter),
         }
     }
 }
 
-fn changed(folder: &Folder, seen: Option<&Signature>) -> io::Result<Option<(Part, Signature)>> {
-    if Some(&folder.signature()?) == seen { Ok(None) } else { folder.read().map(Some) }
+fn read_if_changed(folder: &Folder, last: Option<&Signature>) -> io::Result<Option<(Content, Signature)>> {
+    if Some(&folder.signature()?) == last { Ok(None) } else { folder.read().map(Some) }
 }
 
-/// Once for each error, not once a second.
-fn report_error(path: &Path, error: &io::Error, reader: &StatusReporter) {
-    if reader.failed(&error.to_string()) {
-        tracing::warn!("cannot read {}: {error}; what was read before, if anything, goes on serving", path.display());
+/// Logs an error when it first occurs, not at every poll.
+fn report_error(path: &Path, error: &io::Error, reporter: &StatusReporter) {
+    if reporter.failed(&error.to_string()) {
+        tracing::warn!(path = %path.display(), %error, "failed to read, keeping the previous state");
     }
 }

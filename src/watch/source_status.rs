@@ -1,11 +1,11 @@
-//! What the configuration is read from, and whether it can be read just now: for the log, and for an alert on a podgraft
-//! that serves on with what it has because it cannot hear of anything newer.
+//! The sources of the configuration and their status, for the log and for an alert on a podgraft that serves an old
+//! configuration because it cannot read a newer one.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-/// What is read.
+/// A source of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigSource {
     /// the ConfigMaps of podgraft's namespace
@@ -19,7 +19,7 @@ pub enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// As metrics spell it.
+    /// Returns the source's name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             ConfigSource::ConfigMaps => "configmaps",
@@ -30,32 +30,32 @@ impl ConfigSource {
     }
 }
 
-/// Why an origin cannot be read; nothing for one that can, and no entry for one that nobody has looked at yet.
+/// The error of each source that has been read, `None` if it was read successfully.
 pub type SourceStatus = BTreeMap<ConfigSource, Option<String>>;
 
-/// Where the one who reads an origin says how it went.
+/// Reports the status of one source.
 #[derive(Clone)]
 pub(super) struct StatusReporter {
-    pub(super) origin: ConfigSource,
-    pub(super) readings: watch::Sender<SourceStatus>,
+    pub(super) source: ConfigSource,
+    pub(super) status: watch::Sender<SourceStatus>,
 }
 
 impl StatusReporter {
-    /// It can be read; says whether it could not before.
+    /// Reports a successful read; returns true if the previous one failed.
     pub(super) fn succeeded(&self) -> bool {
         let mut had_failed = false;
-        self.readings.send_if_modified(|readings| {
-            let before = readings.insert(self.origin, None);
-            had_failed = matches!(before, Some(Some(_)));
-            before != Some(None)
+        self.status.send_if_modified(|status| {
+            let previous = status.insert(self.source, None);
+            had_failed = matches!(previous, Some(Some(_)));
+            previous != Some(None)
         });
         had_failed
     }
 
-    /// It cannot be read; says whether that is news, as whoever tries again and again says it once.
-    pub(super) fn failed(&self, why: &str) -> bool {
-        self.readings.send_if_modified(|readings| {
-            readings.insert(self.origin, Some(why.to_owned())) != Some(Some(why.to_owned()))
+    /// Reports a failed read; returns true if the error is new, so that it is logged once and not at every retry.
+    pub(super) fn failed(&self, error: &str) -> bool {
+        self.status.send_if_modified(|status| {
+            status.insert(self.source, Some(error.to_owned())) != Some(Some(error.to_owned()))
         })
     }
 }

@@ -185,10 +185,10 @@ fn a_denied_pod_is_an_error_and_a_denied_sample_is_not() {
     };
     let alone = run(&["--strict"]);
     assert_eq!((alone.code, alone.stderr.as_str()), (0, "no problems found\n"));
-    let denial = "\nA sample pod for queue/gpu is denied (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n";
+    let denial = "\nA sample pod for queue/gpu is denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
     assert!(alone.stdout.ends_with(denial), "{}", alone.stdout);
     let with = run(&["-f", "pod.yaml"]);
-    let errors = "errors:\n  pod.yaml: is denied (422, ModuleFailed): module nfs refused: task_config nfs.server.ip is missing\n1 error\n";
+    let errors = "errors:\n  pod.yaml: is denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n1 error\n";
     assert_eq!((with.code, with.stderr.as_str()), (1, errors));
 }
 

@@ -137,7 +137,7 @@ fn a_denied_pod_has_the_fields_applied_so_far_and_the_layers_not_reached() {
     let vault = CONFIG.to_owned() + "taskConfig: [{config: {nfs: {server: {}}}}]\n";
     let ran = explain(&vault, POD, &[]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
-    let head = "clearml/clearml-id-0123 (pod.yaml): denied (422, ModuleFailed): module nfs refused: ";
+    let head = "clearml/clearml-id-0123 (pod.yaml): denied (422, ModuleFailed): module nfs denied the pod: ";
     assert!(ran.stdout.starts_with(head), "{}", ran.stdout);
     let applied = "
 Applied before the denial, in this order
@@ -227,7 +227,7 @@ fn a_module_without_effect_or_with_a_tolerated_failure_is_listed() {
     let unchanged = explain(&config("onError: Fail", ""), POD, &[]);
     assert!(unchanged.stdout.contains("module/nfs              ran and changed nothing\n"), "{}", unchanged.stdout);
     let failed = explain(&config("onError: Ignore", "nfs: {}"), POD, &[]);
-    let ignored = "module/nfs              failed, and its onError is Ignore: module nfs refused: task_config nfs.server.ip is missing\n";
+    let ignored = "module/nfs              failed, and its onError is Ignore: module nfs denied the pod: task_config nfs.server.ip is missing\n";
     assert!(failed.stdout.contains(ignored), "{}{}", failed.stdout, failed.stderr);
     let applied =
         explain(&config("onError: Fail", "nfs: {mountPath: /mnt/x, server: {ip: 10.0.0.7, path: /x}}"), POD, &[])

@@ -70,12 +70,12 @@ fn inspect_says_why_a_module_is_invalid() {
         (
             guest(&folder, "core-module"),
             "",
-            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes one of it",
+            "module 'core-module' is a core module, not a component: `podgraft module build FILE` makes it one",
         ),
         (
             guest(&folder, "imports"),
             "imports:   wasi:clocks/monotonic-clock@0.2.0 (not offered)\nexports:   podgraft:template/hook@0.1.0 (called)\n",
-            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but nothing except podgraft:template/host@0.1.0 \
+            "module 'imports' imports wasi:clocks/monotonic-clock@0.2.0, but only podgraft:template/host@0.1.0 \
              can be imported; a Rust module is built for wasm32-unknown-unknown",
         ),
         (
@@ -86,7 +86,7 @@ fn inspect_says_why_a_module_is_invalid() {
         (
             guest(&folder, "signature"),
             "",
-            "module 'signature' exports podgraft:template/hook@0.1.0 in another form than policies/wit/template.wit",
+            "module 'signature' exports podgraft:template/hook@0.1.0 with another signature than in policies/wit/template.wit",
         ),
     ];
     for (file, shown, reason) in cases {
@@ -183,7 +183,7 @@ fn run_times_out_a_module_that_loops() {
 #[test]
 fn a_module_that_denies_is_exit_code_1() {
     let half = r#"{"nfs": {"server": {"ip": "10.0.0.7"}}}"#;
-    let denial = "denied (422, ModuleFailed): module inject-nfs refused: task_config nfs.server.path is missing\n";
+    let denial = "denied (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.starts_with(denial), "{}", ran.stderr);

@@ -14,8 +14,7 @@ fn readiness_waits_for_the_first_configuration() {
     let (loaded, world) = watch::channel(false);
     fixture.loaded = world;
     run(fixture, async |server| {
-        let not_yet =
-            "not ready: no configuration that can be read yet; the log says what is wrong with it\n".to_owned();
+        let not_yet = "not ready: no readable configuration yet; the log says why\n".to_owned();
         assert_eq!(server.get("/readyz").await, (503, not_yet));
         assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
         loaded.send_replace(true);
@@ -32,7 +31,7 @@ fn requests_are_counted_by_outcome_and_queue() {
             "podgraft_requests_total{outcome=\"unchanged\",queue=\"gpu\"} 1\n",
             "podgraft_request_duration_seconds_count{outcome=\"unchanged\"} 1\n",
             "podgraft_requests_in_flight 0\n",
-            "podgraft_module_faults_total{module=\"nfs\"} 1\n",
+            "podgraft_module_errors_total{module=\"nfs\"} 1\n",
             "podgraft_module_duration_seconds_count{module=\"nfs\"} 1\n",
         ] {
             assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -24,7 +24,7 @@ fn trusting(pem: &str, names: &[&str]) -> (Fixture, TempDir) {
     let authorities = folder.path().join("clients.crt");
     fs::write(&authorities, pem).unwrap();
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    (Fixture { trust: Some(ClientAuth { authorities, names }), ..Fixture::new() }, folder)
+    (Fixture { client_auth: Some(ClientAuth { authorities, names }), ..Fixture::new() }, folder)
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn only_a_client_with_a_certificate_of_the_authority_is_let_in() {
             assert_eq!(attempt(Some(&others.issue_to_client("kube-apiserver", &["a"]).unwrap())).await, None);
             assert_eq!(attempt(None).await, None);
         }
-        server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"untrusted\"} 2\n").await;
-        server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"no_certificate\"} 2\n").await;
+        server.until_metrics_say("podgraft_tls_handshake_errors_total{reason=\"untrusted\"} 2\n").await;
+        server.until_metrics_say("podgraft_tls_handshake_errors_total{reason=\"no_certificate\"} 2\n").await;
         assert_eq!(server.get("/readyz").await.0, 200, "probes have no certificate");
     });
 }
@@ -62,7 +62,7 @@ fn a_clients_name_is_its_common_name_or_one_of_its_dns_names() {
             let client = accepting_any_with(rustls::ALL_VERSIONS, Some((&certificate, &key)));
             assert_eq!(admitted(server.app.address, &client).await, expected, "{common} {dns}");
         }
-        server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"other_name\"} 1\n").await;
+        server.until_metrics_say("podgraft_tls_handshake_errors_total{reason=\"other_name\"} 1\n").await;
     });
 }
 
@@ -105,13 +105,13 @@ fn an_invalid_client_authority_at_the_start_is_an_error_that_names_flag_and_file
 #[test]
 fn tls_1_2_is_accepted_unless_the_minimum_is_1_3() {
     for (oldest, expected) in [(MinTlsVersion::Tls12, Some(200)), (MinTlsVersion::Tls13, None)] {
-        let fixture = Fixture { oldest_tls: oldest, ..Fixture::new() };
+        let fixture = Fixture { min_tls_version: oldest, ..Fixture::new() };
         run(fixture, async |server| {
             let with = async |version| admitted(server.app.address, &accepting_any_with(&[version], None)).await;
             assert_eq!(with(&rustls::version::TLS12).await, expected, "{oldest:?}");
             assert_eq!(with(&rustls::version::TLS13).await, Some(200), "{oldest:?}");
             if expected.is_none() {
-                server.until_metrics_say("podgraft_handshakes_failed_total{reason=\"protocol\"} 1\n").await;
+                server.until_metrics_say("podgraft_tls_handshake_errors_total{reason=\"protocol\"} 1\n").await;
             }
         });
     }

@@ -30,7 +30,7 @@ fn a_drain_drops_no_request() {
 
         // the grace: not ready, but new requests are served, each with `Connection: close`
         let draining = tokio::spawn(server.app.drain(Duration::from_millis(500)));
-        until(async || get(admin_address, "/readyz").await == (503, "not ready: on its way out\n".to_owned())).await;
+        until(async || get(admin_address, "/readyz").await == (503, "not ready: shutting down\n".to_owned())).await;
         let reply = idle.post(b"{}").await;
         assert_eq!((reply.status, reply.closes), (200, true));
         idle.closed().await;

@@ -124,8 +124,8 @@ pub(crate) struct Fixture {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) loaded: watch::Receiver<bool>,
-    pub(crate) trust: Option<ClientAuth>,
-    pub(crate) oldest_tls: MinTlsVersion,
+    pub(crate) client_auth: Option<ClientAuth>,
+    pub(crate) min_tls_version: MinTlsVersion,
     pub(crate) connections: usize,
     pub(crate) snapshot: Snapshot,
 }
@@ -137,8 +137,8 @@ impl Fixture {
             timeouts: Timeouts::default(),
             limits: Limits::for_cores(2),
             loaded: watch::channel(true).1,
-            trust: None,
-            oldest_tls: MinTlsVersion::default(),
+            client_auth: None,
+            min_tls_version: MinTlsVersion::default(),
             connections: CONNECTIONS,
             snapshot: Snapshot::default(),
         }
@@ -167,8 +167,8 @@ pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::R
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
         files: CertificatePaths { certificate: secret.certificate(), key: secret.key() },
-        trust: fixture.trust,
-        oldest_tls: fixture.oldest_tls,
+        client_auth: fixture.client_auth,
+        min_tls_version: fixture.min_tls_version,
         connections: fixture.connections,
         policies: None,
         source: Source::Local("unused".into()),
@@ -177,8 +177,8 @@ pub(crate) async fn start(fixture: Fixture, secret: &MountedSecret) -> anyhow::R
         timeouts: fixture.timeouts,
         limits: fixture.limits,
     };
-    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
-    App::start(&settings, world, fixture.reviewer, Arc::new(Metrics::default())).await
+    let config = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(fixture.snapshot)), loaded: fixture.loaded };
+    App::start(&settings, config, fixture.reviewer, Arc::new(Metrics::default())).await
 }
 
 pub(crate) fn start_error(secret: &MountedSecret) -> String {

@@ -21,7 +21,7 @@ fn a_review_of_seven_mebibytes_is_read_and_one_byte_more_is_not() {
         assert_eq!((reply.status, reply.body.as_str()), (200, "7340032 bytes"));
 
         let reply = server.connect().await.post(&vec![b'x'; 7 * MIB + 1]).await;
-        assert_eq!((reply.status, reply.body.as_str()), (413, "the body is longer than 7 MiB"));
+        assert_eq!((reply.status, reply.body.as_str()), (413, "the body exceeds 7 MiB"));
     });
 }
 
@@ -44,11 +44,11 @@ fn a_body_that_is_no_review_gets_one_clear_sentence() {
     run(Fixture::new(), async |server| {
         let json = "Content-Type: application/json\r\n";
         for (line, headers, status, sentence) in [
-            ("POST /other", json, 404, "there is nothing here: AdmissionReviews go to /mutate"),
-            ("GET /mutate", "", 405, "this path takes AdmissionReviews by POST only"),
+            ("POST /other", json, 404, "not found: send AdmissionReviews to /mutate"),
+            ("GET /mutate", "", 405, "method not allowed: send AdmissionReviews with POST"),
             ("POST /mutate", "", 415, "the Content-Type must be application/json"),
             ("POST /mutate", "Content-Type: text/json\r\n", 415, "the Content-Type must be application/json"),
-            ("POST /mutate?timeout=soon", json, 400, "the timeout in the query is not a duration such as 2s or 500ms"),
+            ("POST /mutate?timeout=soon", json, 400, "timeout in the query: is not a duration such as 2s or 500ms"),
             ("POST /mutate?timeout=10s", "content-type: Application/JSON; charset=utf-8\r\n", 200, "2 bytes"),
         ] {
             let mut client = server.connect().await;
@@ -121,7 +121,7 @@ fn a_review_beyond_the_memory_budget_is_answered_before_its_deadline() {
         let mut late = server.connect().await;
         late.send_post_to("/mutate?timeout=150ms", &large[..=MIB]).await;
         let reply = late.reply().await;
-        assert_eq!((reply.status, reply.body.as_str()), (503, "podgraft has too many large reviews at once"));
+        assert_eq!((reply.status, reply.body.as_str()), (503, "overloaded: too many large AdmissionReviews at once"));
         assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"memory\"} 1\n"));
         gate.open();
         for holder in &mut holders {

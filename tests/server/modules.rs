@@ -26,7 +26,10 @@ fn a_panic_is_a_500_and_the_connection_stays_open() {
         let mut client = server.connect().await;
         for body in ["panic", "later"] {
             let reply = client.post(body.as_bytes()).await;
-            assert_eq!((reply.status, reply.body.as_str()), (500, "podgraft has a bug; its log says where"));
+            assert_eq!(
+                (reply.status, reply.body.as_str()),
+                (500, "internal error: a bug in podgraft; its log says where")
+            );
         }
         assert_eq!(client.post(b"{}").await.body, "fine");
         assert!(server.metrics().await.contains("podgraft_panics_total 2\n"));
@@ -48,7 +51,7 @@ fn a_slow_module_moves_to_the_pool_and_delays_no_other_request() {
         }
         gate.open();
         assert_eq!(slow.reply().await.body, "slow");
-        assert!(server.metrics().await.contains("podgraft_module_reruns_total{module=\"slow\"} 1\n"));
+        assert!(server.metrics().await.contains("podgraft_module_offloads_total{module=\"slow\"} 1\n"));
     });
 }
 
@@ -68,7 +71,7 @@ fn one_module_cannot_take_all_threads_nor_the_whole_queue() {
         let refused = server.connect().await.post(b"slow").await;
         assert_eq!(
             (refused.status, refused.body.as_str()),
-            (200, "503 ModuleUnavailable module 'slow' is busy: too many requests wait for it")
+            (200, "503 ModuleUnavailable module 'slow' is busy: too many requests are waiting for it")
         );
         let mut other = server.connect().await;
         other.send_post(b"other").await;
@@ -93,7 +96,7 @@ fn a_deadline_in_the_queue_or_on_a_thread_is_a_denial() {
         gate.wait_for(1).await;
         let mut waiting = server.connect().await;
         waiting.send_post_to("/mutate?timeout=150ms", b"slow").await;
-        let late = "503 ModuleUnavailable module 'slow' is busy: it had no free thread before the deadline";
+        let late = "503 ModuleUnavailable module 'slow' is busy: no thread was free before the deadline";
         assert_eq!(waiting.reply().await.body, late);
         let late = "503 ModuleUnavailable module 'slow' is busy: it was not finished at the deadline";
         assert_eq!(running.reply().await.body, late);
@@ -135,7 +138,11 @@ fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
         let mut client = server.connect().await;
         for queue in ["inline", "patient", "inline", "patient"] {
             let reply = client.post(task_review(queue).as_bytes()).await;
-            assert_eq!((reply.status, reply.body.as_str()), (500, "podgraft has a bug; its log says where"), "{queue}");
+            assert_eq!(
+                (reply.status, reply.body.as_str()),
+                (500, "internal error: a bug in podgraft; its log says where"),
+                "{queue}"
+            );
         }
         let reply = client.post(task_review("beside").as_bytes()).await;
         assert!(reply.body.contains("\"patch\":"), "{}", reply.body);
@@ -178,7 +185,7 @@ fn a_request_that_would_wait_past_its_deadline_is_denied_at_once() {
         let reply = late.reply().await.body;
         assert_eq!(
             reply,
-            "503 ModuleUnavailable module 'm' is busy: so many requests wait for it that this one would be late"
+            "503 ModuleUnavailable module 'm' is busy: so many requests are waiting for it that this one would miss its deadline"
         );
         assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"too_late\"} 1\n"));
         // with time enough it waits

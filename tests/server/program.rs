@@ -41,7 +41,7 @@ fn bodies_that_are_no_reviews_do_not_flood_the_log() {
     });
     process.signal("TERM").unwrap();
     let (_, log) = process.end().unwrap();
-    let lines = log.lines().filter(|line| line.contains("malformed: ")).count();
+    let lines = log.lines().filter(|line| line.contains("\"outcome\":\"malformed\"")).count();
     assert!((1..100).contains(&lines), "{lines} lines");
 }
 
@@ -93,7 +93,7 @@ fn a_failed_start_prints_one_sentence_and_exits_with_2() {
         (
             certificate,
             &address,
-            &format!("podgraft: --listen {address}: cannot listen there: Address already in use (os error 98)\n"),
+            &format!("podgraft: --listen {address}: cannot listen: Address already in use (os error 98)\n"),
         ),
     ] {
         let flags = ["serve", "--config=.", "--tls-cert", certificate, "--tls-key", key, "--listen", listen];

@@ -58,7 +58,7 @@ fn tell(flags: &[&str]) -> Told {
     let flags = [flags, &["--config-poll=10ms", "--drain-grace=10ms"]].concat();
     let mut process = LocalPodgraft::configured(&sections, &modules, &flags);
     let address = process.address();
-    process.until_metric("podgraft_config_problems", 2.0).unwrap();
+    process.until_metric("podgraft_config_errors", 2.0).unwrap();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut replies, reasons) = runtime.block_on(chapter_of_requests(address));
@@ -67,7 +67,7 @@ fn tell(flags: &[&str]) -> Told {
     fs::write(process.config().join("torn.yaml"), torn).unwrap();
     process.secret.put(Some(CANARY), Some(CANARY));
     process.until_metric("podgraft_certificate_reload_failures_total", 1.0).unwrap();
-    process.until_metric("podgraft_config_problems", 3.0).unwrap(); // two of the bad queue, and the torn file
+    process.until_metric("podgraft_config_errors", 3.0).unwrap(); // two of the bad queue, and the torn file
     runtime.block_on(async {
         let mut client = connect(address, &accepting_any()).await;
         replies += &without_patch(&client.post(task("plain").as_bytes()).await.body).0;
@@ -187,17 +187,17 @@ const SERIES: &[(&str, &str)] = &[
     ("podgraft_requests_waiting", ""),   // modules::
     ("podgraft_panics", ""),             // modules::
     ("podgraft_module_duration_seconds", "podgraft_module_duration_seconds_count{module=\"echo\"}"),
-    ("podgraft_module_faults", "podgraft_module_faults_total{module=\"trap\"}"),
-    ("podgraft_module_reruns", "podgraft_module_reruns_total{module=\"loop\"}"),
+    ("podgraft_module_errors", "podgraft_module_errors_total{module=\"trap\"}"),
+    ("podgraft_module_offloads", "podgraft_module_offloads_total{module=\"loop\"}"),
     ("podgraft_config_generation", "podgraft_config_generation"),
     ("podgraft_config_loaded_timestamp_seconds", "podgraft_config_loaded_timestamp_seconds"),
-    ("podgraft_config_problems", "podgraft_config_problems"),
+    ("podgraft_config_errors", "podgraft_config_errors"),
     ("podgraft_config_source_up", "podgraft_config_source_up{source=\"config\"}"),
     ("podgraft_certificate_not_after_timestamp_seconds", "podgraft_certificate_not_after_timestamp_seconds"),
     ("podgraft_certificate_reload_failures", "podgraft_certificate_reload_failures_total"),
     ("podgraft_connections", ""),         // connections::
     ("podgraft_connections_evicted", ""), // connections::
-    ("podgraft_handshakes_failed", "podgraft_handshakes_failed_total{reason=\"protocol\"}"),
+    ("podgraft_tls_handshake_errors", "podgraft_tls_handshake_errors_total{reason=\"protocol\"}"),
     ("podgraft_requests_shed", "podgraft_requests_shed_total{reason=\"queue_full\"}"),
 ];
 

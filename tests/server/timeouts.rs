@@ -36,7 +36,7 @@ fn a_slow_client_times_out_while_an_idle_keep_alive_stays_open() {
 
         assert_eq!(idle.post(b"{}").await.status, 200);
         assert_eq!(unused.post(b"{}").await.status, 200);
-        assert!(server.metrics().await.contains("podgraft_connections_cut_total{phase=\"receiving\"} 5\n"));
+        assert!(server.metrics().await.contains("podgraft_connections_timed_out_total{phase=\"receiving\"} 5\n"));
     });
 }
 
@@ -75,7 +75,7 @@ fn a_handshake_that_never_comes_times_out() {
         let mut client = Client { stream: TcpStream::connect(server.app.address).await.unwrap() };
         client.send(b"\x16\x03\x01\x02").await;
         client.closed().await;
-        assert!(server.metrics().await.contains("podgraft_connections_cut_total{phase=\"handshake\"} 2\n"));
+        assert!(server.metrics().await.contains("podgraft_connections_timed_out_total{phase=\"handshake\"} 2\n"));
     });
 }
 
@@ -87,6 +87,6 @@ fn a_client_that_does_not_read_its_reply_times_out() {
     run(fixture, async |server| {
         let mut client = server.connect().await;
         client.send_post(b"{}").await;
-        server.until_metrics_say("podgraft_connections_cut_total{phase=\"replying\"} 1\n").await;
+        server.until_metrics_say("podgraft_connections_timed_out_total{phase=\"replying\"} 1\n").await;
     });
 }

@@ -124,7 +124,7 @@ impl Report {
     pub(super) fn build(label: &str, body: &[u8], snapshot: &Snapshot, arena: &Bump) -> Result<Self, String> {
         let review = Review::parse(body, arena)?;
         let explanation = explain::explain(&review, snapshot, Execution::Pooled(&|| OFFLINE_TIMEOUT), arena);
-        let pod = Pod::of(&review);
+        let pod = Pod::from_review(&review);
         let task = Task::from_pod(&pod, &review, snapshot).ok().flatten();
         let skipped = explanation.skipped.as_ref().map(|reason| match &task {
             None => not_a_task_pod(&pod, snapshot),
@@ -346,7 +346,7 @@ fn overridden_setting(setting: &Overridden, mutation: &Mutation<'_>, task: Optio
         .iter()
         .filter_map(|(source, _)| if let FragmentSource::Layer(layer) = source { Some(*layer) } else { None });
     let conflict = layers.filter(|layer| layer.source == setting.source).find(is_its).map(|layer| layer.conflict);
-    let is_task_env = task.is_some_and(Task::owner_sets_env) && setting.path.contains(".env[");
+    let is_task_env = task.is_some_and(Task::user_sets_env) && setting.path.contains(".env[");
     let set_by = setting.manager.as_ref().map_or_else(String::new, |manager| format!(", set by {manager},"));
     let because = match (&setting.winner, conflict) {
         (Some(source), _) => format!("{source} overrides it"),

@@ -1,4 +1,4 @@
-//! A review's bytes: what may come in, how much of it, and until when it must be answered.
+//! The body of an admission request: its media type, size limit, memory budget and timeout.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,40 +11,41 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-/// The longest review that is read. The API server's own objects end at 3 MiB, and a review may hold two of them;
-/// controller-runtime's webhooks take as much. (axum's own default is 2 MB.)
+/// Maximum bytes of a review. The API server's own objects end at 3 MiB, and a review may hold two of them;
+/// controller-runtime's webhooks have this limit too. (axum's own default is 2 MB.)
 pub const BODY_BYTES: usize = 7 << 20;
 
-/// What all bodies together may take: 8,000 ordinary reviews, or nine of the longest.
+/// Maximum bytes of all bodies together: 8,000 ordinary reviews, or nine of the longest.
 const BODIES_BYTES: usize = 64 << 20;
 
-/// What is read and thrown away of a longer one, so that its sender gets to the point where it reads our 413.
+/// Maximum bytes that are read and discarded of a longer body, so that its sender reaches the point where it reads the
+/// 413.
 const DISCARD_BYTES: usize = 2 * BODY_BYTES;
 
-/// The longest that a request may take when the API server names no time-out: its own default.
-const OWN_DEADLINE: Duration = Duration::from_secs(10);
+/// The maximum request timeout, and the default: the API server's own default.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is left for the way back.
+/// Time reserved for the reply's way back.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// Why a request never became a review.
+/// The reason why a request's body was not read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// it is none
+    /// the request is malformed
     Malformed(StatusCode, String),
-    /// there was no memory for it in time
+    /// no memory for the body in time
     NoMemory,
 }
 
-/// A body, and its share of the memory that all bodies may take.
+/// A body, and its reservation in the budget of all bodies.
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
-    /// how long it waited for that memory
+    /// time that the body waited for memory
     pub(super) waited: Duration,
-    _share: Option<OwnedSemaphorePermit>,
+    _reservation: Option<OwnedSemaphorePermit>,
 }
 
-/// The memory that all bodies may take.
+/// The memory budget of all bodies.
 #[derive(Debug)]
 pub(super) struct BodyBudget(Arc<Semaphore>);
 
@@ -55,12 +56,12 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// The whole body, or why not; `patience` is for memory, the sender has a time limit of its own.
+    /// Reads the whole body. `max_wait` limits the wait for memory only; the sender has a time limit of its own.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
         body: Body,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<BufferedBody, ReadError> {
         if !is_json(headers) {
             discard(body).await;
@@ -69,18 +70,18 @@ impl BodyBudget {
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let mut parts = body.into_data_stream();
         let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
-        let (mut share, mut waited) = (None, Duration::ZERO);
+        let (mut reservation, mut waited) = (None, Duration::ZERO);
         loop {
             if expected.max(first.len() + whole.len()) > BODY_BYTES {
                 discard(Body::from_stream(parts)).await;
-                let message = format!("the body is longer than {} MiB", BODY_BYTES >> 20);
+                let message = format!("the body exceeds {} MiB", BODY_BYTES >> 20);
                 return Err(read_error(StatusCode::PAYLOAD_TOO_LARGE, message));
             }
             let Some(part) = parts.next().await else { break };
             let part =
-                part.map_err(|error| read_error(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
-            self.reserve(&mut share, part.len(), &mut waited, patience).await?;
-            // most reviews come in one part and are never copied
+                part.map_err(|error| read_error(StatusCode::BAD_REQUEST, format!("the body is incomplete: {error}")))?;
+            self.reserve(&mut reservation, part.len(), &mut waited, max_wait).await?;
+            // most reviews arrive in one part and are never copied
             if first.is_empty() && whole.is_empty() {
                 first = part;
                 continue;
@@ -91,30 +92,34 @@ impl BodyBudget {
             }
             whole.extend_from_slice(&part);
         }
-        Ok(BufferedBody { bytes: if whole.is_empty() { first } else { whole.freeze() }, waited, _share: share })
+        Ok(BufferedBody {
+            bytes: if whole.is_empty() { first } else { whole.freeze() },
+            waited,
+            _reservation: reservation,
+        })
     }
 
-    /// Waits until there is memory for this much more, and gives up before the deadline.
+    /// Reserves this many bytes more; waits for them no longer than `max_wait` in all.
     async fn reserve(
         &self,
-        share: &mut Option<OwnedSemaphorePermit>,
+        reservation: &mut Option<OwnedSemaphorePermit>,
         bytes: usize,
         waited: &mut Duration,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<(), ReadError> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let more = if let Ok(more) = Arc::clone(&self.0).try_acquire_many_owned(bytes) {
             more
         } else {
-            let begun = Instant::now();
-            let left = patience.saturating_sub(*waited);
+            let start = Instant::now();
+            let left = max_wait.saturating_sub(*waited);
             let more = timeout(left, Arc::clone(&self.0).acquire_many_owned(bytes)).await;
-            *waited += begun.elapsed();
+            *waited += start.elapsed();
             more.ok().and_then(Result::ok).ok_or(ReadError::NoMemory)?
         };
-        match share {
-            Some(share) => share.merge(more),
-            None => *share = Some(more),
+        match reservation {
+            Some(reservation) => reservation.merge(more),
+            None => *reservation = Some(more),
         }
         Ok(())
     }
@@ -134,25 +139,25 @@ fn is_json(headers: &HeaderMap) -> bool {
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// How long the request may take, by the `?timeout=` that the API server adds.
+/// Returns the request timeout from the `?timeout=` that the API server adds, less a margin.
 pub(super) fn request_timeout(query: Option<&str>) -> Result<Duration, ReadError> {
     let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let given = match pairs.find(|(name, _)| *name == "timeout") {
         None => Duration::ZERO,
         Some((_, text)) => go_duration(text).ok_or_else(|| {
-            read_error(StatusCode::BAD_REQUEST, "the timeout in the query is not a duration such as 2s or 500ms")
+            read_error(StatusCode::BAD_REQUEST, "timeout in the query: is not a duration such as 2s or 500ms")
         })?,
     };
     if given.is_zero() {
-        return Ok(OWN_DEADLINE.saturating_sub(MARGIN)); // Go's zero is "no time-out"
+        return Ok(MAX_TIMEOUT.saturating_sub(MARGIN)); // in Go, zero means no timeout
     }
-    // The API server rounds what is left of its own request up to whole seconds.
+    // The API server rounds the rest of its own request's timeout up to whole seconds.
     let second = Duration::from_secs(1);
     let real = given.checked_sub(second).filter(|real| *real >= second).unwrap_or(given);
-    Ok(real.min(OWN_DEADLINE).saturating_sub(MARGIN))
+    Ok(real.min(MAX_TIMEOUT).saturating_sub(MARGIN))
 }
 
-/// Go's `time.ParseDuration`: numbers with units, such as `1m30s`, `1.5s`, `500ms`; a bare 0 needs none.
+/// Parses a duration as Go's `time.ParseDuration` does: numbers with units, such as `1m30s`, `1.5s`, `500ms`, or `0`.
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -189,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_read_as_go_writes_it() {
+    fn go_durations_are_parsed() {
         let parsed = |text| go_duration(text).map(|duration| duration.as_millis());
         for (text, millis) in
             [("10s", 10_000), ("1.5s", 1_500), ("500ms", 500), ("1m0s", 60_000), ("0", 0), ("0s", 0), (".5s", 500)]
@@ -202,13 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_is_the_real_rest_less_a_margin() {
-        let allowed = |query| request_timeout(query).map(|allowed| allowed.as_millis()).ok();
-        assert_eq!(allowed(None), Some(9_900));
-        assert_eq!(allowed(Some("timeout=2s")), Some(900));
-        assert_eq!(allowed(Some("timeout=1s")), Some(900));
-        assert_eq!(allowed(Some("a=b&timeout=30s")), Some(9_900));
-        assert_eq!(allowed(Some("timeout=50ms")), Some(0));
-        assert_eq!(allowed(Some("timeout=soon")), None);
+    fn request_timeout_is_the_rest_before_rounding_less_a_margin() {
+        let millis = |query| request_timeout(query).map(|timeout| timeout.as_millis()).ok();
+        assert_eq!(millis(None), Some(9_900));
+        assert_eq!(millis(Some("timeout=2s")), Some(900));
+        assert_eq!(millis(Some("timeout=1s")), Some(900));
+        assert_eq!(millis(Some("a=b&timeout=30s")), Some(9_900));
+        assert_eq!(millis(Some("timeout=50ms")), Some(0));
+        assert_eq!(millis(Some("timeout=soon")), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the log says of a request. The names of the fields are for those who search for them, and stay.
+//! The log lines of a request. The names of their fields are an interface: log queries rely on them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,58 +10,56 @@ use crate::model::denial::Reason;
 use crate::model::hook::LogLevel;
 use crate::mutate::{Answer, ModuleRun, Outcome};
 
-/// One line a request: who, what came of it, why; never what is in the pod. What an operator can mend is a warning, but
-/// only once in a while: it may stop every pod of a queue.
-pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, seldom: &LogThrottle) {
+/// Logs one line a request: pod, outcome and reason; never the pod's content. A denial that an operator can repair is a
+/// warning, but throttled, as it may deny every pod of a queue.
+pub(super) fn log(answer: &Answer, generation: u64, elapsed: Duration, throttle: &LogThrottle) {
     let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    let Answer { uid, namespace, name, operations, .. } = answer;
+    let Answer { uid, namespace, name, operations, status, .. } = answer;
     let (outcome, reason, queue) = (answer.outcome.as_str(), answer.reason, answer.queue.as_deref());
-    match answer.message.as_deref().map(one_line) {
-        // whoever reaches the port can send these
-        Some(message) if answer.outcome == Outcome::Malformed => {
-            if let Some(more) = seldom.allow("malformed") {
-                warn!(status = answer.status, us, generation, more, "{outcome}: {message}");
-            } else {
-                debug!(status = answer.status, us, generation, "{outcome}: {message}");
-            }
+    // the message of a denial, or a notice about a pod that is admitted
+    let detail = answer.message.as_deref().map(one_line);
+    let detail = detail.as_deref();
+    if answer.outcome == Outcome::Malformed {
+        // every client that reaches the port can send malformed requests
+        if let Some(suppressed) = throttle.allow("malformed") {
+            warn!(outcome, detail, status, us, generation, suppressed, "request answered");
+        } else {
+            debug!(outcome, detail, status, us, generation, "request answered");
         }
-        Some(message) if reason.is_some_and(|reason| is_internal(reason) && seldom.allow(reason).is_some()) => {
-            warn!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
-        }
-        Some(message) => {
-            info!(uid, namespace, name, queue, outcome, reason, operations, us, generation, "{outcome}: {message}");
-        }
-        None => info!(uid, namespace, name, queue, outcome, operations, us, generation, "{outcome}"),
+    } else if reason.is_some_and(|reason| is_internal(reason) && throttle.allow(reason).is_some()) {
+        warn!(uid, namespace, name, queue, outcome, reason, detail, operations, us, generation, "request answered");
+    } else {
+        info!(uid, namespace, name, queue, outcome, reason, detail, operations, us, generation, "request answered");
     }
 }
 
-/// Whether a pod was refused for what is wrong with podgraft or its configuration, not with the pod.
+/// Returns true for denials because of podgraft or its configuration, not of the pod.
 fn is_internal(reason: &str) -> bool {
-    [Reason::ConfigInvalid, Reason::ModuleUnavailable, Reason::Internal].iter().any(|ours| ours.name() == reason)
+    [Reason::ConfigInvalid, Reason::ModuleUnavailable, Reason::Internal].iter().any(|known| known.name() == reason)
 }
 
-/// What a guest logged (redacted by then), and its failure.
-pub(super) fn log_module(run: &ModuleRun, answer: &Answer, seldom: &LogThrottle) {
+/// Logs a module's own lines, which are redacted by now, and its error.
+pub(super) fn log_module(run: &ModuleRun, answer: &Answer, throttle: &LogThrottle) {
     let (module, uid) = (run.name.as_str(), answer.uid.as_str());
     for log in &run.logs {
         let text = one_line(&log.message);
         match log.level {
-            LogLevel::Debug => debug!(target: "podgraft::guest", module, uid, "{text}"),
-            LogLevel::Info => info!(target: "podgraft::guest", module, uid, "{text}"),
-            LogLevel::Warn => warn!(target: "podgraft::guest", module, uid, "{text}"),
-            LogLevel::Error => error!(target: "podgraft::guest", module, uid, "{text}"),
+            LogLevel::Debug => debug!(target: "podgraft::module", module, uid, "{text}"),
+            LogLevel::Info => info!(target: "podgraft::module", module, uid, "{text}"),
+            LogLevel::Warn => warn!(target: "podgraft::module", module, uid, "{text}"),
+            LogLevel::Error => error!(target: "podgraft::module", module, uid, "{text}"),
         }
     }
-    if let Some(fault) = run.error.as_deref().map(one_line) {
-        if let Some(more) = seldom.allow("module") {
-            warn!(module, uid, more, "{fault}");
+    if let Some(error) = run.error.as_deref().map(one_line) {
+        if let Some(suppressed) = throttle.allow("module") {
+            warn!(module, uid, %error, suppressed, "module failed");
         } else {
-            debug!(module, uid, "{fault}"); // the request's own line says it too, where the pod is refused
+            debug!(module, uid, %error, "module failed"); // if the pod is denied, the request's own line has the error too
         }
     }
 }
 
-/// A guest's text, or one that quotes a pod, must not look like further lines of our log.
+/// Escapes control characters, so that a guest's or a pod's text cannot look like further log lines.
 fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);

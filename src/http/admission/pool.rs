@@ -1,9 +1,9 @@
-//! The module threads: where a request goes on when one of its modules is too slow for the worker that it began on.
+//! The module threads, which run the requests whose modules are too slow for a worker.
 //!
-//! They are threads of their own and not tokio's blocking ones, because the point is the bounds: on threads, on what
-//! waits, and on what one module may have of both, so that a module that loops delays its own pods and nobody else's.
-//! On few cores the scheduler has a part in that: a call that computes for long lowers its thread behind the workers
-//! ([`way`]). Such threads are for modules whose last call was long; the others get a successor.
+//! They are threads of their own and not tokio's blocking ones, because the number of threads and of waiting requests
+//! is limited, in all and per module, so that a module that loops delays its own pods only. On few cores the scheduler
+//! helps: a call that computes for long demotes its thread below the workers ([`thread_priority`]). Demoted threads run
+//! modules whose last call was slow; each gets a replacement for the fast ones.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,46 +16,46 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::wasm::thread_priority;
 
-/// How much there is of what.
+/// Limits of the module threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// threads
+    /// number of threads
     pub threads: usize,
-    /// threads that one module may have at a time
+    /// maximum threads that run one module
     pub threads_per_module: usize,
-    /// requests that wait for a thread
+    /// maximum requests that wait for a thread
     pub queue: usize,
-    /// requests that wait because of one module
+    /// maximum requests that wait because of one module
     pub queue_per_module: usize,
 }
 
 impl Limits {
-    /// Guests only compute, so more threads than cores do not make them faster; twice as many let a short call pass a
-    /// long one. Half of them per module leaves the other half to the other modules.
+    /// Returns the limits for a number of cores. Modules only compute, so more threads than cores do not make them
+    /// faster; twice as many let a fast call overtake a slow one. One module gets at most half of them.
     pub fn for_cores(cores: usize) -> Self {
         let threads = (2 * cores).max(4);
         Self { threads, threads_per_module: threads / 2, queue: 256, queue_per_module: 64 }
     }
 }
 
-/// Why a request was not run.
+/// The reason why a job has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// too many wait already
-    #[error("too many requests wait for it")]
-    Queue,
-    /// by what its calls take now, none of the threads would be free before the deadline
-    #[error("so many requests wait for it that this one would be late")]
+    /// the queue is full
+    #[error("too many requests are waiting for it")]
+    QueueFull,
+    /// judged by its mean duration, no thread would be free before the deadline
+    #[error("so many requests are waiting for it that this one would miss its deadline")]
     WouldMissDeadline,
     /// no thread was free before the deadline
-    #[error("it had no free thread before the deadline")]
+    #[error("no thread was free before the deadline")]
     NoThread,
-    /// a thread has it, but the deadline is here
+    /// a thread runs it, but not to its end before the deadline
     #[error("it was not finished at the deadline")]
     TimedOut,
 }
 
-/// The module threads.
+/// The module threads and their queue.
 pub struct Pool {
     shared: Arc<Shared>,
 }
@@ -70,22 +70,22 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     running: HashMap<Arc<str>, Running>,
-    /// modules whose last call was long
+    /// modules whose last call was slow
     slow: HashSet<Arc<str>>,
-    /// threads that were lowered
+    /// number of demoted threads
     demoted: usize,
-    /// those of them that have nothing to do
-    lowered_idle: usize,
-    /// numbers of the threads that were lowered and have no successor yet
+    /// number of demoted threads that are idle
+    demoted_idle: usize,
+    /// numbers of the demoted threads that have no replacement yet
     unstaffed: Vec<usize>,
     stopped: bool,
 }
 
-/// What a module has on the threads; forgotten when it has nothing there.
+/// The running jobs of a module; removed when it has none and none is waiting.
 #[derive(Default)]
 struct Running {
     threads: usize,
-    /// what its calls took lately, once one has ended
+    /// mean duration of its latest jobs, once one has ended
     mean_duration: Option<Duration>,
 }
 
@@ -95,9 +95,9 @@ struct Job {
     task: Box<dyn Task>,
 }
 
-/// What a thread does; its type knows the result's, the queue does not.
+/// The function of a job, without the type of its result.
 trait Task: Send {
-    /// whether anybody still waits for the result
+    /// Returns true if the result is still awaited.
     fn is_wanted(&self) -> bool;
     fn run(self: Box<Self>);
 }
@@ -112,6 +112,9 @@ struct Work<F, T> {
 
 impl Pool {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system cannot start a thread.
     pub fn start(limits: Limits) -> io::Result<Self> {
         let pool = Self { shared: Arc::new(Shared { limits, state: Mutex::default(), changed: Condvar::new() }) };
         for number in 0..limits.threads {
@@ -120,10 +123,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Runs `work` on a module thread, on account of `module`. What nobody has begun at the deadline is never begun;
-    /// what runs then runs on, unheard, and keeps its thread until it ends (its own budget sees to that).
+    /// Runs `work` on a module thread, within the limits of `module`. A job that has not begun at the deadline never
+    /// begins; one that runs then goes on without a reader and keeps its thread until it ends (its budget limits it).
     ///
-    /// `work` answers for its own panics: one that gets here counts as [`Busy::Running`].
+    /// # Errors
+    /// There is no result before the deadline. A panic in `work`, which must catch its own, is [`PoolError::TimedOut`].
     pub async fn run<T: Send + 'static>(
         &self,
         module: &str,
@@ -166,15 +170,15 @@ impl Shared {
         let mut state = lock(&self.state);
         self.start_missing_threads(&mut state);
         state.queue.retain(|job| job.task.is_wanted());
-        let of_module = state.queue.iter().filter(|waiting| waiting.module == job.module).count();
-        if state.queue.len() >= self.limits.queue || of_module >= self.limits.queue_per_module {
-            return Err(PoolError::Queue);
+        let waiting = state.queue.iter().filter(|other| other.module == job.module).count();
+        if state.queue.len() >= self.limits.queue || waiting >= self.limits.queue_per_module {
+            return Err(PoolError::QueueFull);
         }
-        if Instant::now() + state.wait(&job.module, of_module, self.limits.threads_per_module) > job.deadline {
+        if Instant::now() + state.expected_wait(&job.module, waiting, self.limits.threads_per_module) > job.deadline {
             return Err(PoolError::WouldMissDeadline);
         }
         state.queue.push_back(job);
-        self.changed.notify_all(); // not every thread is for every job
+        self.changed.notify_all(); // not every thread takes every job
         Ok(())
     }
 
@@ -187,8 +191,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Starts successors of threads that were lowered. On the thread of whoever submits, because a lowered thread's
-    /// children are lowered too.
+    /// Starts the replacements of demoted threads. It runs on the submitting thread, because a demoted thread's
+    /// children are demoted too.
     fn start_missing_threads(self: &Arc<Self>, state: &mut State) {
         while let Some(number) = state.unstaffed.pop() {
             if self.start_thread(number).is_err() {
@@ -198,40 +202,40 @@ impl Shared {
         }
     }
 
-    /// A thread's life.
+    /// Runs a thread until the pool is dropped or the thread is demoted and not needed.
     fn work(&self, number: usize) {
         let mut state = lock(&self.state);
         while !state.stopped {
-            let was_lowered = thread_priority::is_demoted();
-            let Some(job) = state.next(self.limits, was_lowered) else {
-                state.lowered_idle += usize::from(was_lowered);
+            let was_demoted = thread_priority::is_demoted();
+            let Some(job) = state.next(self.limits, was_demoted) else {
+                state.demoted_idle += usize::from(was_demoted);
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.lowered_idle -= usize::from(was_lowered);
+                state.demoted_idle -= usize::from(was_demoted);
                 continue;
             };
             if state.slow.contains(&job.module) {
                 thread_priority::demote();
             }
             drop(state);
-            let (begun, cpu_before) = (Instant::now(), thread_priority::cpu_time());
+            let (start, cpu_before) = (Instant::now(), thread_priority::cpu_time());
             let _ = catch_unwind(AssertUnwindSafe(|| job.task.run()));
-            let (took, computed) = (begun.elapsed(), thread_priority::cpu_time().saturating_sub(cpu_before));
-            let was_cut = thread_priority::take_timed_out();
+            let (elapsed, cpu) = (start.elapsed(), thread_priority::cpu_time().saturating_sub(cpu_before));
+            let timed_out = thread_priority::take_timed_out();
             state = lock(&self.state);
-            state.ended(&job.module, took);
-            // others of this module may have waited for its share, and not for a thread
+            state.ended(&job.module, elapsed);
+            // jobs of this module may have waited for its limit, and not for a thread
             self.changed.notify_all();
             if !thread_priority::is_demoted() {
                 continue;
             }
-            // Not by what it took: behind the workers a short call may wait for long. Nor only by what it computed, which
-            // there is next to nothing also for one that never ends.
-            if was_cut || computed >= thread_priority::CPU_BEFORE_DEMOTION {
+            // Wall clock does not tell: on a demoted thread a fast call may take long. CPU time alone does not either:
+            // there even a call that never ends gets next to none.
+            if timed_out || cpu >= thread_priority::CPU_BEFORE_DEMOTION {
                 state.slow.insert(job.module);
             } else {
                 state.slow.remove(&job.module);
             }
-            if !was_lowered {
+            if !was_demoted {
                 state.unstaffed.push(number);
                 if state.demoted == self.limits.threads {
                     return;
@@ -243,41 +247,41 @@ impl Shared {
 }
 
 impl State {
-    /// The oldest job that is still wanted, whose module has not got all the threads it may have, and that is for this
-    /// kind of thread. A long one makes a lowered thread of another where there are too few of them.
-    fn next(&mut self, limits: Limits, lowered: bool) -> Option<Job> {
+    /// Removes the oldest job that is still wanted, whose module is below its limit of threads, and that suits this kind
+    /// of thread. A slow job goes to a normal thread, and demotes it, if there are too few demoted ones.
+    fn next(&mut self, limits: Limits, demoted: bool) -> Option<Job> {
         self.queue.retain(|job| job.task.is_wanted());
-        let has_share =
+        let below_limit =
             |job: &Job| self.running.get(&job.module).is_none_or(|running| running.threads < limits.threads_per_module);
-        let is_long = |job: &Job| self.slow.contains(&job.module);
-        // those that are idle have maybe been called already: who waits for them, one each, is not for another
-        let waiting = self.queue.iter().filter(|job| is_long(job) && has_share(job)).count();
-        let too_few = waiting > self.lowered_idle && self.demoted < limits.threads;
-        // a job that came before its thread was lowered has nobody else until the successor is there
-        let too_few_equals = !self.unstaffed.is_empty();
-        let fits = |job: &Job| if is_long(job) { lowered || too_few } else { !lowered || too_few_equals };
-        let index = self.queue.iter().position(|job| fits(job) && has_share(job))?;
+        let is_slow = |job: &Job| self.slow.contains(&job.module);
+        // each idle demoted thread may have been woken already and will take one slow job
+        let waiting = self.queue.iter().filter(|job| is_slow(job) && below_limit(job)).count();
+        let too_few_demoted = waiting > self.demoted_idle && self.demoted < limits.threads;
+        // until the replacement starts, a demoted thread also takes fast jobs
+        let too_few_normal = !self.unstaffed.is_empty();
+        let suits = |job: &Job| if is_slow(job) { demoted || too_few_demoted } else { !demoted || too_few_normal };
+        let index = self.queue.iter().position(|job| suits(job) && below_limit(job))?;
         let job = self.queue.remove(index)?;
         self.running.entry(Arc::clone(&job.module)).or_default().threads += 1;
         Some(job)
     }
 
-    /// How long one more job of a module would wait for a thread, by what its calls take. Nothing while it has threads
-    /// left: so there always are calls that end, and the estimate follows them.
-    fn wait(&self, module: &str, waiting: usize, threads_per_module: usize) -> Duration {
-        let Some(Running { threads, mean_duration: Some(takes) }) = self.running.get(module) else {
+    /// Returns the time that one more job of a module is expected to wait, by the module's mean duration. It is zero
+    /// below the module's limit of threads, so that jobs always run and keep the mean up to date.
+    fn expected_wait(&self, module: &str, waiting: usize, threads_per_module: usize) -> Duration {
+        let Some(Running { threads, mean_duration: Some(mean) }) = self.running.get(module) else {
             return Duration::ZERO;
         };
-        let before_it = (threads + waiting + 1).saturating_sub(threads_per_module);
-        let shares = u32::try_from(threads_per_module).unwrap_or(u32::MAX).max(1);
-        takes.saturating_mul(u32::try_from(before_it).unwrap_or(u32::MAX)) / shares
+        let ahead = (threads + waiting + 1).saturating_sub(threads_per_module);
+        let threads = u32::try_from(threads_per_module).unwrap_or(u32::MAX).max(1);
+        mean.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX)) / threads
     }
 
-    fn ended(&mut self, module: &str, took: Duration) {
+    fn ended(&mut self, module: &str, elapsed: Duration) {
         if let Some(running) = self.running.get_mut(module) {
             running.threads -= 1;
-            // the last few calls count
-            running.mean_duration = Some(running.mean_duration.map_or(took, |takes| (takes * 3 + took) / 4));
+            // a moving mean: each job counts a quarter
+            running.mean_duration = Some(running.mean_duration.map_or(elapsed, |mean| (mean * 3 + elapsed) / 4));
             if running.threads == 0 && !self.queue.iter().any(|job| &*job.module == module) {
                 self.running.remove(module);
             }
@@ -294,7 +298,7 @@ impl<T: Send, F: FnOnce() -> T + Send> Task for Work<F, T> {
 
     fn run(self: Box<Self>) {
         let Self { function, begun, reply } = *self;
-        // whoever waited may be gone by now; then nobody misses the result
+        // both fail if the caller has stopped waiting
         let _ = begun.send(());
         let _ = reply.send(function());
     }

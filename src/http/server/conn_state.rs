@@ -1,4 +1,4 @@
-//! What a connection's client is at, and since when: what its time limits, the drain and the search for room ask.
+//! The state of a connection: its phase and the phase's start. Time limits, the drain and eviction read it.
 
 use std::io;
 use std::pin::Pin;
@@ -16,77 +16,77 @@ use tokio::time::Instant;
 use super::Timeouts;
 use crate::http::metrics::TimeoutPhase;
 
-/// A connection that was opened this shortly before the drain closes what is idle may have a request under way.
+/// Time for which the drain keeps a new connection that has sent nothing: a request may be on its way.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a connection's client is at, and since when. Its own task asks all the time, and whoever needs room now and
-/// then.
+/// The state of a connection, shared by its task and the connection limiter.
 #[derive(Debug)]
-pub(super) struct ConnState(Mutex<Time>);
+pub(super) struct ConnState(Mutex<State>);
 
 #[derive(Debug, Clone, Copy)]
-struct Time {
+struct State {
     phase: Phase,
     since: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// TLS is not agreed on yet; whoever waits for it has the time limit
+    /// TLS handshake; [`super::Server`] applies its time limit
     Handshake,
-    /// the handshake is done and no request has begun
+    /// handshake done, no request begun
     New,
     /// between two requests
     Idle,
-    /// the first byte of a request is here and the last is not
+    /// a request has begun and is not complete
     Receiving,
-    /// it is our turn; the handler has a deadline of its own
+    /// the handler runs, under a deadline of its own
     Working,
-    /// the reply is made and not yet taken
+    /// the reply is made and not yet sent
     Replying,
-    /// the drain closes it, or it was given up for another
+    /// closed by the drain or evicted
     Closed,
 }
 
 impl ConnState {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Time { phase: Phase::Handshake, since: Instant::now() }))
+        Self(Mutex::new(State { phase: Phase::Handshake, since: Instant::now() }))
     }
 
-    fn time(&self) -> Time {
+    fn get(&self) -> State {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Time { phase, since: Instant::now() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State { phase, since: Instant::now() };
     }
 
-    /// When the present phase has lasted too long, and what it then is that took too long.
+    /// Returns the deadline of the current phase and the phase's name in metrics.
     pub(super) fn deadline(&self, timeouts: &Timeouts, closing: bool) -> Option<(Instant, TimeoutPhase)> {
-        let Time { phase, since } = self.time();
-        let (allowed, cut) = match phase {
+        let State { phase, since } = self.get();
+        let (limit, phase) = match phase {
             Phase::New if closing => (LINGER, TimeoutPhase::Idle),
             Phase::New | Phase::Idle => (timeouts.idle, TimeoutPhase::Idle),
             Phase::Receiving => (timeouts.request, TimeoutPhase::Receiving),
             Phase::Replying | Phase::Closed => (timeouts.reply, TimeoutPhase::Replying),
             Phase::Handshake | Phase::Working => return None,
         };
-        Some((since + allowed, cut))
+        Some((since + limit, phase))
     }
 
-    /// True once, when the drain may close the connection. hyper would also close one that has sent half a header.
+    /// Returns true once, if the connection is idle and the drain may close it. hyper would also close one that has
+    /// sent half a header.
     pub(super) fn close_if_idle(&self) -> bool {
-        let idle = self.time().phase == Phase::Idle;
+        let idle = self.get().phase == Phase::Idle;
         if idle {
             self.enter(Phase::Closed);
         }
         idle
     }
 
-    /// Since when nothing is under way here, and whether anything ever was: who was served before, as the API server
-    /// is again and again, is closed after those who only ever connected.
+    /// Returns true if the connection has served a request, and the start of its idle time. The order of these pairs
+    /// is the order of eviction: connections that never sent a request come first, the API server's later.
     pub(super) fn idle_since(&self) -> Option<(bool, Instant)> {
-        let Time { phase, since } = self.time();
+        let State { phase, since } = self.get();
         match phase {
             Phase::Handshake | Phase::New => Some((false, since)),
             Phase::Idle => Some((true, since)),
@@ -94,33 +94,33 @@ impl ConnState {
         }
     }
 
-    /// True once, when it is still unused and so may be closed.
+    /// Returns true once, if the connection is still idle; the caller then closes it.
     pub(super) fn evict(&self) -> bool {
-        let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused = matches!(time.phase, Phase::Handshake | Phase::New | Phase::Idle);
-        if unused {
-            *time = Time { phase: Phase::Closed, since: Instant::now() };
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = matches!(state.phase, Phase::Handshake | Phase::New | Phase::Idle);
+        if idle {
+            *state = State { phase: Phase::Closed, since: Instant::now() };
         }
-        unused
+        idle
     }
 
-    /// A header is complete; the body's end is noticed when whoever reads it gets there.
+    /// Records that a header is complete. The returned request's body records its own end.
     pub(super) fn received(self: &Arc<Self>, request: Request<Incoming>) -> Request<Body> {
         if request.body().is_end_stream() {
             self.enter(Phase::Working);
             return request.map(|_| Body::empty());
         }
-        if self.time().phase != Phase::Receiving {
-            self.enter(Phase::Receiving); // its header came together with the request before
+        if self.get().phase != Phase::Receiving {
+            self.enter(Phase::Receiving); // its header came together with the previous request
         }
-        request.map(|body| Body::new(TrackedBody { body, clock: Arc::clone(self) }))
+        request.map(|body| Body::new(TrackedBody { body, conn: Arc::clone(self) }))
     }
 }
 
-/// A request's body that tells the clock when it is complete.
+/// A request's body that records its end in the connection's state.
 struct TrackedBody {
     body: Incoming,
-    clock: Arc<ConnState>,
+    conn: Arc<ConnState>,
 }
 
 impl HttpBody for TrackedBody {
@@ -130,13 +130,13 @@ impl HttpBody for TrackedBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if frame.is_none() {
-            self.clock.enter(Phase::Working);
+            self.conn.enter(Phase::Working);
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        false // so that every reader comes for the last `None`
+        false // so that every reader polls for the last `None`
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -144,10 +144,10 @@ impl HttpBody for TrackedBody {
     }
 }
 
-/// A stream that tells the clock when a request begins and when a reply is gone.
+/// A stream that records in the connection's state the start of a request and the end of a reply.
 pub(super) struct TrackedIo<S> {
     pub(super) stream: S,
-    pub(super) clock: Arc<ConnState>,
+    pub(super) conn: Arc<ConnState>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TrackedIo<S> {
@@ -158,8 +158,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TrackedIo<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before && matches!(self.clock.time().phase, Phase::New | Phase::Idle) {
-            self.clock.enter(Phase::Receiving);
+        if buffer.filled().len() > before && matches!(self.conn.get().phase, Phase::New | Phase::Idle) {
+            self.conn.enter(Phase::Receiving);
         }
         Poll::Ready(Ok(()))
     }
@@ -182,11 +182,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedIo<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has handed over all it has: our replies are never streamed, so the reply is gone then.
+    /// Records the end of a reply. hyper flushes when it has written everything, and replies are never streamed.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.clock.time().phase == Phase::Replying {
-            self.clock.enter(Phase::Idle);
+        if self.conn.get().phase == Phase::Replying {
+            self.conn.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
     }

@@ -1,6 +1,6 @@
-//! Room for so many connections and no more. Who comes when there is none left is let in all the same, and takes the
-//! place of whoever has been of no use for the longest: strangers who open thousands of connections and leave them idle
-//! close each other's, and the API server finds a place.
+//! The limit of open connections. At the limit, a new connection evicts the longest-idle one; connections that never
+//! sent a request go first. So strangers that open thousands of idle connections evict their own, and not the API
+//! server's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::time::timeout;
 use super::conn_state::ConnState;
 use crate::http::metrics::Metrics;
 
-/// Everybody may be busy at one moment; who waits for a place looks again after this long.
+/// Interval at which a new connection looks again for one to evict, when all are busy.
 const RETRY_EVICTION: Duration = Duration::from_millis(50);
 
-/// The connections of one port.
+/// The limiter of one port's connections.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     capacity: usize,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     open: Mutex<Open>,
     metrics: Arc<Metrics>,
 }
@@ -31,73 +31,73 @@ struct Open {
     connections: HashMap<u64, (Arc<ConnState>, AbortHandle)>,
 }
 
-/// A connection's place, which is free again when this goes.
+/// A connection's slot, which is free again when this is dropped.
 struct Slot {
-    room: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     number: u64,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.room.open.lock().unwrap_or_else(PoisonError::into_inner).connections.remove(&self.number);
+        self.limiter.open.lock().unwrap_or_else(PoisonError::into_inner).connections.remove(&self.number);
     }
 }
 
 impl ConnectionLimiter {
     pub(super) fn new(capacity: usize, metrics: Arc<Metrics>) -> Self {
-        Self { capacity, places: Arc::new(Semaphore::new(capacity)), open: Mutex::default(), metrics }
+        Self { capacity, slots: Arc::new(Semaphore::new(capacity)), open: Mutex::default(), metrics }
     }
 
-    /// Spawns a connection's task when there is a place for it.
+    /// Waits for a slot, evicting if need be, and spawns the connection's task.
     pub(super) async fn spawn<F>(self: &Arc<Self>, serve: impl FnOnce(Arc<ConnState>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let Some(permit) = self.permit().await else { return };
-        let clock = Arc::new(ConnState::new());
-        let connection = serve(Arc::clone(&clock));
+        let conn = Arc::new(ConnState::new());
+        let connection = serve(Arc::clone(&conn));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let number = open.next;
         open.next += 1;
-        let place = Slot { room: Arc::clone(self), number, _permit: permit };
-        // The lock is held: a task that ends at once waits with leaving until it is in the book.
+        let slot = Slot { limiter: Arc::clone(self), number, _permit: permit };
+        // The lock is held, so that a task that ends at once is inserted before it is removed.
         let task = tokio::spawn(async move {
-            let _place = place;
+            let _slot = slot;
             connection.await;
         });
-        open.connections.insert(number, (clock, task.abort_handle()));
+        open.connections.insert(number, (conn, task.abort_handle()));
     }
 
-    /// Waits until the last connection is gone.
+    /// Waits until the last connection has ended.
     pub(super) async fn wait_empty(&self) {
-        let _all = self.places.acquire_many(u32::try_from(self.capacity).unwrap_or(u32::MAX)).await;
+        let _all = self.slots.acquire_many(u32::try_from(self.capacity).unwrap_or(u32::MAX)).await;
     }
 
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             return Some(permit);
         }
         loop {
             self.evict_idle();
-            if let Ok(permit) = timeout(RETRY_EVICTION, Arc::clone(&self.places).acquire_owned()).await {
+            if let Ok(permit) = timeout(RETRY_EVICTION, Arc::clone(&self.slots).acquire_owned()).await {
                 return permit.ok();
             }
         }
     }
 
-    /// Closes the connection that is the least loss, if any is unused.
+    /// Evicts the longest-idle connection, if any is idle.
     fn evict_idle(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((clock, task)) = open
+        while let Some((conn, task)) = open
             .connections
             .values()
-            .filter_map(|one| Some((one.0.idle_since()?, one)))
-            .min_by_key(|(use_, _)| *use_)
-            .map(|(_, one)| one)
+            .filter_map(|connection| Some((connection.0.idle_since()?, connection)))
+            .min_by_key(|(idle_since, _)| *idle_since)
+            .map(|(_, connection)| connection)
         {
-            // it may have begun to send since it was looked at
-            if clock.evict() {
+            // a request may have begun since `idle_since`
+            if conn.evict() {
                 task.abort();
                 self.metrics.connection_evicted();
                 return;

@@ -31,7 +31,7 @@ fn pod() -> Value {
 fn denial(before: &Value, after: &Value, controlled: bool) -> Option<&'static str> {
     let (body, arena, snapshot) = (review(before, "", ""), Bump::new(), snapshot(Vec::new()));
     let review = Review::parse(&body, &arena).unwrap();
-    let task = Task::from_pod(&Pod::of(&review), &review, &snapshot).unwrap().unwrap();
+    let task = Task::from_pod(&Pod::from_review(&review), &review, &snapshot).unwrap().unwrap();
     let operations = diff(Json::borrowed(before, &arena), Json::borrowed(after, &arena), &arena);
     assert!(!operations.is_empty(), "nothing was changed");
     let removable = ["metadata", "spec", "status"].map(str::to_owned);

@@ -149,7 +149,7 @@ fn a_modules_messages_contain_no_secret() {
         user: None,
         config: Arc::new(json!({"nfs": {"server": "10.1.2.3-canary"}})),
     }];
-    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook refused: nfs at *** with *** and ***");
+    assert_eq!(denial(&pod(), &snapshot), "422 ModuleFailed module hook denied the pod: nfs at *** with *** and ***");
     let answer = answer_for(&pod(), &snapshot);
     assert!(!answer.modules[0].logs[0].message.contains("plain-value"), "{:?}", answer.modules[0].logs);
 }

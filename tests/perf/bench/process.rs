@@ -62,7 +62,7 @@ impl Server {
     /// Requests so far that went to the module threads, because a module was not or no longer known to be fast.
     fn reruns(&self) -> f64 {
         let (_, metrics) = client::get(self.admin, "/metrics").unwrap();
-        let counts = metrics.lines().filter(|line| line.starts_with("podgraft_module_reruns_total{"));
+        let counts = metrics.lines().filter(|line| line.starts_with("podgraft_module_offloads_total{"));
         counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
 

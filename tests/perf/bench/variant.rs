@@ -125,8 +125,8 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
         files: CertificatePaths { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
-        trust: None,
-        oldest_tls: MinTlsVersion::default(),
+        client_auth: None,
+        min_tls_version: MinTlsVersion::default(),
         connections: CONNECTIONS,
         policies: None,
         source: Source::Local("unused".into()),
@@ -135,8 +135,8 @@ async fn start(variant: Variant, folder: &Path, cores: usize) -> anyhow::Result<
         timeouts: Timeouts::default(),
         limits: Limits::for_cores(cores),
     };
-    let world = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
-    App::start(&settings, world, reviewer, Arc::new(Metrics::default())).await
+    let config = SharedConfig { snapshot: Arc::new(ArcSwap::from_pointee(snapshot)), loaded: watch::channel(true).1 };
+    App::start(&settings, config, reviewer, Arc::new(Metrics::default())).await
 }
 
 fn snapshot(variant: Variant, layers: &[Layer]) -> anyhow::Result<Snapshot> {

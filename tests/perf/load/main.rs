@@ -127,7 +127,7 @@ fn edits() -> Result<(), String> {
 }
 
 fn problems(replica: &Replica) -> f64 {
-    gauge(replica, "podgraft_config_problems")
+    gauge(replica, "podgraft_config_errors")
 }
 
 fn gauge(replica: &Replica, name: &str) -> f64 {

@@ -1,7 +1,7 @@
-//! Gives a task the volumes of its user's role.
+//! Adds the volumes of the user's role to a task.
 //!
-//! The role is what the identity provider says of the user (`providers_info`), one or several; who has none that
-//! `params.roles` knows gets nothing, or is refused.
+//! The identity provider's data about the user (`providers_info`) name one role or several. A task whose user has no
+//! role of `params.roles` is unchanged or denied.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ struct Request {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Params {
-    /// the key of `providers_info`
+    /// key of `providers_info` with the role
     #[serde(default = "ad_role")]
     info: String,
     roles: BTreeMap<String, Role>,
@@ -26,7 +26,7 @@ struct Params {
     unknown_role: UnknownRole,
 }
 
-/// What a role gets, in Kubernetes' own form.
+/// The volumes of a role, in the form of a pod's spec.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Role {
@@ -36,7 +36,7 @@ struct Role {
     volume_mounts: Vec<Value>,
 }
 
-/// What becomes of a task whose user has no role that is known.
+/// The rule for a task whose user has no known role.
 #[derive(Deserialize, Default, PartialEq)]
 enum UnknownRole {
     #[default]
@@ -63,7 +63,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     Ok(fragment.into())
 }
 
-/// A provider gives one role as text and several as a list.
+/// Returns the user's roles. A provider gives one role as text and several as a list.
 fn roles<'i>(info: Option<&'i Value>, key: &str) -> Result<Vec<&'i str>> {
     let items = match info {
         None | Some(Value::Null) => &[],
@@ -97,22 +97,22 @@ mod tests {
     }
 
     #[test]
-    fn a_role_or_several_give_their_volumes() {
+    fn the_volumes_of_all_roles_are_added() {
         assert_eq!(volumes(json!({"ad-role": "analyst"})), ["reports"]);
         assert_eq!(volumes(json!({"ad-role": ["engineer", "guest", "analyst"]})), ["reports", "models"]);
     }
 
     #[test]
-    fn nobody_known_gets_nothing_or_is_refused() {
+    fn a_user_without_a_known_role_is_ignored_or_denied() {
         for info in [json!({}), json!({"ad-role": null}), json!({"ad-role": "guest"})] {
             assert_eq!(call(info.clone(), "Ignore"), Ok(Value::Null));
-            let refused = call(info, "Deny").unwrap_err().to_string();
-            assert_eq!(refused, "the user has no role for this queue (providers_info ad-role)");
+            let denial = call(info, "Deny").unwrap_err().to_string();
+            assert_eq!(denial, "the user has no role for this queue (providers_info ad-role)");
         }
     }
 
     #[test]
-    fn what_is_no_role_is_named() {
+    fn an_invalid_role_is_an_error() {
         let wrong = call(json!({"ad-role": {"a": 1}}), "Ignore").unwrap_err().to_string();
         assert_eq!(wrong, "providers_info ad-role is neither text nor a list of texts");
     }

@@ -1,7 +1,7 @@
-//! Puts a value in the place of a placeholder in init containers: in `command`, in `env` values, and in `mountPath` and
-//! `subPath` of their mounts.
+//! Replaces a placeholder in init containers: in `command`, in `env` values, and in `mountPath` and `subPath` of their
+//! mounts.
 //!
-//! `args` cannot be looked into: podgraft hides them from modules.
+//! `args` are not replaced, because podgraft hides them from modules.
 
 use podgraft_sdk::serde_json::{Value, json};
 use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
@@ -13,9 +13,9 @@ use serde::Deserialize;
 struct Params {
     placeholder: String,
     value: Option<String>,
-    /// a path of `task_config`, for which `value` is the default
+    /// path of `task_config` with the value; `value` is its default
     config: Option<String>,
-    /// only this one; all of them if absent
+    /// name of the only init container to change; all if absent
     init_container: Option<String>,
 }
 
@@ -63,7 +63,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     Ok(changes.fold(Fragment::new(), Fragment::init_container).into())
 }
 
-/// What stands for the placeholder. Asked for only where there is one, so that other tasks need no value.
+/// Returns the placeholder's value. Only tasks with the placeholder need one.
 fn value(params: &Params) -> Result<String> {
     let found = params.config.as_deref().map(config_text).transpose()?.flatten();
     let missing = match &params.config {
@@ -74,14 +74,14 @@ fn value(params: &Params) -> Result<String> {
     if params.placeholder.is_empty() {
         return Err("params.placeholder is empty".into());
     }
-    // doing it again would replace it within itself
+    // a second call would replace the placeholder within the value
     if value.contains(&params.placeholder) {
         return Err(format!("the value for {} holds {0} itself", params.placeholder).into());
     }
     Ok(value)
 }
 
-/// One replacement.
+/// A placeholder and its value.
 struct Swap {
     placeholder: String,
     value: String,
@@ -103,7 +103,7 @@ impl Container {
         command.chain(env).chain(mounts).flatten().any(|text| text.contains(placeholder))
     }
 
-    /// The container's entry of the fragment: what changes, and the keys that say where.
+    /// Returns the container's entry of the fragment: the changed fields and their merge keys.
     fn changes(&self, swap: &Swap) -> Value {
         let mut entry = json!({"name": self.name});
         if self.command.iter().any(|word| word.contains(&swap.placeholder)) {
@@ -127,7 +127,7 @@ impl Variable {
     }
 }
 
-/// A mount's key is its path: one whose path changes goes, and comes under the new one.
+/// Returns the changes of a mount. Its path is its merge key, so a mount whose path changes is deleted and added.
 fn changed_mount(mount: &Value, swap: &Swap) -> Vec<Value> {
     let mut changed = mount.clone();
     for field in MOUNT_PATHS {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_replaced_and_nothing_else_is_said() {
+    fn every_placeholder_is_replaced_and_nothing_else_changes() {
         let fragment = call(json!({"placeholder": "MY_VAR", "value": "seven"})).unwrap();
         let expected = json!([
             {"name": "prepare", "command": ["sh", "-c", "echo seven > seven"], "env": [{"name": "V", "value": "seven/seven"}],
@@ -180,18 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn one_container_can_be_meant() {
+    fn one_container_can_be_selected() {
         let fragment = call(json!({"placeholder": "MY_VAR", "value": "7", "initContainer": "other"})).unwrap();
         assert_eq!(fragment["spec"]["initContainers"], json!([{"name": "other", "command": ["echo", "7"]}]));
     }
 
     #[test]
-    fn nothing_to_replace_needs_no_value() {
+    fn a_task_without_the_placeholder_needs_no_value() {
         assert_eq!(call(json!({"placeholder": "NOT_THERE"})), Ok(Value::Null));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_values_are_errors() {
         let wrong = |params: Value| call(params).unwrap_err().to_string();
         assert_eq!(wrong(json!({"placeholder": "MY_VAR"})), "params has neither value nor config for MY_VAR");
         assert_eq!(

@@ -4,8 +4,8 @@
 //! nfs: {server: {ip: 10.0.0.7, path: /export/data}, mountPath: /mnt/nfs}
 //! ```
 //!
-//! A task without an `nfs` section goes on as it is. The module's `params` may give `mountPath` for everybody whose
-//! section has none, and `volume`, the volume's name.
+//! A task without an `nfs` section is unchanged. The module's `params` may have a default `mountPath` for sections
+//! without one, and `volume`, the volume's name.
 
 use podgraft_sdk::serde_json::json;
 use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config};
@@ -48,7 +48,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     Ok(Fragment::new().volume(volume, "nfs", json!({"server": server, "path": path})).mount(volume, &mount_path).into())
 }
 
-/// A value that is there and not empty.
+/// Returns a value that is present and not empty.
 fn given(value: Option<String>, name: &str) -> Result<String> {
     value.filter(|value| !value.is_empty()).or_refuse(&format!("{name} is missing"))
 }
@@ -76,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_it_is_left_alone_and_half_of_it_is_refused() {
+    fn a_task_without_nfs_is_unchanged_and_an_incomplete_one_is_denied() {
         assert_eq!(call(&Value::Null), Ok(Value::Null));
-        let refused = call(&json!({"server": {"ip": "", "path": "/export"}})).unwrap_err().to_string();
-        assert_eq!(refused, "task_config nfs.server.ip is missing");
+        let denial = call(&json!({"server": {"ip": "", "path": "/export"}})).unwrap_err().to_string();
+        assert_eq!(denial, "task_config nfs.server.ip is missing");
     }
 }

@@ -1,4 +1,4 @@
-//! Points a volume at the claim that is the task's own, found by the volume's name wherever it stands among others.
+//! Points a volume, which is found by its name, at the task's own PersistentVolumeClaim.
 
 use podgraft_sdk::serde_json::{Map, Value, json};
 use podgraft_sdk::{Error, Fragment, Input, OrRefuse, Outcome, Result};
@@ -9,17 +9,17 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Params {
     volume: String,
-    /// the claim's name
+    /// name of the claim
     #[serde(default = "claim_name")]
     claim: String,
-    /// where in the volume the task's mounts begin
+    /// `subPath` of the task's mounts of the volume
     sub_path: Option<String>,
 }
 
-/// What stands for the task's id in `params`.
+/// The placeholder of the task's id in `params`.
 const ID: &str = "{id}";
 
-/// As the agent calls its pods.
+/// Returns the default name of a claim, which is the agent's name of the task's pod.
 fn claim_name() -> String {
     format!("clearml-id-{ID}")
 }
@@ -96,7 +96,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     Ok(fragment.into())
 }
 
-/// The mounts of a volume in a container: several, maybe, at different paths.
+/// Returns the mounts of a volume in a container; there may be several at different paths.
 fn mounts(containers: Vec<Container>, container: &str, volume: &str) -> Vec<Mount> {
     let found = containers.into_iter().find(|other| other.name == container);
     let mounts = found.map_or_else(Vec::new, |found| found.volume_mounts);
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn the_volume_is_found_by_its_name_and_keeps_its_other_fields() {
+    fn the_volume_keeps_its_other_fields() {
         let fragment = call(json!({"volume": "task-pvc"}), Some("42")).unwrap();
         let claim = json!({"claimName": "clearml-id-42", "readOnly": true});
         assert_eq!(fragment, json!({"spec": {"volumes": [{"name": "task-pvc", "persistentVolumeClaim": claim}]}}));
     }
 
     #[test]
-    fn every_mount_of_it_gets_the_sub_path() {
+    fn every_mount_of_the_volume_gets_the_sub_path() {
         let params = json!({"volume": "task-pvc", "claim": "shared", "subPath": "tasks/{id}"});
         let fragment = call(params, Some("42")).unwrap();
         assert_eq!(fragment["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"], "shared");
@@ -148,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_the_volume_is_left_alone() {
+    fn a_pod_without_the_volume_is_unchanged() {
         assert_eq!(call(json!({"volume": "other"}), None), Ok(Value::Null));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_pods_and_params_are_errors() {
         let wrong = |params: Value, id: Option<&str>| call(params, id).unwrap_err().to_string();
         assert_eq!(
             wrong(json!({"volume": "tmp"}), Some("42")),

@@ -1,4 +1,4 @@
-//! Sets variables of the task's container by name: the others stay, and so does their order.
+//! Sets variables of the task's container by name; the others and their order stay.
 
 use podgraft_sdk::serde_json::{Value, json};
 use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
@@ -9,12 +9,12 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Params {
     env: Vec<Variable>,
-    /// whether a variable that the pod has already is set too
+    /// true to set variables that the pod has already, too
     #[serde(default = "yes")]
     overwrite: bool,
 }
 
-/// A variable in Kubernetes' own form; `config` is a path of `task_config`, for which `value` is the default.
+/// A variable in the form of a pod's spec; `config` is a path of `task_config`, and `value` is its default.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Variable {
@@ -65,7 +65,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     Ok(fragment.into())
 }
 
-/// What the task's container has already.
+/// Returns the variables that the task's container has already.
 fn own_env(input: Input<'_>) -> Result<Vec<Named>> {
     let primary =
         input.request::<Request>()?.primary_container.or_refuse("nobody can say which container is the task's")?;
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_own_variable_stays_when_told_so() {
+    fn without_overwrite_the_pods_own_variable_stays() {
         let params = |overwrite: bool| json!({"overwrite": overwrite, "env": [{"name": "OWN", "value": "x"}]});
         assert_eq!(call(params(false)), Ok(Value::Null));
         assert_eq!(env(params(true)), json!([{"name": "OWN", "value": "x"}]));
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_value_is_an_error_that_names_it() {
         let wrong = |variable: Value| call(json!({"env": [variable]})).unwrap_err().to_string();
         assert_eq!(wrong(json!({"name": "FOO"})), "params.env FOO has neither value, valueFrom nor config");
         assert_eq!(

@@ -1,4 +1,5 @@
-//! `componentize CORE.wasm COMPONENT.wasm`: what `wasm-tools component new` does, from the pinned crate.
+//! `componentize CORE.wasm COMPONENT.wasm`: makes a component of a core module like `wasm-tools component new`, with the
+//! pinned crate.
 
 use std::env;
 use std::fs;

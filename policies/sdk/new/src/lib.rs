@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_a_cache_is_left_alone() {
+    fn a_task_without_a_cache_is_unchanged() {
         assert_eq!(Call::new().run(update_template), Ok(Value::Null));
     }
 }

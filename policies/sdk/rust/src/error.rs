@@ -1,12 +1,12 @@
-//! Why a hook refuses a pod.
+//! The error with which a hook denies a pod.
 
 use std::fmt;
 
-/// What a hook's functions return; an [`Error`] refuses the pod.
+/// The result of a hook; an [`Error`] denies the pod.
 pub type Result<T> = core::result::Result<T, Error>;
 
-/// The sentence that refuses a pod. Whoever submitted the task reads it, so it says what is missing or wrong and where
-/// it stands; podgraft puts the module's name in front and `***` for secrets.
+/// The sentence with which a hook denies a pod. The task's submitter reads it, so it says what is missing or wrong and
+/// names its key; podgraft prepends the module's name and replaces secrets by `***`.
 ///
 /// ```
 /// # use podgraft_sdk::{Error, Result};
@@ -19,7 +19,7 @@ pub type Result<T> = core::result::Result<T, Error>;
 pub struct Error(String);
 
 impl Error {
-    /// An error of one sentence, without a full stop.
+    /// Creates an error from one sentence, without a full stop.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
@@ -57,8 +57,8 @@ impl From<Error> for String {
     }
 }
 
-/// Refuses with a sentence where there is no value: `config("nfs.mountPath")?.or_refuse("task_config nfs.mountPath is
-/// missing")?`.
+/// Denies the pod with a sentence if there is no value: `config("nfs.mountPath")?.or_refuse("task_config nfs.mountPath
+/// is missing")?`.
 ///
 /// ```
 /// # use podgraft_sdk::OrRefuse;
@@ -66,7 +66,7 @@ impl From<Error> for String {
 /// assert_eq!("x".parse::<u8>().or_refuse("params.count").unwrap_err().to_string(), "params.count: invalid digit found in string");
 /// ```
 pub trait OrRefuse<T> {
-    /// The value, or an [`Error`] with this sentence (and behind a colon what another error says).
+    /// Returns the value, or an [`Error`] with this sentence, followed by a colon and the other error if there is one.
     fn or_refuse(self, sentence: &str) -> Result<T>;
 }
 
@@ -82,8 +82,8 @@ impl<T, E: fmt::Display> OrRefuse<T> for core::result::Result<T, E> {
     }
 }
 
-/// Reads JSON that stands at `place` for the person who has to mend it: lines and columns of text that podgraft made
-/// would lead nowhere.
+/// Parses JSON. An error names `place`, which the author knows, and not line and column of text that podgraft
+/// generated.
 pub(crate) fn read<'a, T: serde::Deserialize<'a>>(text: &'a str, place: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| {
         let what = error.to_string();

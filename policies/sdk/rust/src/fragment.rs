@@ -1,14 +1,14 @@
-//! What a hook adds to a pod, in the form that podgraft's layers have.
+//! The change that a hook makes to a pod, in the form of podgraft's layers.
 
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
 
-/// podgraft lays a container entry of this name over the pod's primary container, whatever that is called.
+/// The name of a container entry that podgraft merges into the pod's primary container, which may have another name.
 const PRIMARY: &str = "primary";
 
-/// A strategic fragment: lists are merged by their keys (name, mountPath…), maps by key; what the pod has otherwise
-/// stays. `"$patch": "delete"` in an element takes the pod's away, which needs `mayRemove` in the configuration.
+/// A strategic fragment: lists are merged by their keys (name, mountPath…), maps by key; the pod's other fields
+/// stay. `"$patch": "delete"` in an element removes the pod's element, which needs `mayRemove` in the configuration.
 ///
 /// ```
 /// # use podgraft_sdk::{Fragment, Outcome, serde_json::json};
@@ -31,48 +31,48 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Nothing yet.
+    /// Creates an empty fragment.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A label of the pod.
+    /// Sets a label of the pod.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         put(&mut self.metadata, "labels", key, value.into());
         self
     }
 
-    /// An annotation of the pod.
+    /// Sets an annotation of the pod.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         put(&mut self.metadata, "annotations", key, value.into());
         self
     }
 
-    /// A label that the pod's node must have.
+    /// Requires a label of the pod's node.
     pub fn node_selector(mut self, key: &str, value: &str) -> Self {
         put(&mut self.spec, "nodeSelector", key, value.into());
         self
     }
 
-    /// A taint that the pod tolerates: `json!({"key": "gpu", "operator": "Exists"})`.
+    /// Adds a toleration: `json!({"key": "gpu", "operator": "Exists"})`.
     pub fn toleration(mut self, toleration: Value) -> Self {
         push(&mut self.spec, "tolerations", toleration);
         self
     }
 
-    /// A volume of the pod: `volume("data", "nfs", json!({"server": "10.0.0.1", "path": "/export"}))`.
+    /// Adds a volume: `volume("data", "nfs", json!({"server": "10.0.0.1", "path": "/export"}))`.
     pub fn volume(self, name: &str, kind: &str, source: Value) -> Self {
         let volume = Map::from_iter([("name".into(), name.into()), (kind.into(), source)]);
         self.volume_with(Value::Object(volume))
     }
 
-    /// A volume as it stands in a pod: `volume_with(json!({"name": "tmp", "emptyDir": {}}))`.
+    /// Adds a volume in the form of a pod's spec: `volume_with(json!({"name": "tmp", "emptyDir": {}}))`.
     pub fn volume_with(mut self, volume: Value) -> Self {
         push(&mut self.spec, "volumes", volume);
         self
     }
 
-    /// A volume over an existing claim.
+    /// Adds a volume for an existing PersistentVolumeClaim.
     pub fn claim(self, name: &str, claim: &str) -> Self {
         self.volume(name, "persistentVolumeClaim", json!({"claimName": claim}))
     }
@@ -88,42 +88,42 @@ impl Fragment {
         self
     }
 
-    /// A variable of the primary container.
+    /// Sets a variable of the primary container.
     pub fn env(self, name: &str, value: &str) -> Self {
         self.env_with(json!({"name": name, "value": value}))
     }
 
-    /// A variable of the primary container, with `valueFrom`.
+    /// Sets a variable of the primary container, with `valueFrom`.
     pub fn env_with(mut self, variable: Value) -> Self {
         push(&mut self.primary, "env", variable);
         self
     }
 
-    /// Another field of the primary container, such as `resources`; replaces what was there in this fragment.
+    /// Sets another field of the primary container, such as `resources`; replaces an earlier value in this fragment.
     pub fn primary(mut self, field: &str, value: Value) -> Self {
         self.primary.insert(field.into(), value);
         self
     }
 
-    /// Another container, or fields for one that has the same name.
+    /// Adds a container, or sets fields of the pod's container with that name.
     pub fn container(mut self, container: Value) -> Self {
         self.containers.push(container);
         self
     }
 
-    /// An init container, or fields for one that has the same name.
+    /// Adds an init container, or sets fields of the pod's init container with that name.
     pub fn init_container(mut self, container: Value) -> Self {
         push(&mut self.spec, "initContainers", container);
         self
     }
 
-    /// Another field of the pod's spec, such as `runtimeClassName`; replaces what was there in this fragment.
+    /// Sets another field of the pod's spec, such as `runtimeClassName`; replaces an earlier value in this fragment.
     pub fn spec(mut self, field: &str, value: Value) -> Self {
         self.spec.insert(field.into(), value);
         self
     }
 
-    /// Its JSON.
+    /// Returns the fragment as JSON, or `None` if it is empty.
     fn into_json(mut self) -> Option<String> {
         if !self.primary.is_empty() {
             self.primary.insert("name".into(), PRIMARY.into());
@@ -143,7 +143,7 @@ impl Fragment {
 }
 
 impl From<Fragment> for Outcome {
-    /// An empty fragment is [`Outcome::Unchanged`].
+    /// Converts a fragment; an empty one becomes [`Outcome::Unchanged`].
     fn from(fragment: Fragment) -> Self {
         fragment.into_json().map_or(Self::Unchanged, Self::Fragment)
     }

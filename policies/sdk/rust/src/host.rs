@@ -1,4 +1,4 @@
-//! What the host offers.
+//! The functions of the host.
 
 use std::panic;
 
@@ -8,21 +8,21 @@ use serde_json::Value;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing::{config_get, log};
 
-use crate::bindings::podgraft::mutate::hook_view::host::Level;
+use crate::bindings::podgraft::template::host::Level;
 #[cfg(target_arch = "wasm32")]
-use crate::bindings::podgraft::mutate::hook_view::host::{config_get, log};
+use crate::bindings::podgraft::template::host::{config_get, log};
 use crate::error::read;
 use crate::{Error, Result};
 
-/// Looks into the task's configuration: `config::<Nfs>("nfs")`, `config::<String>("nfs.server.ip")`.
+/// Reads a value of the task's configuration: `config::<Nfs>("nfs")`, `config::<String>("nfs.server.ip")`.
 ///
-/// The path is dotted, `"a.b"` in quotes is one element of it. Missing and null are `None`; a value of another
-/// form than `T` is an error that names the path.
+/// The path is dotted; `"a.b"` in quotes is one element of it. Missing and null are `None`; a value that does not
+/// have the form of `T` is an error that names the path.
 pub fn config<T: DeserializeOwned>(path: &str) -> Result<Option<T>> {
     config_get(path).map_or(Ok(None), |text| read(&text, &format!("task_config {path}")))
 }
 
-/// The same for a value that goes into text: numbers and booleans as they are written; lists and maps are an error.
+/// Reads a value of the task's configuration as text. Numbers and booleans become text; lists and maps are an error.
 pub fn config_text(path: &str) -> Result<Option<String>> {
     match config::<Value>(path)? {
         None | Some(Value::Null) => Ok(None),
@@ -33,7 +33,7 @@ pub fn config_text(path: &str) -> Result<Option<String>> {
     }
 }
 
-/// Logs a line for whoever writes the module.
+/// Logs a line for the module's author.
 pub fn debug(message: &str) {
     log(Level::Debug, message);
 }
@@ -43,17 +43,17 @@ pub fn info(message: &str) {
     log(Level::Info, message);
 }
 
-/// Logs that something is off, though the pod goes on.
+/// Logs a problem that does not deny the pod.
 pub fn warn(message: &str) {
     log(Level::Warn, message);
 }
 
-/// Logs why the module is about to fail.
+/// Logs the reason of an imminent failure.
 pub fn error(message: &str) {
     log(Level::Error, message);
 }
 
-/// A panic becomes a trap, whose text is the host's: what the panic says is only seen when it is logged here.
+/// Logs panics: a panic becomes a trap, whose text is the host's, so that the panic's message would not be seen.
 #[doc(hidden)]
 pub fn start() {
     panic::set_hook(Box::new(|panic| error(&panic.to_string())));

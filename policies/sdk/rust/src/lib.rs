@@ -1,13 +1,13 @@
-//! Template modules for podgraft in Rust.
+//! The SDK for podgraft's template modules in Rust.
 //!
-//! A module is one function from a task pod to what the pod should get. This one is complete: `crate-type =
+//! A module is one function from a task pod to a change of the pod. This one is complete: `crate-type =
 //! ["cdylib"]`, built by `podgraft module build` (`podgraft module new` writes the whole crate).
 //!
 //! ```
 //! use podgraft_sdk::serde::Deserialize;
 //! use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
 //!
-//! /// What is read of the hook's arguments; the rest is skipped.
+//! /// The fields of the hook's arguments that this module reads; the others are skipped.
 //! #[derive(Deserialize)]
 //! #[serde(crate = "podgraft_sdk::serde")]
 //! struct Request<'a> {
@@ -23,7 +23,7 @@
 //!
 //! fn update_template(input: Input<'_>) -> Result<Outcome> {
 //!     let Some(path) = config_text("cache.mountPath")? else {
-//!         return Ok(Outcome::Unchanged); // this task wants none
+//!         return Ok(Outcome::Unchanged); // this task has no cache
 //!     };
 //!     let queue = input.request::<Request>()?.queue_name.or_refuse("the pod names no queue")?;
 //!     let claim = input.params::<Params>()?.claim;
@@ -32,7 +32,7 @@
 //!
 //! podgraft_sdk::hook!(update_template);
 //!
-//! // and how it is tested, without wasm:
+//! // a test, without wasm:
 //! # fn main() {
 //! use podgraft_sdk::{serde_json::json, testing::Call};
 //!
@@ -45,20 +45,20 @@
 //!
 //! # Three outcomes
 //!
-//! [`Outcome::Unchanged`]; a [`Fragment`], laid over the pod as a layer is (lists are merged by their keys); or
-//! [`Outcome::Template`], the whole pod as it should be, from which podgraft works out the difference. What a hook takes
-//! away needs `mayRemove: true` in the module's configuration. An [`Error`] refuses the pod.
+//! [`Outcome::Unchanged`]; a [`Fragment`], which is applied to the pod like a layer (lists are merged by their keys); or
+//! [`Outcome::Template`], the whole changed pod, from which podgraft computes the difference. A hook that removes
+//! something needs `mayRemove: true` in the module's configuration. An [`Error`] denies the pod.
 //!
-//! # Twice is once
+//! # Idempotence
 //!
-//! A pod may be rendered again from what came out: a hook must then change nothing more. Set values by name, never by
-//! position, and append to nothing.
+//! A hook may be called again with the pod that it has changed, and must then change nothing. Set values by name, never
+//! by position, and never append.
 //!
-//! # What is fast
+//! # Speed
 //!
-//! It pays to describe only what is read: unknown fields are skipped, and a template that nobody asks for is never
-//! parsed (a fragment from partial structs takes 14 µs a call, a whole template through `serde_json::Value` 40). Memory
-//! is never freed within a call, and each call has an instance of its own.
+//! Describe only the fields that you read: unknown fields are skipped, and a template that the hook does not read is
+//! never parsed (a fragment from partial structs takes 14 µs a call, a whole template through `serde_json::Value` 40).
+//! Memory is never freed within a call, and each call has an instance of its own.
 
 #![deny(missing_docs)]
 #![warn(clippy::pedantic, unreachable_pub)]
@@ -90,7 +90,7 @@ pub mod bindings {
     });
 }
 
-pub use bindings::exports::podgraft::mutate::hook_view::hook::Outcome;
+pub use bindings::exports::podgraft::template::hook::Outcome;
 
 /// The arguments of one call, not parsed yet.
 #[derive(Debug, Clone, Copy)]
@@ -105,26 +105,26 @@ impl<'a> Input<'a> {
         Self { request, template }
     }
 
-    /// The hook's arguments beside the template, those that `T` names:
+    /// Parses the hook's arguments beside the template, those that `T` names:
     ///
-    /// | field | what |
+    /// | field | content |
     /// |---|---|
-    /// | `queue`, `queue_name` | the queue's id, and its name as the configuration spells it; null where unknown |
-    /// | `task_data` | `{id, user}`; null each, where nobody who may be believed says so |
-    /// | `providers_info` | what the identity provider says of the user; a map |
+    /// | `queue`, `queue_name` | the queue's id, and its name in the configuration; null if unknown |
+    /// | `task_data` | `{id, user}`; each null if the pod was not created by a trusted submitter |
+    /// | `providers_info` | the identity provider's data about the user; a map |
     /// | `worker` | `{worker_id, namespace, kind}` |
     /// | `params` | see [`params`](Self::params) |
-    /// | `environment`, `namespace` | of podgraft's configuration, of the pod |
-    /// | `primary_container` | the name of the task's container; null where nobody can say |
-    /// | `dry_run` | whether nothing will be stored |
+    /// | `environment`, `namespace` | the environment in podgraft's configuration, the pod's namespace |
+    /// | `primary_container` | the name of the task's container; null if it cannot be determined |
+    /// | `dry_run` | true if the pod will not be stored |
     ///
     /// A `&str` in `T` costs nothing, but holds only text without escapes; use `String` or `Cow` for free text.
     pub fn request<T: Deserialize<'a>>(&self) -> Result<T> {
         error::read(self.request, "request")
     }
 
-    /// The module's `params` of the configuration; an empty map where it has none. With
-    /// `#[serde(deny_unknown_fields)]` on `T` a typing error is named.
+    /// Parses the module's `params` of the configuration; an empty map if it has none. With
+    /// `#[serde(deny_unknown_fields)]` on `T`, a misspelt key is an error that names it.
     pub fn params<T: Deserialize<'a>>(&self) -> Result<T> {
         #[derive(Deserialize)]
         struct Request<T> {
@@ -133,8 +133,8 @@ impl<'a> Input<'a> {
         error::read::<Request<T>>(self.request, "params")?.params.map_or_else(|| error::read("{}", "params"), Ok)
     }
 
-    /// The pod after podgraft's layers, as far as `T` describes it. Without the API server's bookkeeping and the
-    /// service account's token volume; `args` and the task system's credentials are a marker that cannot be read.
+    /// Parses the pod after podgraft's layers, as far as `T` describes it. The API server's bookkeeping and the service
+    /// account's token volume are removed; `args` and the task system's credentials are replaced by a marker.
     pub fn template<T: Deserialize<'a>>(&self) -> Result<T> {
         error::read(self.template, "template")
     }
@@ -147,7 +147,7 @@ macro_rules! hook {
         #[doc(hidden)]
         struct Hook;
 
-        impl $crate::bindings::exports::podgraft::mutate::hook_view::hook::Guest for Hook {
+        impl $crate::bindings::exports::podgraft::template::hook::Guest for Hook {
             fn update_template(
                 request: ::std::string::String,
                 template: ::std::string::String,

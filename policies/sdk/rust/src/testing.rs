@@ -1,14 +1,14 @@
-//! Calls a hook natively: `cargo test` in a module's crate, without wasm.
+//! Calls a hook natively, for `cargo test` in a module's crate without wasm.
 
 use std::cell::RefCell;
 
 use serde_json::{Map, Value, json};
 
-use crate::bindings::podgraft::mutate::hook_view::host::Level;
+use crate::bindings::podgraft::template::host::Level;
 use crate::error::read;
 use crate::{Input, Outcome, Result};
 
-/// The arguments of one call. What is not given is what podgraft gives where there is nothing: empty `params`,
+/// The arguments of one call. The defaults are those of a pod without configuration: empty `params`,
 /// `providers_info` and `task_config`, a null `task_data.id`, a pod with one container called `main`.
 ///
 /// ```
@@ -37,7 +37,7 @@ impl Default for Call {
 }
 
 impl Call {
-    /// A call without anything special.
+    /// Creates a call with the defaults.
     pub fn new() -> Self {
         let fields = [
             ("queue", Value::Null),
@@ -58,30 +58,30 @@ impl Call {
         }
     }
 
-    /// With these `params`.
+    /// Sets the `params`.
     pub fn params(self, params: Value) -> Self {
         self.request("params", params)
     }
 
-    /// With this field of the request: `queue_name`, `task_data`, `providers_info` and so on.
+    /// Sets a field of the request: `queue_name`, `task_data`, `providers_info` and so on.
     pub fn request(mut self, field: &str, value: Value) -> Self {
         self.request.insert(field.to_owned(), value);
         self
     }
 
-    /// With this tree behind [`config`](crate::config).
+    /// Sets the tree that [`config`](crate::config) reads.
     pub fn task_config(mut self, tree: Value) -> Self {
         self.task_config = tree;
         self
     }
 
-    /// With this pod.
+    /// Sets the pod.
     pub fn template(mut self, pod: Value) -> Self {
         self.template = pod;
         self
     }
 
-    /// What the hook returns: the fragment or template, or null for [`Outcome::Unchanged`]. What it logs goes to
+    /// Calls the hook; returns its fragment or template, or null for [`Outcome::Unchanged`]. The hook's log goes to
     /// stderr.
     pub fn run(&self, hook: impl FnOnce(Input<'_>) -> Result<Outcome>) -> Result<Value> {
         TASK_CONFIG.set(self.task_config.clone());
@@ -95,7 +95,7 @@ impl Call {
 }
 
 thread_local! {
-    /// Tests run on threads of their own.
+    /// The configuration of this thread's call; each test has a thread of its own.
     static TASK_CONFIG: RefCell<Value> = const { RefCell::new(Value::Null) };
 }
 
@@ -124,7 +124,7 @@ mod tests {
     use crate::{config, config_text};
 
     #[test]
-    fn the_configuration_is_looked_up_as_the_host_does_it() {
+    fn the_configuration_is_looked_up_by_path() {
         let call = Call::new().task_config(json!({"a": {"b": 1, "c": null}, "x.y": {"z": ["l"]}, "flag": true}));
         let outcome = call.run(|_| {
             assert_eq!(config::<u8>("a.b")?, Some(1));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_found() {
+    fn a_result_that_is_not_json_is_an_error() {
         let error = Call::new().run(|_| Ok(Outcome::Fragment("{".to_owned()))).unwrap_err();
         assert_eq!(error.to_string(), "the fragment that the hook returned: EOF while parsing an object");
     }

@@ -1,10 +1,8 @@
-//! Who may connect: clients with a certificate of one authority, as the API server has one when its
-//! `AdmissionConfiguration` gives it a kubeconfig for webhooks.
-//!
-//! The authority's file is read again as the server's own certificate is: at a handshake, when it is another file.
+//! The verification of client certificates. The API server has one if its `AdmissionConfiguration` gives it a
+//! kubeconfig for webhooks.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -12,75 +10,63 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
-use tracing::{error, info};
 use x509_parser::extensions::GeneralName;
 
-use super::{Error, FileFingerprint, chain, content};
+use super::reloading::Reloading;
+use super::{Error, chain, content};
 use crate::http::metrics::Metrics;
 
 const FLAG: &str = "--client-ca";
 
-/// Whose certificates let a client in.
+/// Requirements on client certificates.
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
-    /// PEM: the authorities, any of which may have signed
+    /// PEM: the client CA, one or several certificates, one of which must have signed
     pub authorities: PathBuf,
-    /// a certificate must have one of these as its common name or among its DNS names; empty is any
+    /// allowed names; a certificate has one of them as common name or DNS name; empty allows all
     pub names: Vec<String>,
 }
 
-/// The check of every client's certificate.
+/// The verifier of client certificates, with the last valid client CA.
 #[derive(Debug)]
 pub struct ClientVerifier {
-    trust: ClientAuth,
+    names: Vec<String>,
     provider: Arc<CryptoProvider>,
-    metrics: Arc<Metrics>,
-    current: Mutex<Current>,
+    authorities: Reloading<dyn ClientCertVerifier>,
 }
 
-#[derive(Debug)]
-struct Current {
-    /// what was read last, sound or not
-    seen: Option<FileFingerprint>,
-    check: Arc<dyn ClientCertVerifier>,
-}
-
-// === impl Clients ===
+// === impl ClientVerifier ===
 
 impl ClientVerifier {
-    /// Reads the first authorities; unlike later ones they must be sound.
-    pub fn load(trust: ClientAuth, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
+    /// Reads the first client CA.
+    ///
+    /// # Errors
+    /// The file cannot be read or is invalid.
+    pub fn load(auth: ClientAuth, metrics: Arc<Metrics>) -> Result<Arc<Self>, Error> {
+        let ClientAuth { authorities: path, names } = auth;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let seen = FileFingerprint::of_file(&trust.authorities);
-        let check = trust.read(&provider)?;
-        Ok(Arc::new(Self { trust, provider, metrics, current: Mutex::new(Current { seen, check }) }))
+        let signatures = Arc::clone(&provider);
+        let authorities = Reloading::load(vec![path.clone()], metrics, move || read_authorities(&path, &signatures))?;
+        Ok(Arc::new(Self { names, provider, authorities }))
     }
 
-    /// The check of now. A file that cannot be used leaves the one before in place.
+    /// Returns the verifier of the last valid client CA, read again if its file has changed.
     pub fn refresh(&self) -> Arc<dyn ClientCertVerifier> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = FileFingerprint::of_file(&self.trust.authorities);
-        if found != current.seen {
-            current.seen = found;
-            match self.trust.read(&self.provider) {
-                Ok(check) => {
-                    info!(authorities = %self.trust.authorities.display(), "client authorities reloaded");
-                    current.check = check;
-                }
-                Err(error) => {
-                    let error = anyhow::Error::from(error); // prints its source too
-                    error!(error = format!("{error:#}"), "client authorities not reloaded, those before go on");
-                    self.metrics.certificate_failed();
-                }
-            }
-        }
-        Arc::clone(&current.check)
+        self.authorities.get()
+    }
+
+    fn has_allowed_name(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+        let is_allowed = |name: &str| self.names.iter().any(|allowed| allowed == name);
+        let mut common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        let alternative = certificate.subject_alternative_name().ok().flatten();
+        let mut alternative = alternative.iter().flat_map(|names| &names.value.general_names);
+        common.any(is_allowed) || alternative.any(|name| matches!(name, GeneralName::DNSName(name) if is_allowed(name)))
     }
 }
 
 impl ClientCertVerifier for ClientVerifier {
-    /// None: a hint would be the authorities of the moment when it was made, and a client may send what it has
-    /// without one.
+    /// Returns no hint: it would name the authorities of one moment, and clients send their certificate without one.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -92,7 +78,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.refresh().verify_client_cert(end_entity, intermediates, now)?;
-        if self.trust.names.is_empty() || self.trust.has_name(end_entity) {
+        if self.names.is_empty() || self.has_allowed_name(end_entity) {
             return Ok(verified);
         }
         Err(CertificateError::ApplicationVerificationFailure.into())
@@ -123,26 +109,13 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-// === impl Trust ===
-
-impl ClientAuth {
-    fn read(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-        let wrong = |problem: String| content(FLAG, &self.authorities, problem);
-        let mut roots = RootCertStore::empty();
-        for certificate in chain(FLAG, &self.authorities)? {
-            roots.add(certificate).map_err(|error| wrong(format!("holds what is no certificate: {error}")))?;
-        }
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| wrong(format!("cannot be used: {error}")))
+fn read_authorities(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let invalid = |message: String| content(FLAG, path, message);
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(FLAG, path)? {
+        roots.add(certificate).map_err(|error| invalid(format!("holds an invalid certificate: {error}")))?;
     }
-
-    fn has_name(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
-        let is_one = |name: &str| self.names.iter().any(|allowed| allowed == name);
-        let mut common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-        let alternative = certificate.subject_alternative_name().ok().flatten();
-        let mut alternative = alternative.iter().flat_map(|names| &names.value.general_names);
-        common.any(is_one) || alternative.any(|name| matches!(name, GeneralName::DNSName(name) if is_one(name)))
-    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| invalid(format!("cannot be used: {error}")))
 }
