@@ -144,7 +144,7 @@ fn start_at(source: Source, policies: Option<PathBuf>, namespace: String, compil
 /// Loads a file or folder once, as `podgraft render` and `podgraft check` do.
 ///
 /// # Errors
-/// Something cannot be read at all; what is wrong inside is in [`Built::problems`].
+/// Something cannot be read at all; what is wrong inside is in [`Built::errors`].
 pub fn load_once(
     path: &Path,
     policies: Option<&Path>,
@@ -191,7 +191,7 @@ fn names_nothing(input: &Input) -> bool {
 /// What comes of such a path: what served goes on.
 fn nothing(path: &Path, input: &Input, serving: Arc<Snapshot>) -> Built {
     let problems = vec![holds_nothing(path, input)];
-    Built { snapshot: serving, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
+    Built { snapshot: serving, errors: problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
 fn holds_nothing(path: &Path, input: &Input) -> Diagnostic {
@@ -214,7 +214,7 @@ fn holds_nothing(path: &Path, input: &Input) -> Diagnostic {
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.parsed) {
-        built.problems.push(holds_nothing(path, input));
+        built.errors.push(holds_nothing(path, input));
     }
     built
 }
@@ -274,7 +274,7 @@ impl Loader {
     }
 
     fn publish(&self, built: &Built, said: &mut BTreeSet<String>) {
-        let problems: BTreeSet<String> = built.problems.iter().map(ToString::to_string).collect();
+        let problems: BTreeSet<String> = built.errors.iter().map(ToString::to_string).collect();
         for problem in problems.difference(said) {
             tracing::warn!("configuration: {problem}");
         }
@@ -286,7 +286,7 @@ impl Loader {
         if built.changed {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
-            let problems = built.problems.len();
+            let problems = built.errors.len();
             if built.parsed || *self.ready.borrow() {
                 tracing::info!(generation, digest, problems, "configuration loaded");
             } else {
@@ -298,7 +298,7 @@ impl Loader {
         }
         self.status.send_modify(|status| {
             status.generation = built.snapshot.generation;
-            status.problems = built.problems.as_slice().into();
+            status.problems = built.errors.as_slice().into();
             status.loaded_at = Some(SystemTime::now());
             status.loads += 1;
         });

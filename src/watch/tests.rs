@@ -92,7 +92,7 @@ async fn one_folder_for_configuration_and_modules_is_read_once() {
     let policies = folder.path().join(".");
     let compiled: &config::Compile<'_> = &|_, _| Err("compiled".to_owned());
     let built = load_once(folder.path(), Some(&policies), "", compiled).unwrap();
-    assert!(built.problems[0].message.starts_with("compiled"), "{:?}", built.problems);
+    assert!(built.errors[0].message.starts_with("compiled"), "{:?}", built.errors);
     let mut handle = watch_path(folder.path(), Some(&policies));
     let status = loads(&mut handle, 0).await;
     assert!(status.problems[0].message.starts_with("no modules here"), "{:?}", status.problems);
@@ -206,7 +206,7 @@ fn loading_once_says_what_is_missing() {
 }
 
 fn texts(built: &Built) -> Vec<String> {
-    built.problems.iter().map(ToString::to_string).collect()
+    built.errors.iter().map(ToString::to_string).collect()
 }
 
 type Answers = &'static [(u16, &'static str)];
@@ -367,7 +367,7 @@ async fn the_log_says_loaded_when_it_is_and_what_is_the_agents() {
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
     assert!(said.text().contains("configuration loaded"), "{}", said.text());
-    let notice = "configuration: a.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it";
+    let notice = "configuration: a.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it";
     assert_eq!(said.text().matches(notice).count(), 1, "{}", said.text());
 }
 

@@ -129,7 +129,7 @@ fn the_agents_own_keys_are_told_and_a_security_boolean_that_is_only_a_default() 
             1,
             "\
 2 notices
-  podgraft.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it
+  podgraft.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it
   podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its own; with `conflict: Override` the layer wins
 "
         )

@@ -71,7 +71,7 @@ impl Report {
         let tried = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            problems: built.problems.clone(),
+            problems: built.errors.clone(),
             notices: built.notices.iter().cloned().chain(notices::layer_notices(snapshot)).collect(),
             units: rows(snapshot, &tried),
             modules: Vec::new(),

@@ -151,7 +151,7 @@ fn configuration(keys: Value, wasm: Vec<Wasm>, trial: Option<&Arc<RecordingModul
         Some(trial) => Ok(Arc::clone(trial) as Arc<dyn Hook>),
         None => Err("is not there".to_owned()),
     });
-    match built.problems.first() {
+    match built.errors.first() {
         None => Ok(built.snapshot),
         Some(problem) => bail!(of_flag(problem)),
     }

@@ -46,7 +46,7 @@ fn a_claim_name_that_a_placeholder_made_wrong_is_refused_by_name() {
     for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
         let said = denial(&pod(), &claim(word));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.volumes[data].persistentVolumeClaim.claimName: ";
-        let end = ", filled for this pod, is not the name of an object (lower-case letters, digits, - and .)";
+        let end = ", filled for this pod, is not a valid object name (lower-case letters, digits, - and .)";
         assert!(said.starts_with(begin) && said.ends_with(end), "{said}");
     }
 }
@@ -79,8 +79,8 @@ fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
         volume("ephemeral", json!({"volumeClaimTemplate": template}))
     };
     let word = "${task_config.word}";
-    let name = "is not the name of an object (lower-case letters, digits, - and .)";
-    let label = "is not a label value (at most 63 letters, digits, -, _ and .)";
+    let name = "is not a valid object name (lower-case letters, digits, - and .)";
+    let label = "is not a valid label value (at most 63 letters, digits, -, _ and .)";
     let template = "spec.volumes[v].ephemeral.volumeClaimTemplate";
     for (layer, path, what) in [
         (spec(json!({"serviceAccountName": word})), "spec.serviceAccountName", name),
@@ -91,7 +91,7 @@ fn what_a_placeholder_made_wrong_is_refused_with_layer_and_field() {
         (
             spec(json!({"tolerations": [{"key": word, "operator": "Exists"}]})),
             "spec.tolerations[0].key",
-            "is not a key that Kubernetes takes (`name` or `prefix/name`)",
+            "is not a valid key (`name` or `prefix/name`)",
         ),
         (
             spec(json!({"hostAliases": [{"ip": word}]})),
