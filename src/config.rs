@@ -1,11 +1,11 @@
-//! Configuration text to checked, normal-form values.
+//! Decodes and validates the configuration, and builds a [`Snapshot`](crate::model::snapshot::Snapshot) of it.
 //!
 //! ```text
-//! text --yaml--> Node --sections--> parts of units --cursor, template, graft…--> units --build--> Snapshot
+//! text --decode/yaml--> Node --units/sections--> Definition --units, pod--> unit --build--> Snapshot
 //! ```
-//! Whatever is wrong becomes a [`Problem`] with its place; the unit that it is in (the base, one environment, one
-//! queue, one module) stays at its last good version, and all others go on. Nothing here does I/O: `watch.rs`
-//! reads, this judges.
+//! Each error is a [`Diagnostic`] with file, line and column. The unit that has it (the base, one environment, one
+//! queue, one module) keeps its last valid version, and all other units are updated. Nothing here does I/O:
+//! `watch.rs` reads the files.
 
 mod build;
 pub(crate) mod decode;

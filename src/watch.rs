@@ -221,7 +221,7 @@ fn no_config_error(path: &Path, input: &Input) -> Diagnostic {
 fn build(builder: &mut Builder, input: &Input, path: Option<&Path>, compile: &config::Compile<'_>) -> Built {
     let mut built = builder.build(input, compile);
     if let Some(path) = path.filter(|_| built.files == 0 && built.parsed) {
-        built.problems.push(no_config_error(path, input));
+        built.errors.push(no_config_error(path, input));
     }
     built
 }
@@ -280,7 +280,7 @@ impl Loader {
     }
 
     fn publish(&self, built: &Built, logged: &mut BTreeSet<String>) {
-        let errors: BTreeSet<String> = built.problems.iter().map(ToString::to_string).collect();
+        let errors: BTreeSet<String> = built.errors.iter().map(ToString::to_string).collect();
         for error in errors.difference(logged) {
             tracing::warn!(%error, "configuration error");
         }
@@ -292,7 +292,7 @@ impl Loader {
         if built.changed {
             self.snapshot.store(Arc::clone(&built.snapshot));
             let (generation, digest) = (built.snapshot.generation, built.snapshot.digest.as_str());
-            let errors = built.problems.len();
+            let errors = built.errors.len();
             if built.parsed || *self.ready.borrow() {
                 tracing::info!(generation, digest, errors, "configuration loaded");
             } else {
@@ -304,7 +304,7 @@ impl Loader {
         }
         self.status.send_modify(|status| {
             status.generation = built.snapshot.generation;
-            status.errors = built.problems.as_slice().into();
+            status.errors = built.errors.as_slice().into();
             status.loaded_at = Some(SystemTime::now());
             status.loads += 1;
         });

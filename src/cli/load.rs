@@ -39,11 +39,11 @@ impl Configuration {
 pub fn load(config: &Path, policies: Option<&Path>) -> anyhow::Result<Arc<Snapshot>> {
     let engine = Engine::new()?;
     let built = watch::load_once(config, policies, "", &|name, bytes| engine.compile(name, bytes))?;
-    if built.problems.is_empty() {
+    if built.errors.is_empty() {
         return Ok(built.snapshot);
     }
-    let mut text = format!("{} in the configuration", counted(built.problems.len(), "error"));
-    for error in &built.problems {
+    let mut text = format!("{} in the configuration", counted(built.errors.len(), "error"));
+    for error in &built.errors {
         let _ = write!(text, "\n  {error}");
     }
     bail!(text)

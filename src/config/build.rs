@@ -1,4 +1,4 @@
-//! A new [`Snapshot`] from what was read and from the one before.
+//! Builds a new [`Snapshot`] from the files and the previous snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::config::decode::cursor::Cursor;
 use crate::config::diagnostics::{Diagnostic, Diagnostics};
-use crate::config::input::{self, Docs, Input};
-use crate::config::pod::piece::Piece;
-use crate::config::units::modules::{self, Compile, Modules, Store, hex};
-use crate::config::units::queues::Names;
-use crate::config::units::sections::{Part, Sections};
+use crate::config::input::{self, Documents, Input};
+use crate::config::pod::fragment_part::FragmentPart;
+use crate::config::units::modules::{self, Compile, ModuleFiles, Modules, hex};
+use crate::config::units::queues::QueueIdentifiers;
+use crate::config::units::sections::{Definition, Sections};
 use crate::config::units::systems;
 use crate::config::units::{self, DecodeContext};
 use crate::k8s::pod_security::Levels;
@@ -20,104 +20,104 @@ use crate::merge::plan_cache::PlanCache;
 use crate::model::snapshot::{Environment, Module, Queue, Queues, Snapshot, Unit, UnitSpec, UnknownQueue, Vault};
 use crate::model::system::System;
 
-/// Makes snapshots and remembers what was good.
+/// Builds snapshots and keeps the last valid version of each unit.
 #[derive(Default)]
 pub struct Builder {
-    /// what all its snapshots know of the namespaces
+    /// Pod Security levels of the namespaces, shared by all snapshots
     pod_security: Levels,
     previous: Arc<Snapshot>,
-    problems: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
     notices: Vec<Diagnostic>,
-    /// what the base that serves is put together from
-    pieces: Vec<Piece>,
-    /// the last good version of every module, used or not
+    /// the parts of the base's fragment in the last valid version
+    base_parts: Vec<FragmentPart>,
+    /// the last valid version of every module, used or not
     modules: BTreeMap<String, Arc<Module>>,
-    /// the last good version of every queue, whether pods can reach it or not
+    /// the last valid version of every queue, also of those hidden by another queue with their label
     queues: BTreeMap<Source, Arc<Queue>>,
-    /// the file that each unit was last seen in
-    origins: BTreeMap<Source, Arc<str>>,
-    /// the files that `systems`, `taskConfig`… were last seen in
-    whole: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
-    /// those of them that were sound once: only they have a version to stay at
+    /// the file that last defined each unit
+    unit_files: BTreeMap<Source, Arc<str>>,
+    /// the files that last defined `systems`, `taskConfig`…
+    section_files: BTreeMap<&'static str, BTreeSet<Arc<str>>>,
+    /// the sections that were valid at least once: only these have a last valid version
     ever_valid: BTreeSet<&'static str>,
 }
 
-/// What came of a build.
+/// The result of a build.
 pub struct Built {
-    /// what serves now
+    /// the snapshot that serves
     pub snapshot: Arc<Snapshot>,
-    /// everything that is wrong, by file and line
-    pub problems: Vec<Diagnostic>,
-    /// what is worth knowing and not wrong: keys that are the ClearML agent's
+    /// all errors, by file and line
+    pub errors: Vec<Diagnostic>,
+    /// all notices, by file and line: keys of the ClearML agent, which podgraft ignores
     pub notices: Vec<Diagnostic>,
-    /// whether the input differs from the build before
+    /// true if the input differs from that of the previous build
     pub changed: bool,
-    /// whether every file could be taken apart; when not, there may be units that nobody knows of
+    /// false if a file is malformed: the units defined in it are unknown
     pub parsed: bool,
-    /// files that hold a GraftConfig
+    /// number of files that hold a GraftConfig
     pub files: usize,
 }
 
 impl Builder {
-    /// One whose snapshots know this of the namespaces.
+    /// Returns a builder whose snapshots share these Pod Security levels.
     pub fn with_pod_security(pod_security: Levels) -> Self {
         Self { pod_security, ..Self::default() }
     }
 
-    /// Builds. The base, environments, queues and modules that are wrong stay at their last good version.
+    /// Builds a snapshot. An invalid base, environment, queue or module keeps its last valid version.
     pub fn build(&mut self, input: &Input, compile: &Compile<'_>) -> Built {
         let known: BTreeSet<&str> =
-            self.origins.values().chain(self.whole.values().flatten()).map(|file| &**file).collect();
-        let docs = input::read(input, &|name| known.contains(name));
-        let store = Store::new(input.wasm.iter().chain(&docs.wasm));
-        let digest = digest(&docs, &store, &input.namespace);
+            self.unit_files.values().chain(self.section_files.values().flatten()).map(|file| &**file).collect();
+        let documents = input::read(input, &|name| known.contains(name));
+        let module_files = ModuleFiles::new(input.wasm.iter().chain(&documents.wasm));
+        let digest = digest(&documents, &module_files, &input.namespace);
         let changed = digest != self.previous.digest;
-        let sections = Sections::of(&docs.graft);
-        let torn: BTreeSet<Arc<str>> = docs.malformed.union(&sections.torn).cloned().collect();
+        let sections = Sections::from_documents(&documents.configs);
+        let malformed: BTreeSet<Arc<str>> = documents.malformed.union(&sections.malformed).cloned().collect();
         if changed {
-            let mut problems = [docs.problems.as_slice(), &sections.problems].concat();
-            let (origins, notices) = (BTreeMap::new(), sections.notices.clone());
-            let mut pass = Pass { builder: self, torn: &torn, problems: &mut problems, notices, origins };
-            let mut snapshot = pass.run(&sections, &store, compile);
-            let (origins, mut notices) = (pass.origins, pass.notices);
+            let mut errors = [documents.errors.as_slice(), &sections.errors].concat();
+            let (unit_files, notices) = (BTreeMap::new(), sections.notices.clone());
+            let mut run = BuildRun { builder: self, malformed: &malformed, errors: &mut errors, notices, unit_files };
+            let mut snapshot = run.snapshot(&sections, &module_files, compile);
+            let (unit_files, mut notices) = (run.unit_files, run.notices);
             snapshot.generation = self.previous.generation + 1;
             snapshot.digest = digest;
             snapshot.namespace.clone_from(&input.namespace);
             snapshot.pod_security = self.pod_security.clone();
-            let by_place =
+            let by_position =
                 |a: &Diagnostic, b: &Diagnostic| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column));
-            problems.sort_by(by_place);
-            notices.sort_by(by_place);
+            errors.sort_by(by_position);
+            notices.sort_by(by_position);
             self.notices = notices;
-            self.origins = origins;
+            self.unit_files = unit_files;
             self.previous = Arc::new(snapshot);
-            self.problems = problems;
+            self.errors = errors;
         }
         Built {
             snapshot: Arc::clone(&self.previous),
-            problems: self.problems.clone(),
+            errors: self.errors.clone(),
             notices: self.notices.clone(),
             changed,
-            parsed: torn.is_empty(),
-            files: docs.graft.len(),
+            parsed: malformed.is_empty(),
+            files: documents.configs.len(),
         }
     }
 }
 
-/// First 12 hex digits over names, texts and module digests, in an order of their own.
-fn digest(docs: &Docs, store: &Store<'_>, namespace: &str) -> String {
+/// Returns the first 12 hex digits of the SHA-256 over file names, texts and module digests, in sorted order.
+fn digest(documents: &Documents, module_files: &ModuleFiles<'_>, namespace: &str) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {
-        // lengths in front, or "a"+"bc" would be "ab"+"c"
+        // length prefixes: without them "a"+"bc" would equal "ab"+"c"
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     };
     add(namespace);
-    docs.texts.iter().for_each(|(file, text)| {
+    documents.texts.iter().for_each(|(file, text)| {
         add(file);
         add(text);
     });
-    store.digests().for_each(|(name, digest)| {
+    module_files.digests().for_each(|(name, digest)| {
         add(name);
         add(digest);
     });
@@ -126,37 +126,37 @@ fn digest(docs: &Docs, store: &Store<'_>, namespace: &str) -> String {
     text
 }
 
-/// One build under way.
-struct Pass<'p> {
+/// The state of one build.
+struct BuildRun<'p> {
     builder: &'p mut Builder,
-    torn: &'p BTreeSet<Arc<str>>,
-    problems: &'p mut Vec<Diagnostic>,
+    malformed: &'p BTreeSet<Arc<str>>,
+    errors: &'p mut Vec<Diagnostic>,
     notices: Vec<Diagnostic>,
-    origins: BTreeMap<Source, Arc<str>>,
+    unit_files: BTreeMap<Source, Arc<str>>,
 }
 
-impl Pass<'_> {
-    fn run(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Snapshot {
+impl BuildRun<'_> {
+    fn snapshot(&mut self, sections: &Sections<'_>, module_files: &ModuleFiles<'_>, compile: &Compile<'_>) -> Snapshot {
         let previous = Arc::clone(&self.builder.previous);
         let task_config = self.vaults("taskConfig", "config", &sections.task_config, &previous.task_config);
         let providers_info = self.vaults("providersInfo", "info", &sections.providers_info, &previous.providers_info);
-        let modules = self.modules(sections, store, compile);
+        let modules = self.modules(sections, module_files, compile);
         let systems = self.systems(sections, &previous);
-        let mut world = DecodeContext {
+        let mut context = DecodeContext {
             modules: &modules,
             systems: &systems,
             base: None,
-            pieces: &[],
+            base_parts: &[],
             environments: &[],
             matched: sections.matched_labels(),
         };
-        let base = self.base(sections, &world, &previous);
-        let pieces = self.builder.pieces.clone();
-        world.base = base.as_ref();
-        world.pieces = &pieces;
-        let environments = self.environments(sections, &world, &previous);
-        world.environments = &environments;
-        let queues = self.queues(sections, &world);
+        let base = self.base(sections, &context, &previous);
+        let base_parts = self.builder.base_parts.clone();
+        context.base = base.as_ref();
+        context.base_parts = &base_parts;
+        let environments = self.environments(sections, &context, &previous);
+        context.environments = &environments;
+        let queues = self.queues(sections, &context);
         Snapshot {
             plans: PlanCache::default(),
             task_config,
@@ -170,196 +170,207 @@ impl Pass<'_> {
         }
     }
 
-    /// Decodes a unit and decides which version serves.
+    /// Decodes a unit; an invalid one keeps its previous version.
     fn unit<T>(
         &mut self,
         source: Source,
         path: String,
-        parts: &[Part<'_>],
+        definitions: &[Definition<'_>],
         previous: Option<&Arc<T>>,
         decode: impl FnOnce(&Cursor<'_>) -> Option<T>,
     ) -> Option<Unit<T>> {
-        let (part, others) = parts.split_last()?;
-        let report = Diagnostics::new(part.file);
+        let (definition, others) = definitions.split_last()?;
+        let diagnostics = Diagnostics::new(definition.file);
         for other in others {
-            report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
+            diagnostics.error(definition.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
         }
-        let fresh = decode(&Cursor::new(part.node, path, &report));
-        self.origins.insert(source.clone(), Arc::clone(part.file));
-        let fresh = fresh.filter(|_| report.is_clean()).map(Arc::new);
-        let error = self.note(report);
-        let good = fresh.or_else(|| previous.cloned());
-        Some(Unit { source, last_valid: good, error, claimed_match: None })
+        let decoded = decode(&Cursor::new(definition.node, path, &diagnostics));
+        self.unit_files.insert(source.clone(), Arc::clone(definition.file));
+        let decoded = decoded.filter(|_| diagnostics.is_clean()).map(Arc::new);
+        let error = self.take_diagnostics(diagnostics);
+        let last_valid = decoded.or_else(|| previous.cloned());
+        Some(Unit { source, last_valid, error, claimed_match: None })
     }
 
-    /// Takes a report's problems over; gives them as a unit's error.
-    fn note(&mut self, report: Diagnostics) -> Option<String> {
-        self.notices.extend(report.take_notices());
-        let problems = report.into_errors();
-        let error = problems.first().map(|first| match problems.len() {
+    /// Moves the diagnostics of a unit to the build's lists, and returns its errors as one text.
+    fn take_diagnostics(&mut self, diagnostics: Diagnostics) -> Option<String> {
+        self.notices.extend(diagnostics.take_notices());
+        let errors = diagnostics.into_errors();
+        let error = errors.first().map(|first| match errors.len() {
             1 => first.to_string(),
             more => format!("{first} (and {} more)", more - 1),
         });
-        self.problems.extend(problems);
+        self.errors.extend(errors);
         error
     }
 
-    /// A unit that is gone: really removed, unless its file cannot be taken apart.
-    fn keep<T>(&mut self, source: &Source, good: Option<&Arc<T>>) -> Option<Unit<T>> {
-        if self.origins.contains_key(source) {
+    /// Keeps a unit that is not defined any more, if the file that defined it is malformed.
+    fn keep_if_malformed<T>(&mut self, source: &Source, last_valid: Option<&Arc<T>>) -> Option<Unit<T>> {
+        if self.unit_files.contains_key(source) {
             return None;
         }
-        let file = self.builder.origins.get(source).filter(|file| self.torn.contains(*file))?;
-        let problem = self.problems.iter().find(|problem| problem.file == *file);
-        let error = problem.map_or_else(|| format!("{file} cannot be read"), Diagnostic::to_string);
-        self.origins.insert(source.clone(), Arc::clone(file));
-        Some(Unit { source: source.clone(), last_valid: good.cloned(), error: Some(error), claimed_match: None })
+        let file = self.builder.unit_files.get(source).filter(|file| self.malformed.contains(*file))?;
+        let error = self.errors.iter().find(|error| error.file == *file);
+        let error = error.map_or_else(|| format!("{file} is malformed"), Diagnostic::to_string);
+        self.unit_files.insert(source.clone(), Arc::clone(file));
+        Some(Unit { source: source.clone(), last_valid: last_valid.cloned(), error: Some(error), claimed_match: None })
     }
 
-    fn modules(&mut self, sections: &Sections<'_>, store: &Store<'_>, compile: &Compile<'_>) -> Modules {
+    fn modules(&mut self, sections: &Sections<'_>, module_files: &ModuleFiles<'_>, compile: &Compile<'_>) -> Modules {
         let last = std::mem::take(&mut self.builder.modules);
         let mut modules = Modules::default();
-        let mut good = BTreeMap::new();
-        // a module without what it reads of its user would do the wrong thing and say that all is well
+        let mut last_valid = BTreeMap::new();
+        // without the vaults a module would do the wrong thing and succeed
         let unknown = ["taskConfig", "providersInfo"].into_iter().find(|key| !self.builder.ever_valid.contains(key));
-        for (name, parts) in &sections.modules {
+        for (name, definitions) in &sections.modules {
             let previous = last.get(*name);
             let decode = |cursor: &Cursor<'_>| {
-                let module = modules::decode(name, cursor, store, previous, compile);
+                let module = modules::decode(name, cursor, module_files, previous, compile);
                 if let Some(key) = unknown {
                     cursor.error(format!("may read {key}, which has no valid version: see {key}"));
                 }
                 module
             };
-            let unit = self.unit(Source::Module((*name).into()), format!("modules.{name}"), parts, previous, decode);
+            let unit =
+                self.unit(Source::Module((*name).into()), format!("modules.{name}"), definitions, previous, decode);
             let Some(unit) = unit else { continue };
             match (&unit.error, &unit.last_valid) {
-                (None, Some(module)) => _ = modules.sound.insert((*name).into(), Arc::clone(module)),
-                _ => _ = modules.broken.insert((*name).into()),
+                (None, Some(module)) => _ = modules.valid.insert((*name).into(), Arc::clone(module)),
+                _ => _ = modules.invalid.insert((*name).into()),
             }
-            good.extend(unit.last_valid.map(|module| ((*name).to_owned(), module)));
+            last_valid.extend(unit.last_valid.map(|module| ((*name).to_owned(), module)));
         }
-        let gone: Vec<_> = self.builder.origins.keys().filter_map(module_name).collect();
+        let gone: Vec<_> = self.builder.unit_files.keys().filter_map(module_name).collect();
         for name in gone {
-            if self.keep(&Source::Module(name.clone()), last.get(&name)).is_some() {
-                good.extend(last.get(&name).map(|module| (name.clone(), Arc::clone(module))));
-                modules.broken.insert(name);
+            if self.keep_if_malformed(&Source::Module(name.clone()), last.get(&name)).is_some() {
+                last_valid.extend(last.get(&name).map(|module| (name.clone(), Arc::clone(module))));
+                modules.invalid.insert(name);
             }
         }
-        self.builder.modules = good;
+        self.builder.modules = last_valid;
         modules
     }
 
     fn base(
         &mut self,
         sections: &Sections<'_>,
-        world: &DecodeContext<'_>,
+        context: &DecodeContext<'_>,
         previous: &Snapshot,
     ) -> Option<Unit<UnitSpec>> {
-        let good = previous.base.as_ref().and_then(|unit| unit.last_valid.as_ref());
-        let mut fresh = Vec::new();
-        let unit = self.unit(Source::Base, "basePodTemplate".into(), &sections.base, good, |cursor| {
-            let (graft, pieces) = units::base(cursor, world)?;
-            fresh = pieces;
-            Some(graft)
+        let last_valid = previous.base.as_ref().and_then(|unit| unit.last_valid.as_ref());
+        let mut decoded = Vec::new();
+        let unit = self.unit(Source::Base, "basePodTemplate".into(), &sections.base, last_valid, |cursor| {
+            let (spec, parts) = units::base(cursor, context)?;
+            decoded = parts;
+            Some(spec)
         });
         match &unit {
-            Some(unit) if unit.error.is_none() => self.builder.pieces = fresh,
-            // what serves is the last good version, and so are its pieces
+            Some(unit) if unit.error.is_none() => self.builder.base_parts = decoded,
+            // the last valid version serves, with its own parts
             _ => {}
         }
-        unit.or_else(|| self.keep(&Source::Base, good))
+        unit.or_else(|| self.keep_if_malformed(&Source::Base, last_valid))
     }
 
     fn environments(
         &mut self,
         sections: &Sections<'_>,
-        world: &DecodeContext<'_>,
+        context: &DecodeContext<'_>,
         previous: &Snapshot,
     ) -> Vec<Unit<Environment>> {
         let last: BTreeMap<&Source, &Unit<Environment>> =
             previous.environments.iter().map(|unit| (&unit.source, unit)).collect();
         let mut found: Vec<Unit<Environment>> = Vec::new();
-        for (name, parts) in &sections.environments {
+        for (name, definitions) in &sections.environments {
             let source = Source::Environment((*name).into());
-            let good = last.get(&source).and_then(|unit| unit.last_valid.as_ref());
+            let last_valid = last.get(&source).and_then(|unit| unit.last_valid.as_ref());
             let others: Vec<_> = found.iter().filter_map(|unit| unit.last_valid.clone()).collect();
             let path = format!("environments.{name}");
-            let unit =
-                self.unit(source, path.clone(), parts, good, |cursor| units::environment(name, cursor, world, &others));
-            found.extend(unit.map(|unit| match (&unit.last_valid, parts.last()) {
-                (None, Some(part)) => Unit { claimed_match: units::claimed_match(part, path), ..unit },
+            let unit = self.unit(source, path.clone(), definitions, last_valid, |cursor| {
+                units::environment(name, cursor, context, &others)
+            });
+            found.extend(unit.map(|unit| match (&unit.last_valid, definitions.last()) {
+                (None, Some(definition)) => Unit { claimed_match: units::claimed_match(definition, path), ..unit },
                 _ => unit,
             }));
         }
-        found.extend(last.iter().filter_map(|(source, unit)| self.keep(source, unit.last_valid.as_ref())));
+        found.extend(last.iter().filter_map(|(source, unit)| self.keep_if_malformed(source, unit.last_valid.as_ref())));
         found.sort_by(|a, b| rank(a).cmp(&rank(b)));
         found
     }
 
-    fn queues(&mut self, sections: &Sections<'_>, world: &DecodeContext<'_>) -> Queues {
+    fn queues(&mut self, sections: &Sections<'_>, context: &DecodeContext<'_>) -> Queues {
         let last = std::mem::take(&mut self.builder.queues);
-        let names = Names::of(sections);
+        let identifiers = QueueIdentifiers::from_sections(sections);
         let mut found = Vec::new();
-        for (name, parts) in &sections.queues {
+        for (name, definitions) in &sections.queues {
             let source = Source::Queue((*name).into());
-            let good = last.get(&source);
-            found.extend(self.unit(source, format!("queues.{name}"), parts, good, |cursor| {
-                names.clash(name).iter().for_each(|message| cursor.error(message));
-                units::queue(name, cursor, world)
+            let last_valid = last.get(&source);
+            found.extend(self.unit(source, format!("queues.{name}"), definitions, last_valid, |cursor| {
+                identifiers.conflict(name).iter().for_each(|message| cursor.error(message));
+                units::queue(name, cursor, context)
             }));
         }
-        let before = self.builder.origins.keys().filter(|source| matches!(source, Source::Queue(_)));
+        let before = self.builder.unit_files.keys().filter(|source| matches!(source, Source::Queue(_)));
         for source in before.cloned().collect::<Vec<_>>() {
-            found.extend(self.keep(&source, last.get(&source)));
+            found.extend(self.keep_if_malformed(&source, last.get(&source)));
         }
-        let good = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.last_valid.clone()?)));
-        self.builder.queues = good.collect();
-        names.file(found)
+        let last_valid = found.iter().filter_map(|unit| Some((unit.source.clone(), unit.last_valid.clone()?)));
+        self.builder.queues = last_valid.collect();
+        identifiers.index(found)
     }
 
-    /// Whether a section that is no unit can be trusted; notes the files that it is in.
-    fn accept_section(&mut self, key: &'static str, parts: &[&Part<'_>], reports: Vec<Diagnostics>) -> bool {
-        let files: BTreeSet<_> = parts.iter().map(|part| Arc::clone(part.file)).collect();
-        let lost = self.builder.whole.get(key).is_some_and(|before| before.intersection(self.torn).next().is_some());
-        let known = self.builder.whole.entry(key).or_default();
-        if lost {
+    /// Returns true if a section that is not a unit is valid, and records the files that define it.
+    fn accept_section(
+        &mut self,
+        key: &'static str,
+        definitions: &[&Definition<'_>],
+        collected: Vec<Diagnostics>,
+    ) -> bool {
+        let files: BTreeSet<_> = definitions.iter().map(|definition| Arc::clone(definition.file)).collect();
+        let was_in_malformed = self
+            .builder
+            .section_files
+            .get(key)
+            .is_some_and(|before| before.intersection(self.malformed).next().is_some());
+        let known = self.builder.section_files.entry(key).or_default();
+        if was_in_malformed {
             known.extend(files);
         } else {
             *known = files;
         }
-        let clean = reports.iter().all(Diagnostics::is_clean);
-        for report in reports {
-            self.note(report);
+        let clean = collected.iter().all(Diagnostics::is_clean);
+        for diagnostics in collected {
+            self.take_diagnostics(diagnostics);
         }
-        let sound = clean && !lost;
-        if sound {
+        let valid = clean && !was_in_malformed;
+        if valid {
             self.builder.ever_valid.insert(key);
         }
-        sound
+        valid
     }
 
     fn systems(&mut self, sections: &Sections<'_>, previous: &Snapshot) -> Vec<System> {
-        let mut reports = Vec::new();
+        let mut collected = Vec::new();
         let mut found = Vec::new();
-        for (name, parts) in &sections.systems {
-            let Some((part, others)) = parts.split_last() else { continue };
-            let report = Diagnostics::new(part.file);
+        for (name, definitions) in &sections.systems {
+            let Some((definition, others)) = definitions.split_last() else { continue };
+            let diagnostics = Diagnostics::new(definition.file);
             let path = format!("systems.{name}");
             for other in others {
-                report.add(part.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
+                diagnostics.error(definition.at, &path, format!("is also defined in {}:{}", other.file, other.at.line));
             }
-            found.extend(systems::system(name, &Cursor::new(part.node, path, &report)));
-            reports.push(report);
+            found.extend(systems::system(name, &Cursor::new(definition.node, path, &diagnostics)));
+            collected.push(diagnostics);
         }
-        let parts: Vec<_> = sections.systems.values().flatten().collect();
-        let sound = self.accept_section("systems", &parts, reports);
-        if !sound && self.builder.ever_valid.contains("systems") {
+        let definitions: Vec<_> = sections.systems.values().flatten().collect();
+        let valid = self.accept_section("systems", &definitions, collected);
+        if !valid && self.builder.ever_valid.contains("systems") {
             return previous.systems.clone();
         }
-        let mut systems = systems::with_stock(found);
-        if !sound {
-            // whom its author meant to believe is not known, least of all that it is the stock submitter
+        let mut systems = systems::with_defaults(found);
+        if !valid {
+            // the submitters that the author meant are unknown: trust none, not even the default one
             for system in &mut systems {
                 system.submitters.clear();
             }
@@ -367,36 +378,42 @@ impl Pass<'_> {
         systems
     }
 
-    fn vaults(&mut self, key: &'static str, tree: &'static str, parts: &[Part<'_>], previous: &[Vault]) -> Vec<Vault> {
-        let mut reports = Vec::new();
+    fn vaults(
+        &mut self,
+        key: &'static str,
+        tree: &'static str,
+        definitions: &[Definition<'_>],
+        previous: &[Vault],
+    ) -> Vec<Vault> {
+        let mut collected = Vec::new();
         let mut found = Vec::new();
-        for part in parts {
-            let report = Diagnostics::new(part.file);
-            found.extend(systems::vaults(&Cursor::new(part.node, key, &report), tree));
-            reports.push(report);
+        for definition in definitions {
+            let diagnostics = Diagnostics::new(definition.file);
+            found.extend(systems::vaults(&Cursor::new(definition.node, key, &diagnostics), tree));
+            collected.push(diagnostics);
         }
         systems::sort_vaults(&mut found);
-        let parts: Vec<_> = parts.iter().collect();
-        if self.accept_section(key, &parts, reports) { found } else { previous.to_vec() }
+        let definitions: Vec<_> = definitions.iter().collect();
+        if self.accept_section(key, &definitions, collected) { found } else { previous.to_vec() }
     }
 
     fn unknown_queue(&mut self, sections: &Sections<'_>, previous: UnknownQueue) -> UnknownQueue {
-        let parts: Vec<_> = sections.unknown_queue.iter().collect();
-        let mut reports = Vec::new();
+        let definitions: Vec<_> = sections.unknown_queue.iter().collect();
+        let mut collected = Vec::new();
         let mut found = None;
-        for (i, part) in parts.iter().enumerate() {
-            let report = Diagnostics::new(part.file);
-            let cursor = Cursor::new(part.node, "unknownQueue", &report);
-            for other in parts.iter().take(i) {
+        for (i, definition) in definitions.iter().enumerate() {
+            let diagnostics = Diagnostics::new(definition.file);
+            let cursor = Cursor::new(definition.node, "unknownQueue", &diagnostics);
+            for other in definitions.iter().take(i) {
                 cursor.error(format!("is also defined in {}:{}", other.file, other.at.line));
             }
             found = systems::unknown_queue(&cursor);
-            reports.push(report);
+            collected.push(diagnostics);
         }
-        match self.accept_section("unknownQueue", &parts, reports) {
+        match self.accept_section("unknownQueue", &definitions, collected) {
             true => found.unwrap_or_default(),
             false if self.builder.ever_valid.contains("unknownQueue") => previous,
-            // somebody wrote something, and the default lets most through
+            // the value that the author meant is unknown, and the default lets most pods through
             false => UnknownQueue::Deny,
         }
     }
@@ -409,7 +426,7 @@ fn module_name(source: &Source) -> Option<String> {
     }
 }
 
-/// The order in which environments are laid.
+/// Returns the sort key of an environment: lower priorities are applied first.
 fn rank(unit: &Unit<Environment>) -> (i64, &Source) {
     (unit.last_valid.as_ref().map_or(0, |environment| environment.priority), &unit.source)
 }

@@ -1,4 +1,4 @@
-//! Decodes YAML text: a tree that knows its lines, a cursor that collects errors, and the grammar of scalars.
+//! Decodes YAML: text to a tree with positions, a cursor that collects errors, and the grammar of scalars.
 
 pub(crate) mod ast;
 pub(crate) mod cursor;

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Errors and notices about a configuration, with their positions.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,15 +8,15 @@ use serde::{Serialize, Serializer};
 
 use crate::config::decode::ast::Position;
 
-/// One error or notice about a configuration. Its text names keys and places, never the values of env or vaults.
+/// One error or notice about a configuration. Its message names keys, never the values of env or vaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// the file, or `<ConfigMap>/<key>`; empty where it is about no file
+    /// the file, or `<ConfigMap>/<key>`; empty without one
     #[serde(serialize_with = "as_str")]
     pub file: Arc<str>,
-    /// from 1; 0 is the whole file
+    /// line, from 1; 0 is the whole file
     pub line: u32,
-    /// from 1; 0 is the whole line
+    /// column in characters, from 1; 0 is the whole line
     pub column: u32,
     /// a path in the configuration (`queues.pvc-test.templateOverrides.env[0].value`), or a unit
     pub path: String,
@@ -29,7 +29,7 @@ fn as_str<S: Serializer>(file: &Arc<str>, serializer: S) -> Result<S::Ok, S::Err
 }
 
 impl Diagnostic {
-    /// Makes the diagnostic of one place.
+    /// Creates the diagnostic of a position.
     pub fn new(file: &str, at: Position, path: &str, message: impl Into<String>) -> Self {
         let (file, path) = (file.into(), path.to_owned());
         Self { file, line: at.line, column: at.column, path, message: message.into() }
@@ -37,7 +37,7 @@ impl Diagnostic {
 }
 
 impl fmt::Display for Diagnostic {
-    /// Writes `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers do, without the parts that are not known.
+    /// Writes `queue.yaml:12:7: queues.pvc-test.mode: …`, as compilers do, without the unknown parts.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.file)?;
         for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
@@ -52,7 +52,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects the problems of one unit, which is sound when there are none.
+/// The collector of the errors and notices of one unit. A unit without errors is valid.
 pub(crate) struct Diagnostics {
     pub(crate) file: Arc<str>,
     errors: RefCell<Vec<Diagnostic>>,
@@ -64,22 +64,23 @@ impl Diagnostics {
         Self { file: Arc::clone(file), errors: RefCell::default(), notices: RefCell::default() }
     }
 
-    pub(crate) fn add(&self, at: Position, path: &str, message: impl Into<String>) {
+    /// Adds an error.
+    pub(crate) fn error(&self, at: Position, path: &str, message: impl Into<String>) {
         self.push(&self.errors, at, path, message.into());
     }
 
-    /// What is worth knowing and not wrong.
+    /// Adds a notice.
     pub(crate) fn notice(&self, at: Position, path: &str, message: impl Into<String>) {
         self.push(&self.notices, at, path, message.into());
     }
 
     fn push(&self, list: &RefCell<Vec<Diagnostic>>, at: Position, path: &str, message: String) {
         let file = Arc::clone(&self.file);
-        let problem = Diagnostic { file, line: at.line, column: at.column, path: path.to_owned(), message };
+        let diagnostic = Diagnostic { file, line: at.line, column: at.column, path: path.to_owned(), message };
         let mut list = list.borrow_mut();
-        // an anchor that is used twice is wrong once
-        if !list.contains(&problem) {
-            list.push(problem);
+        // an anchor that is used twice has each error once
+        if !list.contains(&diagnostic) {
+            list.push(diagnostic);
         }
     }
 
@@ -91,10 +92,10 @@ impl Diagnostics {
         self.errors.borrow().is_empty()
     }
 
-    /// The problems in the order in which they stand in the file.
+    /// Returns the errors in the order of their positions.
     pub(crate) fn into_errors(self) -> Vec<Diagnostic> {
-        let mut problems = self.errors.into_inner();
-        problems.sort_by_key(|problem| (problem.line, problem.column));
-        problems
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|error| (error.line, error.column));
+        errors
     }
 }

@@ -1,4 +1,4 @@
-//! Files to documents: which of them are ours, which cannot be read.
+//! Finds the GraftConfigs among the files and parses them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,66 +12,66 @@ use crate::config::diagnostics::{Diagnostic, Diagnostics};
 use crate::config::units::modules::Wasm;
 use crate::k8s::schema::nearest;
 
-/// What every file begins with.
+/// The first two keys of every GraftConfig.
 const HEAD: [(&str, &str); 2] = [("apiVersion", "podgraft.io/v1alpha1"), ("kind", "GraftConfig")];
 
 /// A configuration file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct File {
-    /// as errors call it: a file's name, or `<ConfigMap>/<key>`
+    /// name in error texts: the file's name, or `<ConfigMap>/<key>`
     pub name: String,
     /// its text
     pub text: String,
 }
 
-/// All that a configuration is made from.
+/// The input of a build.
 #[derive(Clone, Default)]
 pub struct Input {
-    /// YAML files, of which those that hold no GraftConfig are ignored
+    /// YAML files; those without a GraftConfig are ignored
     pub files: Vec<File>,
-    /// the modules' bytes
+    /// the Wasm files of the modules
     pub wasm: Vec<Wasm>,
     /// podgraft's own namespace
     pub namespace: String,
 }
 
-/// A file that holds a GraftConfig.
-pub(crate) struct Doc {
+/// A parsed file that holds a GraftConfig.
+pub(crate) struct Document {
     pub(crate) file: Arc<str>,
     pub(crate) node: Node,
 }
 
-/// The files after reading.
+/// The parsed files.
 #[derive(Default)]
-pub(crate) struct Docs {
-    /// by file name
-    pub(crate) graft: Vec<Doc>,
-    /// modules that came in ConfigMap manifests
+pub(crate) struct Documents {
+    /// GraftConfigs, sorted by file name
+    pub(crate) configs: Vec<Document>,
+    /// Wasm files from ConfigMap manifests
     pub(crate) wasm: Vec<Wasm>,
-    /// ours, but not readable: what was in them is not known
+    /// GraftConfigs that cannot be parsed: the units defined in them are unknown
     pub(crate) malformed: BTreeSet<Arc<str>>,
-    pub(crate) problems: Vec<Diagnostic>,
-    /// the names and texts that count for the digest
+    pub(crate) errors: Vec<Diagnostic>,
+    /// names and texts of the GraftConfigs, for the digest
     pub(crate) texts: Vec<(Arc<str>, String)>,
 }
 
-/// Reads all files; `known` says which were ours before.
-pub(crate) fn read(input: &Input, known: &dyn Fn(&str) -> bool) -> Docs {
-    let mut docs = Docs::default();
+/// Parses all files; `known` returns true for a file that held a GraftConfig before.
+pub(crate) fn read(input: &Input, known: &dyn Fn(&str) -> bool) -> Documents {
+    let mut documents = Documents::default();
     for file in &input.files {
-        docs.read(&file.name, &file.text, known, true);
+        documents.read(&file.name, &file.text, known, true);
     }
-    docs.graft.sort_by(|a, b| a.file.cmp(&b.file));
-    docs.texts.sort();
-    docs
+    documents.configs.sort_by(|a, b| a.file.cmp(&b.file));
+    documents.texts.sort();
+    documents
 }
 
-impl Docs {
+impl Documents {
     fn read(&mut self, name: &str, text: &str, known: &dyn Fn(&str) -> bool, may_be_manifest: bool) {
         let file: Arc<str> = name.into();
         let node = match yaml::parse(text) {
             Ok(node) => node,
-            // a broken file of somebody else's is none of our business
+            // a malformed file that is not a GraftConfig is ignored
             Err(_) if !known(name) && !text.contains("podgraft.io/") => return,
             Err(error) => {
                 self.mark_malformed(&file, error.at, "", &error.message);
@@ -82,11 +82,11 @@ impl Docs {
         match (node.text("apiVersion"), node.text("kind")) {
             (Some("podgraft.io/v1alpha1"), Some("GraftConfig")) => {
                 self.texts.push((Arc::clone(&file), text.to_owned()));
-                self.graft.push(Doc { file, node });
+                self.configs.push(Document { file, node });
             }
             (Some("v1"), Some("ConfigMap")) if may_be_manifest => self.read_manifest(&node, &file, known),
-            // the two lines got lost or misspelled: still ours
-            (version, kind) if is_meant_for_us(version, kind) || known(name) => {
+            // one of the two keys is missing or misspelled: still a GraftConfig
+            (version, kind) if is_meant_as_config(version, kind) || known(name) => {
                 self.mark_malformed_head(&file, &node);
                 self.texts.push((file, text.to_owned()));
             }
@@ -94,7 +94,7 @@ impl Docs {
         }
     }
 
-    /// Says what is wrong with `apiVersion` and `kind`.
+    /// Adds errors for an invalid `apiVersion` or `kind`.
     fn mark_malformed_head(&mut self, file: &Arc<str>, node: &Node) {
         for (key, right) in HEAD {
             let misspelled = node.keys().find(|found| found.text != key && nearest(&found.text, [key]).is_some());
@@ -110,13 +110,13 @@ impl Docs {
     }
 
     fn mark_malformed(&mut self, file: &Arc<str>, at: Position, path: &str, message: &str) {
-        let report = Diagnostics::new(file);
-        report.add(at, path, message);
-        self.problems.extend(report.into_errors());
+        let diagnostics = Diagnostics::new(file);
+        diagnostics.error(at, path, message);
+        self.errors.extend(diagnostics.into_errors());
         self.malformed.insert(Arc::clone(file));
     }
 
-    /// A core/v1 ConfigMap, read as the cluster's would be.
+    /// Reads the manifest of a ConfigMap as one of the cluster.
     fn read_manifest(&mut self, node: &Node, file: &Arc<str>, known: &dyn Fn(&str) -> bool) {
         let name = node.get("metadata").and_then(|metadata| metadata.text("name")).unwrap_or(file);
         for (key, text) in texts(node.get("data")).filter(|(key, _)| is_yaml(key)) {
@@ -129,25 +129,25 @@ impl Docs {
                 self.wasm.push(Wasm { name: key.to_owned(), origin, bytes: bytes.into() });
             } else {
                 let at = node.get("binaryData").and_then(|data| data.get(key)).map_or(node.at, |node| node.at);
-                let report = Diagnostics::new(file);
-                report.add(at, &format!("binaryData['{key}']"), "is not base64");
-                self.problems.extend(report.into_errors());
+                let diagnostics = Diagnostics::new(file);
+                diagnostics.error(at, &format!("binaryData['{key}']"), "is not base64");
+                self.errors.extend(diagnostics.into_errors());
             }
         }
     }
 }
 
-fn is_meant_for_us(version: Option<&str>, kind: Option<&str>) -> bool {
+fn is_meant_as_config(version: Option<&str>, kind: Option<&str>) -> bool {
     let near = |kind: &str| nearest(kind, ["GraftConfig"]).is_some();
     kind.is_some_and(near) || version.is_some_and(|version| version.starts_with("podgraft.io/"))
 }
 
-/// Whether a file or ConfigMap key of this name may hold configuration.
+/// Returns true for the name of a file or ConfigMap key that may hold a GraftConfig.
 pub fn is_yaml(name: &str) -> bool {
     matches!(ending(name), Some("yaml" | "yml"))
 }
 
-/// Whether a file or ConfigMap key of this name is a module.
+/// Returns true for the name of a file or ConfigMap key that holds a module.
 pub fn is_wasm(name: &str) -> bool {
     ending(name) == Some("wasm")
 }

@@ -1,5 +1,5 @@
-//! The JSON schema of a GraftConfig, for editors: written from the tables that the decoders read, so that an editor
-//! marks what a load refuses. What needs more than one value to judge (a mount without its volume) stays the load's.
+//! Generates the JSON schema of a GraftConfig for editors, from the tables that the decoders use. Errors that need more
+//! than one value (a mount without its volume) are found at load only.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::config::pod::field_rules;
 use crate::config::pod::pod_values::field_at;
 use crate::k8s::schema::{Object, Type};
 
-/// Schema, draft 2020-12. A key may always be null: it is absent then.
+/// Returns the schema, draft 2020-12. Every key may be null, which counts as absent.
 pub fn json_schema() -> Value {
     let mut writer = Writer::default();
     let root = writer.keys(&FILE);
@@ -37,23 +37,23 @@ struct Writer {
 impl Writer {
     fn keys(&mut self, keys: &Keys) -> Value {
         let mut properties = Map::new();
-        for key in keys.all().filter(|key| key.stage != KeyStatus::Later) {
+        for key in keys.all().filter(|key| key.status != KeyStatus::Later) {
             properties.insert(key.name.to_owned(), self.key(key));
         }
-        let required: Vec<_> = keys.all().filter(|key| key.stage == KeyStatus::Required).map(|key| key.name).collect();
+        let required: Vec<_> = keys.all().filter(|key| key.status == KeyStatus::Required).map(|key| key.name).collect();
         let strict = json!({"properties": properties, "required": required, "additionalProperties": false});
         if keys.find("allowUnknownFields").is_none() {
             return with_type(strict, "object");
         }
-        // below it anything may stand, so nothing is checked
-        let says_so =
+        // unknown fields are allowed anywhere below, so nothing is checked
+        let allows_unknown =
             json!({"properties": {"allowUnknownFields": {"const": true}}, "required": ["allowUnknownFields"]});
-        with_type(json!({"if": says_so, "then": true, "else": strict}), "object")
+        with_type(json!({"if": allows_unknown, "then": true, "else": strict}), "object")
     }
 
     fn key(&mut self, key: &Key) -> Value {
         let mut schema = self.kind(key.kind);
-        schema["description"] = key.about.into();
+        schema["description"] = key.description.into();
         schema
     }
 
@@ -65,7 +65,7 @@ impl Writer {
             Kind::Bool => json!({"type": ["boolean", "null"]}),
             Kind::Int => json!({"type": ["integer", "null"]}),
             Kind::Quantity => quantity(),
-            Kind::Word(words) => words_of(words),
+            Kind::Word(words) => enum_of(words),
             Kind::Labels => map(json!({"type": "string"})),
             Kind::Tree => json!({"type": ["object", "null"]}),
             Kind::Any => json!({}),
@@ -101,7 +101,7 @@ impl Writer {
         json!({"$ref": format!("#/$defs/{}", keys.name)})
     }
 
-    /// A field of a Pod's object, with the grammar that `rules.rs` has for it.
+    /// Returns the schema of a field of a Pod, with its rule in `field_rules.rs`.
     fn field(&mut self, object: &Object, name: &str, kind: Type) -> Value {
         let mut schema = self.typed(kind);
         let Some(rule) = field_rules::rule_of(object.name, name) else { return schema };
@@ -117,7 +117,7 @@ impl Writer {
             }
             Rule::Label => schema["maxLength"] = 63.into(),
             Rule::PortName => schema["maxLength"] = 15.into(),
-            Rule::Name | Rule::EnvName | Rule::MountPath | Rule::Filled => schema["minLength"] = 1.into(),
+            Rule::Name | Rule::EnvName | Rule::MountPath | Rule::NonEmpty => schema["minLength"] = 1.into(),
             _ => {}
         };
         match schema.get_mut("items") {
@@ -162,17 +162,17 @@ impl Writer {
         let in_spec = object.name == "PodSpec";
         let mut properties = Map::new();
         for field in object.fields {
-            let refused = in_spec && field_rules::NOT_A_LAYERS.iter().any(|(name, _)| *name == field.name);
-            if !refused {
+            let reserved = in_spec && field_rules::RESERVED_FIELDS.iter().any(|(name, _)| *name == field.name);
+            if !reserved {
                 properties.insert(field.name.to_owned(), self.field(object, field.name, field.kind));
             }
         }
-        // a template's containers are the pod's
+        // a template may leave out the pod's containers
         let required: Vec<_> = object.required.iter().filter(|_| !in_spec).collect();
         properties.insert(PATCH.to_owned(), directive());
         let mut schema = json!({"properties": properties, "additionalProperties": false});
         if !required.is_empty() {
-            // what is taken away is named and not described
+            // a directive needs the key of the element only
             schema["if"] = json!({"required": [PATCH]});
             schema["else"] = json!({"required": required});
         }
@@ -185,7 +185,7 @@ fn with_type(mut schema: Value, kind: &str) -> Value {
     schema
 }
 
-fn words_of(words: &[&str]) -> Value {
+fn enum_of(words: &[&str]) -> Value {
     json!({"enum": words.iter().map(|word| json!(word)).chain([Value::Null]).collect::<Value>()})
 }
 
@@ -193,11 +193,11 @@ fn directive() -> Value {
     json!({"enum": DIRECTIVES})
 }
 
-/// A number, or digits with a suffix.
+/// Returns the schema of a quantity: a number, or digits with a suffix.
 fn quantity() -> Value {
     json!({
         "type": ["string", "number", "null"],
-        // a placeholder's value is not known before a pod comes
+        // the value of a placeholder depends on the pod
         "pattern": r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?$|\$\{",
         "minimum": 0,
     })
@@ -208,9 +208,9 @@ mod tests {
     use super::*;
     use crate::config::pod::pod_values::object_in;
 
-    /// A key of the tables that points nowhere would be a key without a check.
+    /// A key whose path is not in the Pod schema would not be checked.
     #[test]
-    fn every_path_of_the_tables_is_a_pods() {
+    fn every_path_of_the_key_tables_is_in_the_pod_schema() {
         fn visit(keys: &'static Keys, seen: &mut Vec<&'static str>) {
             if seen.contains(&keys.name) {
                 return;
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_is_of_a_field() {
+    fn every_rule_belongs_to_a_field_of_the_pod_schema() {
         fn objects(kind: Type, seen: &mut BTreeMap<&'static str, &'static Object>) {
             let Some(object) = object_in(kind).filter(|object| !seen.contains_key(object.name)) else { return };
             seen.insert(object.name, object);

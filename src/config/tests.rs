@@ -1,10 +1,10 @@
-//! Text in, snapshot and problems out.
+//! Tests of the configuration: text in, snapshot and errors out.
 
-mod bad;
 mod forms;
 mod head;
+mod invalid;
 mod keys;
-mod last_good;
+mod last_valid;
 mod rules;
 
 use std::sync::{Arc, LazyLock};
@@ -18,21 +18,21 @@ use crate::model::snapshot::{Queue, Unit};
 
 const HEAD: &str = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n";
 
-/// A module that does nothing; its text tells two compilations apart.
+/// A hook that changes nothing.
 #[derive(Debug)]
-struct Idle;
+struct NoOpHook;
 
-impl Hook for Idle {
+impl Hook for NoOpHook {
     fn call(&self, _: &HookRequest<'_>) -> HookResponse {
         HookResponse { result: Ok(HookOutput::Unchanged), logs: Vec::new(), elapsed: std::time::Duration::ZERO }
     }
 }
 
 fn compile(_: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
-    if bytes.starts_with(b"bad") { Err("is no component".to_owned()) } else { Ok(Arc::new(Idle)) }
+    if bytes.starts_with(b"bad") { Err("is no component".to_owned()) } else { Ok(Arc::new(NoOpHook)) }
 }
 
-/// Files by name; the two lines that every GraftConfig begins with are put in front.
+/// Makes an input of files by name, and adds the two head lines to each.
 fn input(files: &[(&str, &str)]) -> Input {
     Input {
         files: files.iter().map(|(name, text)| File { name: (*name).into(), text: format!("{HEAD}{text}") }).collect(),
@@ -49,19 +49,19 @@ fn build(text: &str) -> Built {
     Builder::default().build(&input(&[("c.yaml", text)]), &compile)
 }
 
-fn texts(built: &Built) -> Vec<String> {
-    built.problems.iter().map(ToString::to_string).collect()
+fn error_texts(built: &Built) -> Vec<String> {
+    built.errors.iter().map(ToString::to_string).collect()
 }
 
-fn sound(text: &str) -> Built {
+fn valid(text: &str) -> Built {
     let built = build(text);
-    assert_eq!(texts(&built), Vec::<String>::new());
-    assert_eq!(marked(text), Vec::<String>::new(), "an editor would mark what loads");
+    assert_eq!(error_texts(&built), Vec::<String>::new());
+    assert_eq!(editor_errors(text), Vec::<String>::new(), "an editor would report an error in a valid configuration");
     built
 }
 
-/// What an editor that knows the JSON schema would mark.
-fn marked(text: &str) -> Vec<String> {
+/// Returns the errors that an editor with the JSON schema reports.
+fn editor_errors(text: &str) -> Vec<String> {
     static SCHEMA: LazyLock<jsonschema::Validator> =
         LazyLock::new(|| jsonschema::validator_for(&json_schema()).unwrap());
     let file = super::decode::yaml::parse(&format!("{HEAD}{text}")).ok().unwrap().to_json();
@@ -72,7 +72,7 @@ fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {
     &built.snapshot.queues.by_name[label]
 }
 
-/// The fragments of a queue's layers.
+/// Returns the fragments of a queue's layers.
 fn fragments(built: &Built, label: &str) -> Vec<Value> {
     let queue = queue(built, label).last_valid.as_ref().unwrap();
     queue.graft.layers.iter().map(|layer| layer.fragment.clone()).collect()

@@ -18,7 +18,7 @@ pub(crate) fn layer(source: Source, conflict: Conflict, fragment: Value) -> Laye
         file_mounts: None,
         conflict,
         explicit: false,
-        placeholders: placeholder::stands_in(&fragment),
+        placeholders: placeholder::has_placeholder(&fragment),
         unknown: false,
         fragment,
     }

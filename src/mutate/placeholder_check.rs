@@ -31,7 +31,7 @@ pub(super) fn first_invalid_value(layer: &Value, filled: Json<'_>) -> Option<Str
 /// Returns the path below this value, built on the way back, and the error.
 fn check_value(layer: &Value, filled: Json<'_>, field: FieldRule) -> Option<(String, String)> {
     match layer {
-        Value::String(text) if placeholder::is_in(text) => {
+        Value::String(text) if placeholder::text_has_placeholder(text) => {
             let what = value_error(filled.as_str()?, field)?;
             Some((String::new(), format!("`{}`, filled for this pod, {what}", truncate(text, MAX_SHOWN_BYTES))))
         }

@@ -92,7 +92,7 @@ async fn one_folder_for_configuration_and_modules_is_read_once() {
     let policies = folder.path().join(".");
     let compiled: &config::Compile<'_> = &|_, _| Err("compiled".to_owned());
     let built = load_once(folder.path(), Some(&policies), "", compiled).unwrap();
-    assert!(built.problems[0].message.starts_with("compiled"), "{:?}", built.problems);
+    assert!(built.errors[0].message.starts_with("compiled"), "{:?}", built.errors);
     let mut handle = watch_path(folder.path(), Some(&policies));
     let status = loads(&mut handle, 0).await;
     assert!(status.errors[0].message.starts_with("no modules here"), "{:?}", status.errors);
@@ -207,7 +207,7 @@ fn loading_a_path_without_configuration_is_an_error_with_the_reason() {
 }
 
 fn texts(built: &Built) -> Vec<String> {
-    built.problems.iter().map(ToString::to_string).collect()
+    built.errors.iter().map(ToString::to_string).collect()
 }
 
 type Answers = &'static [(u16, &'static str)];

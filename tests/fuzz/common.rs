@@ -66,7 +66,7 @@ pub fn input(files: &[(&str, &str)]) -> Input {
 /// The configuration that a target starts from; it must be sound.
 pub fn snapshot(text: &str) -> Arc<Snapshot> {
     let built = Builder::default().build(&input(&[("rich.yaml", text)]), &compile);
-    assert!(built.problems.is_empty(), "{:#?}", built.problems);
+    assert!(built.errors.is_empty(), "{:#?}", built.errors);
     // every pod is looked at by all checks
     built.snapshot.pod_security.set_everywhere("restricted".parse().ok());
     built.snapshot

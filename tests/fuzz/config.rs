@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
     // one builder for all inputs, as each ends where it began: at the good text
     let mut builder = BUILDER.lock().unwrap_or_else(PoisonError::into_inner);
     let good = builder.build(&common::input(&[("podgraft.yaml", GOOD), ("other.yaml", OTHER)]), &common::compile);
-    assert!(good.problems.is_empty(), "{:#?}", good.problems);
+    assert!(good.errors.is_empty(), "{:#?}", good.errors);
 
     let fuzzed = common::input(&[("podgraft.yaml", text), ("other.yaml", OTHER)]);
     let built = builder.build(&fuzzed, &common::compile);
@@ -36,7 +36,7 @@ fuzz_target!(|text: &str| {
 
     let back = builder.build(&common::input(&[("podgraft.yaml", GOOD), ("other.yaml", OTHER)]), &common::compile);
     assert_eq!(back.snapshot.digest, good.snapshot.digest);
-    assert!(back.problems.is_empty(), "the good text is not good any more: {:#?}", back.problems);
+    assert!(back.errors.is_empty(), "the good text is not good any more: {:#?}", back.errors);
 
     // and without anything good before it
     let alone = Builder::default().build(&common::input(&[("podgraft.yaml", text)]), &common::compile);
@@ -48,7 +48,7 @@ fuzz_target!(|text: &str| {
 /// Every problem has a sentence, and a place that exists.
 fn places(built: &Built, text: &str) {
     let lines = u32::try_from(text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count()).unwrap_or(u32::MAX);
-    for problem in &built.problems {
+    for problem in &built.errors {
         assert!(!problem.message.is_empty(), "{problem:?}");
         // a file in a ConfigMap of this text has lines of its own
         assert!(&*problem.file != "podgraft.yaml" || problem.line <= lines + 1, "{lines} lines: {problem:?}");
@@ -64,7 +64,7 @@ fn last_good(good: &Built, built: &Built) {
         assert!(untouched.last_valid.is_some());
     }
     // a manifest of ConfigMaps holds files of other names, of which this one knows nothing
-    if built.parsed || built.problems.iter().any(|problem| &*problem.file != "podgraft.yaml") {
+    if built.parsed || built.errors.iter().any(|problem| &*problem.file != "podgraft.yaml") {
         return;
     }
     for (name, unit) in &good.snapshot.queues.by_name {

@@ -72,7 +72,7 @@ fn a_review_of_three_mebibytes_gets_its_patch() {
         namespace: String::new(),
     };
     let built = Builder::default().build(&input, &|_, _| Err("there are no modules".to_owned()));
-    assert!(built.problems.is_empty(), "{:?}", built.problems);
+    assert!(built.errors.is_empty(), "{:?}", built.errors);
     let snapshot = Arc::into_inner(built.snapshot).unwrap_or_default();
 
     let mut review: serde_json::Value = serde_json::from_str(&task_review("gpu")).unwrap();

@@ -132,7 +132,7 @@ fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
         namespace: String::new(),
     };
     let built = Builder::default().build(&input, &|_, _| Ok(Arc::new(Panicking)));
-    assert!(built.problems.is_empty(), "{:?}", built.problems);
+    assert!(built.errors.is_empty(), "{:?}", built.errors);
     let snapshot = Arc::into_inner(built.snapshot).unwrap_or_default();
     run(Fixture { reviewer: Arc::new(Mutate), snapshot, ..Fixture::new() }, async |server| {
         let mut client = server.connect().await;

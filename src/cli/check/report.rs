@@ -73,7 +73,7 @@ impl Report {
         let probes = probe::probe_units(snapshot);
         let mut report = Self {
             digest: snapshot.digest.clone(),
-            errors: built.problems.clone(),
+            errors: built.errors.clone(),
             notices: built.notices.iter().cloned().chain(notices::layer_notices(snapshot)).collect(),
             units: rows(snapshot, &probes),
             modules: Vec::new(),

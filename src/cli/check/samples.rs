@@ -126,7 +126,7 @@ queues:
         let files = vec![File { name: "x.yaml".into(), text: CONFIG.to_owned() }];
         let input = Input { files, ..Input::default() };
         let built = Builder::default().build(&input, &|_, _| Err("there is none".into()));
-        assert_eq!(built.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+        assert_eq!(built.errors.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
         let mut reached = Vec::new();
         for sample in all(&built.snapshot) {
             let body = review(sample.pod, Sender::default(), &built.snapshot).unwrap().to_string();

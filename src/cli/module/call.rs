@@ -158,7 +158,7 @@ fn configuration(
         Some(recording) => Ok(Arc::clone(recording) as Arc<dyn Hook>),
         None => Err("is not there".to_owned()),
     });
-    match built.problems.first() {
+    match built.errors.first() {
         None => Ok(built.snapshot),
         Some(error) => bail!(flag_error(error)),
     }

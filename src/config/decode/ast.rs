@@ -1,8 +1,8 @@
-//! A configuration file as a tree in which every key and value knows where it stands.
+//! The tree of a configuration file. Every key and value has its position.
 
 use serde_json::{Map, Number, Value};
 
-/// A place in a file, from 1; 0 is nowhere.
+/// A position in a file. 0 means unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     /// line, from 1
@@ -11,13 +11,13 @@ pub struct Position {
     pub column: u32,
 }
 
-/// A value and where it begins. Without `Debug` on purpose: it may hold secrets.
+/// A value and its position. It has no `Debug` on purpose: it may hold secrets.
 pub(crate) struct Node {
     pub(crate) at: Position,
     pub(crate) tree: Tree,
 }
 
-/// What a [`Node`] holds.
+/// The value of a [`Node`].
 pub(crate) enum Tree {
     Null,
     Bool(bool),
@@ -27,14 +27,14 @@ pub(crate) enum Tree {
     Map(Vec<(Key, Node)>),
 }
 
-/// A mapping's key.
+/// A key of a mapping.
 pub(crate) struct Key {
     pub(crate) at: Position,
     pub(crate) text: String,
 }
 
 impl Node {
-    /// The value under `key`, if this is a mapping that has it.
+    /// Returns the value of `key`, if this is a mapping that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.tree {
             Tree::Map(entries) => entries.iter().find_map(|(k, node)| (k.text == key).then_some(node)),
@@ -42,7 +42,7 @@ impl Node {
         }
     }
 
-    /// The text under `key`.
+    /// Returns the value of `key`, if it is a string.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match self.get(key).map(|node| &node.tree) {
             Some(Tree::Text(text)) => Some(text),
@@ -50,12 +50,12 @@ impl Node {
         }
     }
 
-    /// Whether it is this text.
+    /// Returns true if the value is this string.
     pub(crate) fn is_text(&self, text: &str) -> bool {
         matches!(&self.tree, Tree::Text(own) if own == text)
     }
 
-    /// The keys of a mapping.
+    /// Returns the keys of a mapping; of other values none.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         let entries = match &self.tree {
             Tree::Map(entries) => entries.as_slice(),
@@ -64,7 +64,7 @@ impl Node {
         entries.iter().map(|(key, _)| key)
     }
 
-    /// What it is, for an error: never the value itself, which may be a secret.
+    /// Returns the value's type for an error text; the value itself may be a secret.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.tree {
             Tree::Null => "nothing",
@@ -76,7 +76,7 @@ impl Node {
         }
     }
 
-    /// Nothing, `{}`, `[]` or `""`: what Helm's `default` takes for not set.
+    /// Returns true for null, `{}`, `[]` and `""`, which Helm's `default` treats as not set.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.tree {
             Tree::Null => true,
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    /// The same without places.
+    /// Converts to JSON, without positions.
     pub(crate) fn to_json(&self) -> Value {
         match &self.tree {
             Tree::Null => Value::Null,

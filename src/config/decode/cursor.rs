@@ -1,50 +1,50 @@
-//! Decoding by hand: a [`Cursor`] stands on one value and knows its path; [`Fields`] takes a mapping apart
-//! and refuses what nobody asked for. Both go on after an error, so that one load shows them all.
+//! Decodes values by hand: a [`Cursor`] is one value with its path; [`Fields`] takes the known keys of a mapping and
+//! reports the others. Both continue after an error, so that one load reports all errors.
 
 use serde_json::Value;
 
 use crate::config::decode::ast::{Key, Node, Tree};
-use crate::config::decode::grammar::{self, NO_PATCH, PATCH};
+use crate::config::decode::grammar::{self, PATCH, PATCH_NOT_ALLOWED};
 use crate::config::diagnostics::Diagnostics;
 use crate::config::keys::{self, KeyStatus, Keys, Kind};
 use crate::k8s::schema::did_you_mean;
 use crate::model::placeholder;
 
-/// One value of a file.
+/// One value of a file with its path.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     pub(crate) node: &'a Node,
-    /// `queues.x.env[0]`
+    /// such as `queues.x.env[0]`
     pub(crate) path: String,
-    pub(crate) report: &'a Diagnostics,
+    pub(crate) diagnostics: &'a Diagnostics,
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(node: &'a Node, path: impl Into<String>, report: &'a Diagnostics) -> Self {
-        Self { node, path: path.into(), report }
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>, diagnostics: &'a Diagnostics) -> Self {
+        Self { node, path: path.into(), diagnostics }
     }
 
     pub(crate) fn error(&self, message: impl Into<String>) {
-        self.report.add(self.node.at, &self.path, message);
+        self.diagnostics.error(self.node.at, &self.path, message);
     }
 
     pub(crate) fn child(&self, key: &str, node: &'a Node) -> Self {
-        // a key with a dot (label keys, mostly) would read as several
+        // a key with a dot (mostly of labels) would look like several keys
         let path = match key.contains('.') {
             true => format!("{}['{key}']", self.path),
             false if self.path.is_empty() => key.to_owned(),
             false => format!("{}.{key}", self.path),
         };
-        Self { node, path, report: self.report }
+        Self { node, path, diagnostics: self.diagnostics }
     }
 
-    /// The value under `key`, when this is a mapping that has it.
+    /// Returns the value of `key`, if this is a mapping that has it and it is not null.
     pub(crate) fn get(&self, key: &str) -> Option<Self> {
         let node = self.node.get(key).filter(|node| !matches!(node.tree, Tree::Null))?;
         Some(self.child(key, node))
     }
 
-    /// The entries that are set, when this is a mapping.
+    /// Returns the entries of a mapping that are not null; of other values none.
     pub(crate) fn set_entries(&self) -> impl Iterator<Item = (&'a str, Self)> {
         let entries = match &self.node.tree {
             Tree::Map(entries) => entries.as_slice(),
@@ -54,22 +54,22 @@ impl<'a> Cursor<'a> {
         set.map(|(key, node)| (key.text.as_str(), self.child(&key.text, node)))
     }
 
-    /// The elements of a list; none, and a problem, when it is something else.
+    /// Returns the elements of a list; adds an error for another type.
     pub(crate) fn list(&self) -> Vec<Cursor<'a>> {
         let Tree::List(nodes) = &self.node.tree else {
             self.error(format!("must be a list, not {}", self.node.kind()));
             return Vec::new();
         };
-        let item = |(i, node)| Self { node, path: format!("{}[{i}]", self.path), report: self.report };
+        let item = |(i, node)| Self { node, path: format!("{}[{i}]", self.path), diagnostics: self.diagnostics };
         nodes.iter().enumerate().map(item).collect()
     }
 
-    /// The elements of a list; none when it is something else, which is said elsewhere.
+    /// Returns the elements of a list; of another type none, and adds no error.
     pub(crate) fn items(&self) -> Vec<Cursor<'a>> {
         if matches!(self.node.tree, Tree::List(_)) { self.list() } else { Vec::new() }
     }
 
-    /// The entries of a mapping whose keys are names of the user's.
+    /// Returns the entries of a mapping whose keys the user chooses; adds an error for another type.
     pub(crate) fn entries(&self) -> Vec<(&'a Key, Cursor<'a>)> {
         let Tree::Map(entries) = &self.node.tree else {
             self.error(format!("must be a mapping, not {}", self.node.kind()));
@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
         entries.iter().map(|(key, node)| (key, self.child(&key.text, node))).collect()
     }
 
-    /// A string; a scalar that YAML reads as something else gets the fix named.
+    /// Returns a string; adds an error for another type, with the fix for an unquoted scalar.
     pub(crate) fn text(&self) -> Option<&'a str> {
         match &self.node.tree {
             Tree::Text(text) => Some(text),
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string; when it is something else, that is said elsewhere.
+    /// Returns a string; adds no error for another type.
     pub(crate) fn as_text(&self) -> Option<&'a str> {
         match &self.node.tree {
             Tree::Text(text) => Some(text),
@@ -101,12 +101,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether it is this string.
+    /// Returns true if the value is this string.
     pub(crate) fn is_text(&self, text: &str) -> bool {
         self.as_text() == Some(text)
     }
 
-    /// A string that is not empty.
+    /// Returns a string that is not empty; adds an error otherwise.
     pub(crate) fn name(&self) -> Option<&'a str> {
         let text = self.text()?;
         if text.is_empty() {
@@ -116,7 +116,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// A list of strings.
+    /// Returns the strings of a list that are not empty; adds an error for each other element.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.list().iter().filter_map(Cursor::name).map(str::to_owned).collect()
     }
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    /// A whole number of 64 bits.
+    /// Returns a whole number of 64 bits; adds an error otherwise.
     pub(crate) fn integer(&self) -> Option<i64> {
         let number = match &self.node.tree {
             Tree::Number(number) => number.as_i64(),
@@ -141,7 +141,7 @@ impl<'a> Cursor<'a> {
         number
     }
 
-    /// One of a closed set of words; `later` are words that the documentation knows and this version does not.
+    /// Returns the value of one of these words; `later` are documented words that this version does not support.
     pub(crate) fn one_of<T: Copy>(&self, words: &[(&'static str, T)], later: &[&str]) -> Option<T> {
         let text = self.text()?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
@@ -156,25 +156,25 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Refuses a text that is none of these words.
+    /// Adds an error for a string that is none of these words.
     pub(crate) fn check_one_of(&self, words: &[&str]) {
         let Some(text) = self.as_text().filter(|text| !words.contains(text)) else { return };
         let named = words.iter().copied().filter(|word| !word.is_empty());
         self.error(format!("{}{}", grammar::one_of_text(words), did_you_mean(text, named)));
     }
 
-    /// A text whose value is not known before a pod comes: its grammar cannot be checked at load.
+    /// Returns true for a string with a placeholder: its value depends on the pod and cannot be checked at load.
     pub(crate) fn has_placeholder(&self) -> bool {
         matches!(&self.node.tree, Tree::Text(text) if placeholder::text_has_placeholder(text))
     }
 
-    /// The value as it is, checked for placeholders only.
+    /// Converts to JSON; adds an error for each placeholder.
     pub(crate) fn plain(&self) -> Value {
         self.deny_placeholders();
         self.node.to_json()
     }
 
-    /// In what is laid over pods: a placeholder that no pod could fill is a problem.
+    /// Adds an error for a placeholder that no pod can fill.
     pub(crate) fn check_placeholders(&self) {
         if let Tree::Text(text) = &self.node.tree
             && let Err(why) = placeholder::check(text)
@@ -183,17 +183,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A text with a grammar, which only a pod can tell where a placeholder stands in it.
+    /// Decodes a string by `grammar`, unless it has a placeholder.
     pub(crate) fn skip_placeholder(&self, grammar: impl FnOnce(&Self) -> Option<&'a str>) -> Option<&'a str> {
         self.check_placeholders();
         if self.has_placeholder() { self.as_text() } else { grammar(self) }
     }
 
-    /// Elsewhere nobody fills them; taken literally, they would mean something that nobody meant.
+    /// Adds an error for each placeholder: outside of layers and claims they are not filled.
     pub(crate) fn deny_placeholders(&self) {
         match &self.node.tree {
             Tree::Text(text) if placeholder::text_has_placeholder(text) => {
-                self.error("placeholders are for layers and claims, not here");
+                self.error("placeholders are allowed in layers and claims only");
             }
             Tree::List(_) => self.list().iter().for_each(Cursor::deny_placeholders),
             Tree::Map(_) => self.entries().iter().for_each(|(_, entry)| entry.deny_placeholders()),
@@ -201,13 +201,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A mapping with a closed set of keys.
+    /// Starts decoding a mapping with a closed set of keys; adds an error for another type.
     pub(crate) fn fields(&self, keys: &'static Keys) -> Option<Fields<'a>> {
         let entries = self.members()?;
         Some(Fields { cursor: self.clone(), entries, keys, taken: Vec::new() })
     }
 
-    /// The entries of a mapping; none of nothing: `queues: {gpu: }` is a queue that wants nothing of its own.
+    /// Returns the entries of a mapping; of null none: `queues: {gpu: }` is a queue without settings.
     pub(crate) fn members(&self) -> Option<&'a [(Key, Node)]> {
         match &self.node.tree {
             Tree::Map(entries) => Some(entries),
@@ -220,7 +220,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A mapping that is being taken apart. Whoever made it calls [`Fields::finish`].
+/// The fields of a mapping that is being decoded. The caller ends with [`Fields::finish`].
 pub(crate) struct Fields<'a> {
     pub(crate) cursor: Cursor<'a>,
     entries: &'a [(Key, Node)],
@@ -229,13 +229,13 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of `key`; absent and null are the same, as they are to Kubernetes.
+    /// Takes the value of `key`. Null counts as absent, as in Kubernetes; a missing required key is an error.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Cursor<'a>> {
         self.taken.push(key);
         let found = self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node);
         let found = found.filter(|node| !matches!(node.tree, Tree::Null));
         if found.is_none()
-            && let Some(row) = self.keys.find(key).filter(|row| row.stage == KeyStatus::Required)
+            && let Some(row) = self.keys.find(key).filter(|row| row.status == KeyStatus::Required)
         {
             let words =
                 if let Kind::Word(words) = row.kind { format!(": {}", words.join(" or ")) } else { String::new() };
@@ -244,7 +244,7 @@ impl<'a> Fields<'a> {
         found.map(|node| self.cursor.child(key, node))
     }
 
-    /// The same for a key that must be there because of what another one says.
+    /// Takes the value of a key that another key's value makes required.
     pub(crate) fn require(&mut self, key: &'static str) -> Option<Cursor<'a>> {
         let found = self.take(key);
         if found.is_none() {
@@ -253,29 +253,29 @@ impl<'a> Fields<'a> {
         found
     }
 
-    /// The same for a key that is Helm's `default`: an empty value is not set.
-    pub(crate) fn take_filled(&mut self, key: &'static str) -> Option<Cursor<'a>> {
+    /// Takes the value of `key`; an empty value counts as absent, as in Helm's `default`.
+    pub(crate) fn take_non_empty(&mut self, key: &'static str) -> Option<Cursor<'a>> {
         self.take(key).filter(|cursor| !cursor.node.is_empty())
     }
 
-    /// Refuses every key that nobody asked for, with the nearest one.
+    /// Adds an error for every key that was not taken, with the nearest known key.
     pub(crate) fn finish(self) {
         for (key, node) in self.entries.iter().filter(|(key, _)| !self.taken.contains(&key.text.as_str())) {
-            let (text, report) = (key.text.as_str(), self.cursor.report);
+            let (text, diagnostics) = (key.text.as_str(), self.cursor.diagnostics);
             let path = self.cursor.child(text, node).path;
-            match self.keys.find(text).map(|key| key.stage) {
-                _ if text == PATCH => report.add(key.at, &path, NO_PATCH),
+            match self.keys.find(text).map(|key| key.status) {
+                _ if text == PATCH => diagnostics.error(key.at, &path, PATCH_NOT_ALLOWED),
                 Some(KeyStatus::Agent) => {
-                    report.notice(key.at, &path, "is the ClearML agent's own: podgraft reads nothing of it");
+                    diagnostics.notice(key.at, &path, "is a key of the ClearML agent: podgraft ignores it");
                 }
                 Some(KeyStatus::Later) => {
-                    report.add(key.at, &self.cursor.path, format!("key `{text}` is not supported yet"));
+                    diagnostics.error(key.at, &self.cursor.path, format!("key `{text}` is not supported yet"));
                 }
-                Some(_) => report.add(key.at, &path, "has no meaning beside the other keys here"),
+                Some(_) => diagnostics.error(key.at, &path, "is not allowed with the other keys here"),
                 None => {
                     let hint = || did_you_mean(text, self.keys.all().map(|key| key.name));
-                    let said = keys::misplaced(self.keys, text);
-                    report.add(key.at, &path, said.unwrap_or_else(|| format!("unknown key{}", hint())));
+                    let misplaced = keys::misplaced(self.keys, text);
+                    diagnostics.error(key.at, &path, misplaced.unwrap_or_else(|| format!("unknown key{}", hint())));
                 }
             }
         }

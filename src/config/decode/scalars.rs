@@ -1,15 +1,15 @@
-//! Scalars with a grammar of their own: quantities, durations, names.
+//! Decodes scalars that have a grammar: quantities, durations, names.
 
 use std::time::Duration;
 
 use crate::config::decode::ast::Tree;
 use crate::config::decode::cursor::Cursor;
-use crate::config::decode::grammar::{NO_DNS_LABEL, NO_OBJECT_NAME, NO_QUANTITY, quantity_error};
+use crate::config::decode::grammar::{NOT_A_DNS_LABEL, NOT_A_QUANTITY, NOT_AN_OBJECT_NAME, quantity_error};
 use crate::k8s::quantity;
 use crate::k8s::schema::is_quantity;
 pub(crate) use crate::k8s::validation::{is_dns_label, is_object_name};
 
-/// A Kubernetes quantity as the string that the API server wants: `2` is "2", `0.5` is "500m".
+/// Decodes a Kubernetes quantity to the string that the API server expects: `2` is "2", `0.5` is "500m".
 pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
     let text = match &cursor.node.tree {
         Tree::Number(number) => quantity::from_number(number),
@@ -20,14 +20,14 @@ pub(crate) fn quantity(cursor: &Cursor<'_>) -> Option<String> {
         Tree::Text(text) => Some(text.clone()),
         _ => None,
     };
-    let Some(what) = text.as_deref().map_or(Some(NO_QUANTITY), quantity_error) else { return text };
+    let Some(message) = text.as_deref().map_or(Some(NOT_A_QUANTITY), quantity_error) else { return text };
     let near = text.as_deref().map(near_quantities).unwrap_or_default();
     let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
-    cursor.error(format!("{what}{hint}"));
+    cursor.error(format!("{message}{hint}"));
     None
 }
 
-/// What somebody meant who wrote `8gb`: Kubernetes' units, which know no B and tell 1000 from 1024.
+/// Returns quantities that `8gb` may mean: Kubernetes' units have no B and distinguish 1000 from 1024.
 fn near_quantities(text: &str) -> Vec<String> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if is_quantity(&compact) {
@@ -46,7 +46,7 @@ fn near_quantities(text: &str) -> Vec<String> {
     near.into_iter().filter(|near| is_quantity(near)).collect()
 }
 
-/// `200ms`, `1s`, `1m30s`, in Go's spelling; more than nothing.
+/// Decodes a duration above zero in Go's spelling: `200ms`, `1s`, `1m30s`.
 pub(crate) fn duration(cursor: &Cursor<'_>) -> Option<Duration> {
     if let Tree::Number(number) = &cursor.node.tree {
         cursor.error(format!("is a number without a unit: write {number}ms or {number}s"));
@@ -83,7 +83,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(total)
 }
 
-/// Bytes of memory: a quantity without fractions of a byte, more than nothing.
+/// Decodes a number of bytes above zero from a quantity.
 pub(crate) fn bytes(cursor: &Cursor<'_>) -> Option<u64> {
     let found = quantity(cursor).as_deref().map(parse_bytes)?;
     if found.is_none() {
@@ -108,7 +108,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0)
 }
 
-/// A name that Kubernetes takes for a volume or a container.
+/// Decodes a DNS label, the name of a volume, container or namespace.
 pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
     if is_dns_label(text) {
@@ -116,16 +116,16 @@ pub(crate) fn dns_label<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     }
     let fixed = kebab(text);
     let hint = if is_dns_label(&fixed) { format!("; for example `{fixed}`") } else { String::new() };
-    cursor.error(format!("`{text}` {NO_DNS_LABEL}{hint}"));
+    cursor.error(format!("`{text}` {NOT_A_DNS_LABEL}{hint}"));
     None
 }
 
-/// The names of a list of namespaces.
+/// Decodes a list of namespaces.
 pub(crate) fn namespaces(cursor: &Cursor<'_>) -> Vec<String> {
     cursor.list().iter().filter_map(dns_label).map(str::to_owned).collect()
 }
 
-/// `initVol_1` as `init-vol-1`.
+/// Converts `initVol_1` to `init-vol-1`.
 fn kebab(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars() {
@@ -141,13 +141,13 @@ fn kebab(text: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-/// A name of an API object: DNS labels with dots.
+/// Decodes the name of an API object: DNS labels with dots.
 pub(crate) fn object_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
     if is_object_name(text) {
         return Some(text);
     }
-    cursor.error(NO_OBJECT_NAME);
+    cursor.error(NOT_AN_OBJECT_NAME);
     None
 }
 
@@ -156,17 +156,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_told_from_other_text() {
-        for good in ["1", "1.5Gi", "500m", "+3", "1e3", "12E6", "2E", ".5"] {
-            assert!(is_quantity(good), "{good}");
+    fn quantities_are_recognized() {
+        for valid in ["1", "1.5Gi", "500m", "+3", "1e3", "12E6", "2E", ".5"] {
+            assert!(is_quantity(valid), "{valid}");
         }
-        for bad in ["", "1gb", "16GB", "1 Gi", "1.2.3", "m", "1mi", "Gi", "."] {
-            assert!(!is_quantity(bad), "{bad}");
+        for invalid in ["", "1gb", "16GB", "1 Gi", "1.2.3", "m", "1mi", "Gi", "."] {
+            assert!(!is_quantity(invalid), "{invalid}");
         }
     }
 
     #[test]
-    fn near_quantities_have_kubernetes_own_units() {
+    fn near_quantities_have_kubernetes_units() {
         for (text, near) in [
             ("8gb", &["8G", "8Gi"][..]),
             ("16GB", &["16G", "16Gi"]),
@@ -185,16 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_go_s() {
+    fn durations_are_spelled_as_in_go() {
         assert_eq!(parse_duration("200ms"), Some(Duration::from_millis(200)));
         assert_eq!(parse_duration("1m1.5s"), Some(Duration::from_millis(61_500)));
-        for bad in ["200", "1 s", "-1s", "1d", "ms", "1e9h", "99999999999999999999h"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
+        for invalid in ["200", "1 s", "-1s", "1d", "ms", "1e9h", "99999999999999999999h"] {
+            assert_eq!(parse_duration(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn names_are_checked_and_mended() {
+    fn invalid_names_are_converted_to_valid_ones() {
         assert_eq!(kebab("initVol_1"), "init-vol-1");
         assert_eq!(kebab("NFS--Data"), "n-f-s-data");
     }

@@ -1,7 +1,7 @@
-//! YAML text to [`Node`]s.
+//! Parses YAML text to [`Node`]s.
 //!
-//! YAML 1.1's scalars, as kubectl reads them (`0644` is octal, `no` is false); duplicate keys and a second
-//! document are errors; aliases and merge keys work but cannot grow without bound.
+//! Scalars follow YAML 1.1, as in kubectl (`0644` is octal, `no` is false). Duplicate keys and a second document are
+//! errors. Aliases and merge keys are supported, and their expansion is bounded.
 
 use std::fmt;
 
@@ -11,34 +11,35 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, Location, Spanned};
 
 use crate::config::decode::ast::{Key, Node, Position, Tree};
 
-/// Why a text is no YAML.
+/// The error of a text that is not YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct YamlError {
     pub(crate) at: Position,
     pub(crate) message: String,
 }
 
-/// Reads one document.
+/// Parses one document.
 pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
     let node = serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options());
     node.map(Node::from).map_err(|error| {
-        let said = explain(&error);
-        let twice = matches!(error, Error::DuplicateMappingKey { .. }).then(|| twice(text, said.at)).flatten();
-        twice.map_or(said.clone(), |message| YamlError { message, ..said })
+        let plain = to_yaml_error(&error);
+        let duplicate =
+            matches!(error, Error::DuplicateMappingKey { .. }).then(|| duplicate_key_message(text, plain.at)).flatten();
+        duplicate.map_or(plain.clone(), |message| YamlError { message, ..plain })
     })
 }
 
-/// Which key it is that stands for the second time at `at`, and where it stood first. The parser knows neither: the
-/// text is read once more, and leaves both in.
-fn twice(text: &str, at: Position) -> Option<String> {
+/// Describes the duplicate key at `at` with its path and first line. The parser's error has neither, so the text is
+/// parsed again with duplicates allowed.
+fn duplicate_key_message(text: &str, at: Position) -> Option<String> {
     let mut options = options();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     let node = serde_saphyr::from_str_with_options::<Spanned<Tree>>(text, options).ok()?;
-    let (path, line) = find_twice(&Node::from(node), "", at)?;
-    Some(format!("`{path}` stands twice, the first time in line {line}: only one of them can count"))
+    let (path, line) = find_key_at(&Node::from(node), "", at)?;
+    Some(format!("duplicate key `{path}`, first defined in line {line}"))
 }
 
-fn find_twice(node: &Node, path: &str, at: Position) -> Option<(String, u32)> {
+fn find_key_at(node: &Node, path: &str, at: Position) -> Option<(String, u32)> {
     match &node.tree {
         Tree::Map(entries) => entries.iter().find_map(|(key, node)| {
             let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
@@ -46,75 +47,75 @@ fn find_twice(node: &Node, path: &str, at: Position) -> Option<(String, u32)> {
                 let first = entries.iter().find(|(other, _)| other.text == key.text)?;
                 return Some((path, first.0.at.line));
             }
-            find_twice(node, &path, at)
+            find_key_at(node, &path, at)
         }),
         Tree::List(items) => {
-            items.iter().enumerate().find_map(|(index, item)| find_twice(item, &format!("{path}[{index}]"), at))
+            items.iter().enumerate().find_map(|(index, item)| find_key_at(item, &format!("{path}[{index}]"), at))
         }
         _ => None,
     }
 }
 
-/// Reads all documents of a manifest; those without content are left out.
+/// Parses all documents of a manifest, without the empty ones.
 pub(crate) fn parse_all(text: &str) -> Result<Vec<Node>, YamlError> {
     let nodes = serde_saphyr::from_multiple_with_options::<Spanned<Tree>>(text, options());
-    let nodes = nodes.map_err(|error| explain(&error))?;
+    let nodes = nodes.map_err(|error| to_yaml_error(&error))?;
     Ok(nodes.into_iter().map(Node::from).filter(|node| !matches!(node.tree, Tree::Null)).collect())
 }
 
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
-        // a snippet would print lines that may hold secrets
+        // a snippet would print lines, which may hold secrets
         with_snippet: false,
-        // a ConfigMap has 1 MiB: five times what replays of its anchors may reasonably give
+        // a ConfigMap has at most 1 MiB; this is five times what its anchors need
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
     }
 }
 
-fn explain(error: &Error) -> YamlError {
+fn to_yaml_error(error: &Error) -> YamlError {
     let message = match error {
-        Error::DuplicateMappingKey { key: Some(key), .. } => format!("key `{key}` stands twice"),
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("duplicate key `{key}`"),
         Error::MultipleDocuments { .. } => "a second YAML document: one file holds one GraftConfig".to_owned(),
-        // its own text prints the scalar
-        Error::NonFiniteFloat { .. } => "a number that JSON cannot hold".to_owned(),
-        other => sentence(&other.to_string()).to_owned(),
+        // the parser's own text quotes the value
+        Error::NonFiniteFloat { .. } => "a number that JSON cannot represent".to_owned(),
+        other => plain_message(&other.to_string()).to_owned(),
     };
     YamlError { at: error.location().map_or_else(Position::default, position), message }
 }
 
-/// What the parser means, by a part of what it says. It quotes no values here, and its words are nobody's but its own.
-const SENTENCES: &[(&str, &str)] = &[
-    ("tabs disallowed", "a tab stands here; YAML is indented with spaces"),
+/// Plain messages by a part of the parser's own message. They quote no values.
+const MESSAGES: &[(&str, &str)] = &[
+    ("tabs disallowed", "a tab is not allowed here: indent with spaces"),
     (
         "mapping values are not allowed",
-        "a second `:` stands in this line, or the line is indented too far; put a text with `: ` in it in quotes",
+        "a second `:` in this line, or the line is indented too far: quote a text that contains `: `",
     ),
-    ("quoted scalar, found unknown escape", "a text in \" \" has a \\ that means nothing there; put it in ' ' instead"),
-    ("unclosed quote", "a quote (' or \") is opened here and not closed"),
-    ("quoted scalar", "a quote (' or \") is opened and not closed before this"),
+    ("quoted scalar, found unknown escape", "unknown escape (\\) in a double-quoted text: use single quotes"),
+    ("unclosed quote", "unclosed quote (' or \")"),
+    ("quoted scalar", "unclosed quote (' or \") before this position"),
     ("illegal placement of ':'", BRACKET),
     ("flow mapping", BRACKET),
     ("flow sequence", BRACKET),
     ("unclosed bracket", BRACKET),
-    ("misplaced bracket", "a ] or } stands here, and no [ or { is open"),
+    ("misplaced bracket", "unexpected ] or }: no bracket is open"),
     ("did not find expected key", INDENT),
     ("did not find expected '-'", INDENT),
-    ("simple key expected", "a line without `key: value` stands among others that have one"),
+    ("simple key expected", "a line without `key: value` in a mapping"),
     ("unknown anchor", "`*name` needs an `&name` above it"),
-    ("unexpected character", "this character cannot begin a text; put the text in quotes"),
-    ("block scalar", "after | or > the text begins in the next line, indented"),
-    ("expected string scalar", "a key must be a text"),
-    ("alias", "its anchors (& and *) make more of it than a configuration needs"),
-    ("budget", "it is larger or deeper than a configuration needs"),
+    ("unexpected character", "a text cannot begin with this character: quote the text"),
+    ("block scalar", "after | or > the text must begin in the next line, indented"),
+    ("expected string scalar", "a key must be a string"),
+    ("alias", "anchors (& and *) expand to more than a configuration needs"),
+    ("budget", "the document is larger or deeper than a configuration needs"),
 ];
 
-const BRACKET: &str = "a bracket ([ or {) is opened and not closed before this";
-const INDENT: &str = "this line's indentation fits no line above it";
+const BRACKET: &str = "unclosed bracket ([ or {) before this position";
+const INDENT: &str = "the indentation matches no line above";
 
-fn sentence(message: &str) -> &'static str {
-    let found = SENTENCES.iter().find(|(part, _)| message.contains(part));
-    found.map_or("is not YAML from here on", |(_, sentence)| sentence)
+fn plain_message(message: &str) -> &'static str {
+    let found = MESSAGES.iter().find(|(part, _)| message.contains(part));
+    found.map_or("is not valid YAML from here on", |(_, plain)| plain)
 }
 
 fn position(location: Location) -> Position {
@@ -125,7 +126,7 @@ fn position(location: Location) -> Position {
 // === impl Node ===
 
 impl From<Spanned<Tree>> for Node {
-    /// Where it was written, not where an alias or a merge key brought it in: that is where it is mended.
+    /// Takes the position of the definition, not of the alias or merge key: it is corrected there.
     fn from(spanned: Spanned<Tree>) -> Self {
         Node { at: position(spanned.defined), tree: spanned.value }
     }
@@ -159,7 +160,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number that JSON cannot hold"))?;
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number that JSON cannot represent"))?;
         Ok(Tree::Number(number))
     }
 
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_are_what_kubectl_reads() {
+    fn scalars_are_parsed_as_in_kubectl() {
         let text = "{octal: 0644, no: no, quoted: 'no', big: 1_000, half: 0.5, none: ~, text: a b, '1': 2}";
         let expected = json!({"octal": 420, "no": false, "quoted": "no", "big": 1000, "half": 0.5,
             "none": null, "text": "a b", "1": 2});
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_know_their_place() {
+    fn keys_and_values_have_their_position() {
         let node = parse("a:\n  b: [1,\n    two]\n").ok().unwrap();
         let Tree::Map(outer) = &node.get("a").unwrap().tree else { unreachable!() };
         assert_eq!(outer[0].0.at, Position { line: 2, column: 3 });
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn merge_keys_and_aliases_keep_the_place_of_their_definition() {
+    fn merge_keys_and_aliases_keep_the_position_of_their_definition() {
         let node = parse("base: &b {x: 1}\nuse:\n  <<: *b\n  y: 2\n").ok().unwrap();
         let merged = node.get("use").unwrap();
         assert_eq!(merged.to_json(), json!({"x": 1, "y": 2}));
@@ -229,25 +230,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_document_is_refused_without_its_text() {
+    fn yaml_errors_do_not_quote_the_text() {
         let bomb = (0..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
             let alias = format!("*a{n},").repeat(10);
             format!("{text}a{}: &a{} [{alias}]\n", n + 1, n + 1)
         });
         let table = [
-            ("a: 1\na: secret\n", 2, "`a` stands twice, the first time in line 1: only one of them can count"),
+            ("a: 1\na: secret\n", 2, "duplicate key `a`, first defined in line 1"),
             (
                 "q:\n- b: {}\n- a: 1\n  c: {a: x}\n  c: secret\n  d: 1\n",
                 5,
-                "`q[1].c` stands twice, the first time in line 4: only one of them can count",
+                "duplicate key `q[1].c`, first defined in line 4",
             ),
-            (
-                "b: &b {x: 1}\nu: {<<: *b, y: 1, y: 2}\n",
-                2,
-                "`u.y` stands twice, the first time in line 2: only one of them can count",
-            ),
+            ("b: &b {x: 1}\nu: {<<: *b, y: 1, y: 2}\n", 2, "duplicate key `u.y`, first defined in line 2"),
             ("a: 1\n---\nb: 2\n", 3, "a second YAML document: one file holds one GraftConfig"),
-            ("a: .nan\n", 1, "a number that JSON cannot hold"),
+            ("a: .nan\n", 1, "a number that JSON cannot represent"),
             ("a: [secret\nb: 1\n", 2, ""),
             ("a: 'secret\n", 2, ""),
             (bomb.as_str(), 0, ""),

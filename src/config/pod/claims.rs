@@ -1,4 +1,4 @@
-//! `claims`: volumes whose storage Kubernetes makes with the pod, or that exist already.
+//! Decodes `claims`: volumes with a claim that is created with the pod or exists already.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::config::keys;
 use crate::config::pod::field_rules::Context;
 use crate::config::pod::pod_values::typed_at;
 
-/// One entry: the volume's name, and the source that it gets.
+/// One entry of `claims`: a volume's name and its source.
 pub(crate) struct Claim<'a> {
     pub(crate) volume: &'a str,
     pub(crate) cursor: Cursor<'a>,
@@ -23,7 +23,7 @@ enum Kind {
     Existing,
 }
 
-/// Decodes the list.
+/// Decodes the list of claims.
 pub(crate) fn decode<'a>(cursor: &Cursor<'a>) -> Vec<Claim<'a>> {
     let mut seen = BTreeSet::new();
     let claims: Vec<Claim<'a>> = cursor.list().iter().filter_map(claim).collect();
@@ -49,7 +49,7 @@ fn claim<'a>(item: &Cursor<'a>) -> Option<Claim<'a>> {
             let mut template = Map::new();
             let mut metadata = Map::new();
             for key in ["labels", "annotations"] {
-                let found = fields.take_filled(key);
+                let found = fields.take_non_empty(key);
                 let value = found.and_then(|cursor| typed_at(&cursor, &["metadata", key], &Context::default()));
                 metadata.extend(value.map(|value| (key.to_owned(), value)));
             }
@@ -60,25 +60,25 @@ fn claim<'a>(item: &Cursor<'a>) -> Option<Claim<'a>> {
             template.insert("spec".into(), spec.unwrap_or_default());
             ("ephemeral", json!({"volumeClaimTemplate": template}))
         }
-        // said already; without its kind the other keys cannot be judged
+        // reported already; the other keys depend on the type
         None => return None,
     };
     fields.finish();
     Some(Claim { volume: volume?, cursor: item.clone(), source })
 }
 
-/// Where a Pod has the spec of a claim.
+/// The path of a claim's spec in a Pod.
 const SPEC: &[&str] = &["spec", "volumes", "ephemeral", "volumeClaimTemplate", "spec"];
 
 impl Claim<'_> {
-    /// Gives the volume of this name in a list its source; says whether there is one.
+    /// Sets the source of the claim's volume in a list; returns false if the list does not have it.
     pub(crate) fn fill_volume(&self, volumes: &mut Value) -> bool {
         let list = volumes.as_array_mut().into_iter().flatten();
         let mut found = list.filter(|volume| volume["name"] == self.volume);
         found.next().map(|volume| *volume = self.to_volume()).is_some()
     }
 
-    /// The volume of this name with the claim's source and nothing else.
+    /// Returns a volume that has only the claim as its source.
     pub(crate) fn to_volume(&self) -> Value {
         let (key, source) = &self.source;
         json!({"name": self.volume, *key: source})

@@ -1,35 +1,35 @@
-//! What the Pod schema does not say: which words, names and numbers the API server takes where, and which fields
-//! contradict each other. The first table is also what the JSON schema for editors says.
+//! Validates what the Pod schema does not describe: words, names and ranges that the API server allows in a field, and
+//! fields that contradict each other. The JSON schema for editors uses the table of rules too.
 
 use std::collections::BTreeSet;
 
 use crate::config::decode::ast::Tree;
 use crate::config::decode::cursor::Cursor;
-use crate::config::decode::grammar::{Rule, WARNS, text_error};
+use crate::config::decode::grammar::{CAUSES_WARNING, Rule, text_error};
 use crate::config::decode::scalars;
 use crate::config::pod::metadata::{self, MapKind};
 use crate::config::pod::resources;
 use crate::k8s::warnings;
 
 const PORT: Rule = Rule::Whole(1, 65_535);
-const ID: Rule = Rule::Whole(0, 2_147_483_647);
+const USER_ID: Rule = Rule::Whole(0, 2_147_483_647);
 const COUNT: Rule = Rule::Whole(0, 2_147_483_647);
-const SOME: Rule = Rule::Whole(1, 2_147_483_647);
+const POSITIVE: Rule = Rule::Whole(1, 2_147_483_647);
 const WEIGHT: Rule = Rule::Whole(1, 100);
-const PULL: Rule = Rule::Words(&["Always", "IfNotPresent", "Never"]);
+const PULL_POLICY: Rule = Rule::Words(&["Always", "IfNotPresent", "Never"]);
 const PROFILE: Rule = Rule::Words(&["Localhost", "RuntimeDefault", "Unconfined"]);
 const HONOR: Rule = Rule::Words(&["Honor", "Ignore"]);
 
-/// By object type and field.
+/// Object type, field, rule.
 pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("AppArmorProfile", "type", PROFILE),
     ("ConfigMapEnvSource", "name", Rule::Name),
-    ("ConfigMapKeySelector", "key", Rule::Filled),
+    ("ConfigMapKeySelector", "key", Rule::NonEmpty),
     ("ConfigMapKeySelector", "name", Rule::Name),
     ("ConfigMapProjection", "name", Rule::Name),
     ("ConfigMapVolumeSource", "defaultMode", Rule::Mode),
     ("ConfigMapVolumeSource", "name", Rule::Name),
-    ("Container", "imagePullPolicy", PULL),
+    ("Container", "imagePullPolicy", PULL_POLICY),
     ("Container", "name", Rule::Label),
     ("Container", "restartPolicy", Rule::Words(&["Always", "OnFailure", "Never"])),
     ("Container", "terminationMessagePolicy", Rule::Words(&["File", "FallbackToLogsOnError"])),
@@ -62,7 +62,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
             "Socket",
         ]),
     ),
-    ("ImageVolumeSource", "pullPolicy", PULL),
+    ("ImageVolumeSource", "pullPolicy", PULL_POLICY),
     ("KeyToPath", "mode", Rule::Mode),
     ("KeyToPath", "path", Rule::Relative),
     ("LabelSelector", "matchLabels", Rule::Labels),
@@ -70,7 +70,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("LabelSelectorRequirement", "operator", Rule::Words(&["In", "NotIn", "Exists", "DoesNotExist"])),
     ("LocalObjectReference", "name", Rule::Name),
     ("NFSVolumeSource", "path", Rule::Absolute),
-    ("NFSVolumeSource", "server", Rule::Filled),
+    ("NFSVolumeSource", "server", Rule::NonEmpty),
     ("NodeSelectorRequirement", "key", Rule::NodeKey),
     ("NodeSelectorRequirement", "operator", Rule::Words(&["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"])),
     ("ObjectMeta", "annotations", Rule::Annotations),
@@ -81,14 +81,14 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("PodAffinityTerm", "topologyKey", Rule::NodeKey),
     ("PodDNSConfig", "nameservers", Rule::Ip),
     ("PodOS", "name", Rule::Words(&["linux", "windows"])),
-    ("PodSecurityContext", "fsGroup", ID),
+    ("PodSecurityContext", "fsGroup", USER_ID),
     ("PodSecurityContext", "fsGroupChangePolicy", Rule::Words(&["OnRootMismatch", "Always"])),
-    ("PodSecurityContext", "runAsGroup", ID),
-    ("PodSecurityContext", "runAsUser", ID),
+    ("PodSecurityContext", "runAsGroup", USER_ID),
+    ("PodSecurityContext", "runAsUser", USER_ID),
     ("PodSecurityContext", "seLinuxChangePolicy", Rule::Words(&["Recursive", "MountOption"])),
-    ("PodSecurityContext", "supplementalGroups", ID),
+    ("PodSecurityContext", "supplementalGroups", USER_ID),
     ("PodSecurityContext", "supplementalGroupsPolicy", Rule::Words(&["Merge", "Strict"])),
-    ("PodSpec", "activeDeadlineSeconds", SOME),
+    ("PodSpec", "activeDeadlineSeconds", POSITIVE),
     ("PodSpec", "dnsPolicy", Rule::Words(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"])),
     ("PodSpec", "hostname", Rule::Label),
     ("PodSpec", "nodeSelector", Rule::NodeLabels),
@@ -100,30 +100,30 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("PodSpec", "subdomain", Rule::Label),
     ("PodSpec", "terminationGracePeriodSeconds", COUNT),
     ("PreferredSchedulingTerm", "weight", WEIGHT),
-    ("Probe", "failureThreshold", SOME),
+    ("Probe", "failureThreshold", POSITIVE),
     ("Probe", "initialDelaySeconds", COUNT),
-    ("Probe", "periodSeconds", SOME),
-    ("Probe", "successThreshold", SOME),
-    ("Probe", "terminationGracePeriodSeconds", SOME),
-    ("Probe", "timeoutSeconds", SOME),
+    ("Probe", "periodSeconds", POSITIVE),
+    ("Probe", "successThreshold", POSITIVE),
+    ("Probe", "terminationGracePeriodSeconds", POSITIVE),
+    ("Probe", "timeoutSeconds", POSITIVE),
     ("ResourceRequirements", "limits", Rule::Resources),
     ("ResourceRequirements", "requests", Rule::Resources),
     ("SeccompProfile", "type", PROFILE),
     ("SecretEnvSource", "name", Rule::Name),
-    ("SecretKeySelector", "key", Rule::Filled),
+    ("SecretKeySelector", "key", Rule::NonEmpty),
     ("SecretKeySelector", "name", Rule::Name),
     ("SecretProjection", "name", Rule::Name),
     ("SecretVolumeSource", "defaultMode", Rule::Mode),
     ("SecretVolumeSource", "secretName", Rule::Name),
     ("SecurityContext", "procMount", Rule::Words(&["Default", "Unmasked"])),
-    ("SecurityContext", "runAsGroup", ID),
-    ("SecurityContext", "runAsUser", ID),
+    ("SecurityContext", "runAsGroup", USER_ID),
+    ("SecurityContext", "runAsUser", USER_ID),
     ("TCPSocketAction", "port", Rule::Port),
     ("Toleration", "effect", Rule::Words(&["", "NoSchedule", "PreferNoSchedule", "NoExecute"])),
     ("Toleration", "key", Rule::Key),
     ("Toleration", "operator", Rule::Words(&["Exists", "Equal", "Lt", "Gt"])),
-    ("TopologySpreadConstraint", "maxSkew", SOME),
-    ("TopologySpreadConstraint", "minDomains", SOME),
+    ("TopologySpreadConstraint", "maxSkew", POSITIVE),
+    ("TopologySpreadConstraint", "minDomains", POSITIVE),
     ("TopologySpreadConstraint", "nodeAffinityPolicy", HONOR),
     ("TopologySpreadConstraint", "nodeTaintsPolicy", HONOR),
     ("TopologySpreadConstraint", "topologyKey", Rule::NodeKey),
@@ -131,7 +131,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("Volume", "name", Rule::Label),
     ("VolumeMount", "mountPath", Rule::MountPath),
     ("VolumeMount", "mountPropagation", Rule::Words(&["None", "HostToContainer", "Bidirectional"])),
-    ("VolumeMount", "name", Rule::Filled),
+    ("VolumeMount", "name", Rule::NonEmpty),
     ("VolumeMount", "recursiveReadOnly", Rule::Words(&["Disabled", "IfPossible", "Enabled"])),
     ("VolumeMount", "subPath", Rule::Relative),
     ("VolumeMount", "subPathExpr", Rule::Relative),
@@ -140,34 +140,34 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
 
 const ACCESS_MODES: &[&str] = &["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
 
-/// Fields of a Pod's spec that no layer may give, and whose they are.
-pub(crate) const NOT_A_LAYERS: &[(&str, &str)] = &[
-    ("ephemeralContainers", "it is kubectl debug's"),
-    ("nodeName", "it is the scheduler's: say nodeSelector or affinity"),
-    ("overhead", "it follows runtimeClassName"),
-    ("preemptionPolicy", "it follows priorityClassName"),
-    ("priority", "it follows priorityClassName"),
-    ("schedulingGates", "it is other controllers'"),
-    ("serviceAccount", "it is the old name of serviceAccountName"),
+/// Fields of a Pod's spec that no layer may set, with the reason.
+pub(crate) const RESERVED_FIELDS: &[(&str, &str)] = &[
+    ("ephemeralContainers", "kubectl debug sets it"),
+    ("nodeName", "the scheduler sets it; use nodeSelector or affinity"),
+    ("overhead", "it follows from runtimeClassName"),
+    ("preemptionPolicy", "it follows from priorityClassName"),
+    ("priority", "it follows from priorityClassName"),
+    ("schedulingGates", "other controllers set it"),
+    ("serviceAccount", "it is the deprecated name of serviceAccountName"),
 ];
 
-/// What must be known of the rest to judge a value.
+/// The surroundings of a value that its validation needs.
 #[derive(Default)]
 pub(crate) struct Context<'c> {
-    /// volumes whose source a claim gives
+    /// volumes whose source a claim sets
     pub(crate) claimed: BTreeSet<&'c str>,
-    /// whether fields that the schema does not have may stand there
+    /// true if fields that the schema does not have are allowed
     pub(crate) unknown: bool,
-    /// whether it lies over a pod, so that directives can take something away
+    /// true in pod templates, where `$patch` is allowed
     pub(crate) directives: bool,
 }
 
-/// The rule of a field.
+/// Returns the rule of a field.
 pub(crate) fn rule_of(object: &str, field: &str) -> Option<Rule> {
     RULES.iter().find(|row| row.0 == object && row.1 == field).map(|row| row.2)
 }
 
-/// Checks a field's grammar; that its type is wrong is said elsewhere.
+/// Checks a field by its rule. A value of the wrong type is not an error here.
 pub(crate) fn check_field(cursor: &Cursor<'_>, object: &str, field: &str) {
     let Some(rule) = rule_of(object, field) else { return };
     match &cursor.node.tree {
@@ -182,7 +182,7 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
         (Tree::Map(_), Rule::NodeLabels) => metadata::check_map(cursor, MapKind::NodeLabels),
         (Tree::Map(_), Rule::Annotations) => metadata::check_map(cursor, MapKind::Annotations),
         (Tree::Map(_), Rule::Resources) => resources::check_names(cursor),
-        // a fraction is of the wrong type
+        // a fraction has the wrong type, which is reported elsewhere
         (Tree::Number(number), Rule::Whole(least, most))
             if number.as_i64().is_some_and(|number| !(least..=most).contains(&number)) =>
         {
@@ -199,53 +199,53 @@ fn check_value(cursor: &Cursor<'_>, rule: Rule) {
 
 fn check_text(cursor: &Cursor<'_>, text: &str, rule: Rule) {
     match rule {
-        // with what would be right
+        // these two suggest a valid value
         Rule::Words(words) => cursor.check_one_of(words),
         Rule::Label => _ = scalars::dns_label(cursor),
         _ => {
-            if let Some(what) = text_error(text, rule) {
-                cursor.error(what);
+            if let Some(message) = text_error(text, rule) {
+                cursor.error(message);
             }
         }
     }
 }
 
-/// Checks what the fields of an object say together.
+/// Checks the combination of an object's fields.
 pub(crate) fn check_object(cursor: &Cursor<'_>, object: &str, context: &Context<'_>) {
     match object {
         "Volume" => check_volume(cursor, context),
         "EnvVar" => {
             if let (Some(_), Some(from)) = (cursor.get("value"), cursor.get("valueFrom")) {
-                from.error("stands beside value; an env variable has one of them");
+                from.error("is set together with value: an env variable has one of them");
             }
         }
         "EnvVarSource" if cursor.set_entries().count() != 1 => {
             cursor.error("must have one source, like secretKeyRef or fieldRef");
         }
-        "EnvFromSource" if one(cursor, &["configMapRef", "secretRef"]) != 1 => {
+        "EnvFromSource" if count_set(cursor, &["configMapRef", "secretRef"]) != 1 => {
             cursor.error("must have one source: configMapRef or secretRef");
         }
-        "DownwardAPIVolumeFile" if one(cursor, &["fieldRef", "resourceFieldRef"]) != 1 => {
+        "DownwardAPIVolumeFile" if count_set(cursor, &["fieldRef", "resourceFieldRef"]) != 1 => {
             cursor.error("must have one source: fieldRef or resourceFieldRef");
         }
-        // a part of one may lie over the pod's own, two never fit
-        "Probe" | "LifecycleHandler" if one(cursor, &["exec", "grpc", "httpGet", "sleep", "tcpSocket"]) > 1 => {
-            cursor.error("has two handlers; one of exec, grpc, httpGet, sleep, tcpSocket");
+        // a part of one may be merged with the pod's own, two are never valid
+        "Probe" | "LifecycleHandler" if count_set(cursor, &["exec", "grpc", "httpGet", "sleep", "tcpSocket"]) > 1 => {
+            cursor.error("has two handlers: only one of exec, grpc, httpGet, sleep, tcpSocket is allowed");
         }
-        "VolumeMount" if one(cursor, &["subPath", "subPathExpr"]) > 1 => {
+        "VolumeMount" if count_set(cursor, &["subPath", "subPathExpr"]) > 1 => {
             cursor.error("has both subPath and subPathExpr");
         }
         "Toleration" => check_toleration(cursor),
         "NodeSelectorRequirement" | "LabelSelectorRequirement" => check_requirement(cursor),
         "TopologySpreadConstraint" | "PodAffinityTerm" if cursor.get("labelSelector").is_none() => {
-            cursor.error(format!("without a labelSelector it is about no pod; {WARNS}"));
+            cursor.error(format!("matches no pod without a labelSelector: {CAUSES_WARNING}"));
         }
         "ResourceRequirements" => resources::check_requests(cursor),
         "PersistentVolumeClaimSpec" => check_claim(cursor),
         "PodSpec" => {
-            for (name, whose) in NOT_A_LAYERS {
+            for (name, reason) in RESERVED_FIELDS {
                 if let Some(field) = cursor.get(name) {
-                    field.error(format!("no layer may give it: {whose}"));
+                    field.error(format!("no layer may set it: {reason}"));
                 }
             }
         }
@@ -259,7 +259,7 @@ pub(crate) fn check_object(cursor: &Cursor<'_>, object: &str, context: &Context<
     }
 }
 
-fn one(cursor: &Cursor<'_>, keys: &[&str]) -> usize {
+fn count_set(cursor: &Cursor<'_>, keys: &[&str]) -> usize {
     keys.iter().filter(|key| cursor.get(key).is_some()).count()
 }
 
@@ -268,15 +268,15 @@ fn check_volume(cursor: &Cursor<'_>, context: &Context<'_>) {
     let claimed = name.is_some_and(|name| context.claimed.contains(name));
     let sources: Vec<_> = cursor.set_entries().filter(|(key, _)| *key != "name").collect();
     match sources.as_slice() {
-        // `claimName: PVC_NAME`, ClearML's way, is a stand-in
+        // ClearML's `claimName: PVC_NAME` is a placeholder for the claim
         [] | [("persistentVolumeClaim" | "ephemeral", _)] if claimed => {}
         [] => cursor.error("has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}"),
         [(key, source)] if claimed => {
-            source.error(format!("`claims` gives this volume its source: leave {key} out"));
+            source.error(format!("`claims` sets the source of this volume: remove {key}"));
         }
         [(key, source)] => {
-            if let Some(said) = warnings::deprecated_source(key) {
-                source.error(format!("is {said}: {WARNS}"));
+            if let Some(warning) = warnings::deprecated_source(key) {
+                source.error(format!("is {warning}: {CAUSES_WARNING}"));
             }
         }
         [(first, _), (second, cursor), ..] => {
@@ -300,7 +300,7 @@ fn check_toleration(cursor: &Cursor<'_>) {
         cursor.error("without a key, operator must be Exists");
     }
     if let Some(seconds) = cursor.get("tolerationSeconds").filter(|_| !is("effect", "NoExecute")) {
-        seconds.error("goes with effect NoExecute only");
+        seconds.error("is allowed with effect NoExecute only");
     }
 }
 
@@ -308,7 +308,9 @@ fn check_requirement(cursor: &Cursor<'_>) {
     let values = cursor.get("values").filter(|values| !values.node.is_empty());
     let count = values.as_ref().map_or(0, |values| values.items().len());
     match cursor.get("operator").and_then(|operator| operator.as_text()) {
-        Some("In" | "NotIn") if values.is_none() => cursor.error("key `values` is missing: In and NotIn need some"),
+        Some("In" | "NotIn") if values.is_none() => {
+            cursor.error("key `values` is missing: In and NotIn need at least one")
+        }
         Some(operator @ ("Exists" | "DoesNotExist")) => {
             if let Some(values) = values {
                 values.error(format!("operator {operator} takes no values"));
@@ -319,14 +321,14 @@ fn check_requirement(cursor: &Cursor<'_>) {
     }
 }
 
-/// The spec of a `PersistentVolumeClaim`.
+/// Checks the spec of a `PersistentVolumeClaim`.
 fn check_claim(cursor: &Cursor<'_>) {
     let modes = cursor.get("accessModes").filter(|modes| !modes.node.is_empty());
     match modes {
         Some(modes) => {
             let items = modes.items();
             if let Some(alone) = items.iter().find(|mode| items.len() > 1 && mode.is_text("ReadWriteOncePod")) {
-                alone.error("ReadWriteOncePod stands alone");
+                alone.error("ReadWriteOncePod is not allowed with other access modes");
             }
         }
         None => cursor.error("key `accessModes` is missing"),

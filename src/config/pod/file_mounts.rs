@@ -1,13 +1,11 @@
-//! `fileMounts`: files in the task's container.
+//! Decodes `fileMounts`: files in the primary container.
 //!
-//! A text becomes a pod annotation that a downwardAPI volume shows: nobody needs the right to create anything. Other
-//! files are in a ConfigMap or Secret that exists in the pod's namespace. Each file is a volume of its own, named after
-//! its path, so that layers lay one file over another by the same rules as any volume.
+//! A text becomes a pod annotation, which a downwardAPI volume mounts: this needs no right to create objects. Other
+//! files are in a ConfigMap or Secret that exists in the pod's namespace. Each file is a volume of its own, named by its
+//! path, so that layers merge files by the rules of volumes.
 //!
-//! Placeholders are filled here as in any other text of a layer. The names of the volume and the annotation are made of
-//! the path as it is configured, and of nothing that a pod fills in: they are known at load, where layers are put
-//! together and checked, they are the same on every pod, and a file whose text changes does not change its name (two
-//! layers that give one file would otherwise give two).
+//! The names of the volume and the annotation depend on the configured path only, not on a filled placeholder or the
+//! text: they are known at load, are equal on every pod, and two layers that set one file merge to one volume.
 
 use std::collections::BTreeSet;
 
@@ -15,59 +13,59 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::decode::cursor::{Cursor, Fields};
-use crate::config::decode::grammar::{NO_FOLDER, is_folder};
+use crate::config::decode::grammar::{NOT_A_FOLDER, is_folder};
 use crate::config::decode::scalars::object_name;
 use crate::config::keys;
-use crate::config::pod::piece::{Level, Piece};
+use crate::config::pod::fragment_part::{FragmentPart, Level};
 use crate::config::units::modules::hex;
 use crate::model::placeholder;
 
-/// Bytes of a file's text.
-const MOST_BYTES: usize = 64 << 10;
+/// Maximum length of a file's text, in bytes.
+const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// Before the name of a text's annotation. A domain beside `podgraft.io`, whose keys no layer may write.
-const ANNOTATION: &str = "file.podgraft.io/";
+/// Prefix of a text's annotation. Its domain is not `podgraft.io`, whose keys no layer may set.
+const ANNOTATION_PREFIX: &str = "file.podgraft.io/";
 
-/// A file's volume is called this and so many digits of its path's digest.
-const VOLUME: &str = "file-";
+/// Prefix of a file's volume. The first [`DIGITS`] digits of the digest of its path follow.
+const VOLUME_PREFIX: &str = "file-";
 const DIGITS: usize = 16;
 
-/// Whether a volume has a name as files' volumes have.
+/// Returns true for the name of a file's volume.
 pub(crate) fn is_file_volume(name: &str) -> bool {
     let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    name.strip_prefix(VOLUME).is_some_and(|digest| digest.len() == DIGITS && digest.bytes().all(is_digit))
+    name.strip_prefix(VOLUME_PREFIX).is_some_and(|digest| digest.len() == DIGITS && digest.bytes().all(is_digit))
 }
 
-/// Whether an annotation has a name as files' annotations have.
+/// Returns true for the key of a file's annotation.
 pub(crate) fn is_file_annotation(key: &str) -> bool {
-    key.starts_with(ANNOTATION)
+    key.starts_with(ANNOTATION_PREFIX)
 }
 
-/// What files there are: annotations, volumes and mounts. `taken` are the paths of other mounts.
-pub(crate) fn decode(list: &Cursor<'_>, taken: &BTreeSet<String>) -> Vec<Piece> {
+/// Decodes the files to annotations, volumes and mounts. `taken` are the paths of other mounts.
+pub(crate) fn decode(list: &Cursor<'_>, taken: &BTreeSet<String>) -> Vec<FragmentPart> {
     let mut paths = taken.clone();
-    let mut pieces = Vec::new();
+    let mut parts = Vec::new();
     for item in list.list() {
         let Some(file) = file(&item) else { continue };
         if !paths.insert(file.path.clone()) {
             item.error(format!("`{}` is mounted twice", file.path));
         }
-        pieces.extend(file.pieces());
+        parts.extend(file.parts());
     }
-    pieces
+    parts
 }
 
 struct File {
-    /// where it appears
+    /// path in the container
     path: String,
-    /// its last part
+    /// last component of the path
     name: String,
     source: Source,
 }
 
 enum Source {
     Text(String),
-    /// volume type, the key of the object's name in it, that name, the key in the object
+    /// volume type, its field with the object's name, the object's name, the key in the object
     Object(&'static str, &'static str, String, String),
 }
 
@@ -104,7 +102,7 @@ fn finish(item: &Cursor<'_>, fields: Fields<'_>, sources: usize) {
 fn folder<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
     if !is_folder(text) {
-        cursor.error(NO_FOLDER);
+        cursor.error(NOT_A_FOLDER);
     }
     Some(text)
 }
@@ -112,19 +110,19 @@ fn folder<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
 fn file_name<'a>(cursor: &Cursor<'a>) -> Option<&'a str> {
     let text = cursor.name()?;
     if text.contains(['/', ':']) || matches!(text, "." | "..") {
-        cursor.error("is not a file's name (no / and :): the folder is folderPath");
+        cursor.error("is not a file name (no / and :): the folder is set by folderPath");
     }
     Some(text)
 }
 
 fn text(cursor: &Cursor<'_>) -> Option<Source> {
     let text = cursor.text()?;
-    if let Err(why) = placeholder::check(text) {
-        cursor.error(format!("{why}; `$${{` is a `${{` of the file's own"));
+    if let Err(message) = placeholder::check(text) {
+        cursor.error(format!("{message}; for a literal `${{` write `$${{`"));
     }
-    if text.len() > MOST_BYTES {
+    if text.len() > MAX_TEXT_BYTES {
         cursor.error(format!(
-            "has {} bytes, more than {MOST_BYTES}: put it into a ConfigMap and say configMapRef",
+            "has {} bytes, more than {MAX_TEXT_BYTES}: put it into a ConfigMap and use configMapRef",
             text.len()
         ));
     }
@@ -140,17 +138,17 @@ fn object(cursor: &Cursor<'_>, kind: &'static str, field: &'static str, file: Op
 }
 
 impl File {
-    fn pieces(&self) -> Vec<Piece> {
-        let piece = |place, field, value: Value| Piece { key: keys::FILE_MOUNTS, place, field, value };
+    fn parts(&self) -> Vec<FragmentPart> {
+        let part = |level, field, value: Value| FragmentPart { key: keys::FILE_MOUNTS, level, field, value };
         let digest = hex(&Sha256::digest(&self.path));
-        let volume = format!("{VOLUME}{}", &digest[..DIGITS]);
-        let mut pieces = Vec::new();
-        // what the API server would fill in is written out, or laying it twice would change it
+        let volume = format!("{VOLUME_PREFIX}{}", &digest[..DIGITS]);
+        let mut parts = Vec::new();
+        // the API server's defaults are set, or applying the layer twice would change the pod
         let source = match &self.source {
             Source::Text(text) => {
                 let key = annotation(&self.name, &digest);
                 let field = json!({"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{key}']")});
-                pieces.push(piece(Level::Metadata, "annotations", json!({key: text})));
+                parts.push(part(Level::Metadata, "annotations", json!({key: text})));
                 json!({"downwardAPI": {"defaultMode": 420, "items": [{"path": "file", "fieldRef": field}]}})
             }
             Source::Object(kind, field, object, key) => {
@@ -161,16 +159,16 @@ impl File {
         if let (Some(named), Value::Object(source)) = (named.as_object_mut(), source) {
             named.extend(source);
         }
-        pieces.push(piece(Level::Spec, "volumes", json!([named])));
+        parts.push(part(Level::Spec, "volumes", json!([named])));
         let mount = json!({"name": volume, "mountPath": self.path, "subPath": "file", "readOnly": true});
-        pieces.push(piece(Level::Primary, "volumeMounts", json!([mount])));
-        pieces
+        parts.push(part(Level::Primary, "volumeMounts", json!([mount])));
+        parts
     }
 }
 
-/// The annotation of a text: its name for people, and enough of its path's digest to tell it from its namesakes.
+/// Returns the annotation's key: the file's name for readers, and 8 digits of the path's digest against collisions.
 fn annotation(name: &str, digest: &str) -> String {
-    let fine = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
-    let name: String = name.chars().map(fine).take(40).collect();
-    format!("{ANNOTATION}{}-{}", name.trim_start_matches(['.', '_', '-']), &digest[..8]).replace("/-", "/")
+    let replace = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = name.chars().map(replace).take(40).collect();
+    format!("{ANNOTATION_PREFIX}{}-{}", name.trim_start_matches(['.', '_', '-']), &digest[..8]).replace("/-", "/")
 }

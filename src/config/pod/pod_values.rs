@@ -1,8 +1,7 @@
-//! Values by the Pod schema: every key known, every scalar of its type and grammar, quantities as strings, no key of a
-//! list twice.
+//! Decodes values by the Pod schema: known keys, scalars of the right type and grammar, no duplicate keys in lists.
 //!
-//! The schema table is the same that checks patches (`schema.rs`); this walk differs in that it knows lines, goes on
-//! after an error, mends numbers to quantities, and asks `rules.rs` for what the table does not say.
+//! `k8s/schema.rs` validates results by the schema too. The decoder here has positions, continues after an error,
+//! converts numbers to quantities, and applies `field_rules.rs`.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +9,20 @@ use serde_json::{Map, Value};
 
 use crate::config::decode::ast::{Position, Tree};
 use crate::config::decode::cursor::Cursor;
-use crate::config::decode::grammar::{DIRECTIVES, NO_PATCH, PATCH, Rule};
+use crate::config::decode::grammar::{DIRECTIVES, PATCH, PATCH_NOT_ALLOWED, Rule};
 use crate::config::decode::scalars::quantity;
 use crate::config::pod::field_rules::{self, Context};
 use crate::k8s::schema::did_you_mean;
 use crate::k8s::schema::{Field, ListType, Object, POD, Type};
 
-/// A field of the Pod by its path through lists and maps, and the object type that it belongs to.
+/// Returns the field of the Pod at a path through lists and maps, with its object type.
 pub(crate) fn field_at(path: &[&str]) -> Option<(&'static Object, &'static Field)> {
     let (last, above) = path.split_last()?;
     let object = above.iter().try_fold(&POD, |object, name| object_in(object.field(name)?.kind))?;
     Some((object, object.field(last)?))
 }
 
-/// The object type that a field holds, alone, in a list or in a map.
+/// Returns the object type of a field's value, or of the elements of its list or map.
 pub(crate) fn object_in(kind: Type) -> Option<&'static Object> {
     match kind {
         Type::List(inner) | Type::Map(inner) => object_in(*inner),
@@ -32,7 +31,7 @@ pub(crate) fn object_in(kind: Type) -> Option<&'static Object> {
     }
 }
 
-/// The field at a path of the Pod, as Kubernetes wants it.
+/// Decodes the value of a Pod's field at this path.
 pub(crate) fn typed_at(cursor: &Cursor<'_>, path: &[&str], context: &Context<'_>) -> Option<Value> {
     let (object, field) = field_at(path)?;
     typed_field(cursor, object, field, context)
@@ -46,13 +45,13 @@ fn typed_field(
 ) -> Option<Value> {
     field_rules::check_field(cursor, object.name, field.name);
     check_keys(cursor, field);
-    // a range of its own is narrower
+    // the range of a rule is narrower than 32 bits
     let ranged = matches!(field_rules::rule_of(object.name, field.name), Some(Rule::Whole(..) | Rule::Mode));
     let kind = if ranged && matches!(field.kind, Type::Int32) { Type::Int } else { field.kind };
     typed(cursor, kind, context)
 }
 
-/// The value as Kubernetes wants it; what does not fit is a problem and left out.
+/// Decodes a value of this type. An invalid element is an error and left out.
 fn typed(cursor: &Cursor<'_>, kind: Type, context: &Context<'_>) -> Option<Value> {
     match kind {
         Type::Any => Some(cursor.plain()),
@@ -104,15 +103,15 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
             None if context.unknown => Some(without_nulls(entry.plain())),
             None => {
                 let hint = did_you_mean(&key.text, object.fields.iter().map(|field| field.name));
-                cursor.report.add(key.at, &entry.path, format!("unknown key{hint}"));
+                cursor.diagnostics.error(key.at, &entry.path, format!("unknown key{hint}"));
                 None
             }
         };
         map.extend(value.map(|value| (key.text.clone(), value)));
     }
-    // what is taken away needs to be named, not described
+    // a directive needs the key of the element only
     if cursor.get(PATCH).is_none() {
-        // a template's containers are the pod's
+        // a template may leave out the pod's containers
         for name in object.required.iter().filter(|name| object.name != "PodSpec" && cursor.get(name).is_none()) {
             cursor.error(format!("key `{name}` is missing"));
         }
@@ -121,7 +120,7 @@ fn typed_object(cursor: &Cursor<'_>, object: &'static Object, context: &Context<
     Some(map)
 }
 
-/// What no schema knows, as [`typed`] gives the rest.
+/// Removes nulls, which count as absent, from a value that is not in the schema.
 fn without_nulls(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => {
@@ -134,25 +133,24 @@ fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// `$patch: …`.
+/// Decodes the value of `$patch`.
 fn directive(cursor: &Cursor<'_>, at: Position, context: &Context<'_>) -> Option<Value> {
     if !context.directives {
-        cursor.report.add(at, &cursor.path, NO_PATCH);
+        cursor.diagnostics.error(at, &cursor.path, PATCH_NOT_ALLOWED);
     }
     cursor.check_one_of(DIRECTIVES);
     cursor.text().map(Value::from)
 }
 
-/// Checks an element that takes something of its list away.
+/// Checks a list element with a directive.
 fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: ListType) {
     let keys = list.keys();
     if matches!(list, ListType::Atomic | ListType::NodeSelectorTerms) {
-        directive.error("has no meaning in this list, which is laid as a whole");
+        directive.error("has no effect in this list, which is applied as a whole");
     } else if directive.is_text("replace") && item.set_entries().count() > 1 {
-        directive.error("`$patch: replace` stands in an element of its own: it is about the whole list");
+        directive.error("`$patch: replace` must be an element of its own: it replaces the whole list");
     } else if directive.is_text("delete") && keys.is_empty() {
-        directive
-            .error("the elements of this list have no name to take one away by: only `$patch: replace` does something");
+        directive.error("the elements of this list have no key to delete one by: only `$patch: replace` is allowed");
     } else if directive.is_text("delete") {
         for key in keys.iter().filter(|key| key_of(item, key).is_none()) {
             item.error(format!("key `{key}` is missing"));
@@ -160,7 +158,7 @@ fn check_directive(item: &Cursor<'_>, directive: &Cursor<'_>, list: ListType) {
     }
 }
 
-/// Refuses the second of two elements that merging could not tell apart.
+/// Adds an error for an element whose merge key another element has.
 fn check_keys(cursor: &Cursor<'_>, field: &Field) {
     let mut seen = BTreeSet::new();
     for item in cursor.items() {
@@ -168,18 +166,18 @@ fn check_keys(cursor: &Cursor<'_>, field: &Field) {
             check_directive(&item, &directive, field.list);
         }
         let texts: Vec<_> = field.list.keys().iter().filter_map(|key| key_of(&item, key)).collect();
-        // an element without its key is told otherwise
+        // a missing key is reported elsewhere
         if texts.is_empty() || texts.len() < field.list.keys().len() || seen.insert(texts.clone()) {
             continue;
         }
         match (field.list.keys(), texts.as_slice()) {
             ([key], [text]) => {
                 let at = item.get(key).unwrap_or_else(|| item.clone());
-                at.error(format!("{key} `{text}` stands twice in this list"));
+                at.error(format!("duplicate {key} `{text}` in this list"));
             }
             (keys, texts) => {
                 let pairs: Vec<_> = keys.iter().zip(texts).map(|(key, text)| format!("{key} `{text}`")).collect();
-                item.error(format!("{} stands twice in this list", pairs.join(" with ")));
+                item.error(format!("duplicate {} in this list", pairs.join(" with ")));
             }
         }
     }
@@ -189,7 +187,7 @@ fn key_of(item: &Cursor<'_>, key: &str) -> Option<String> {
     match item.get(key).map(|cursor| &cursor.node.tree) {
         Some(Tree::Text(text)) => Some(text.clone()),
         Some(Tree::Number(number)) => Some(number.to_string()),
-        // as the API server fills it in
+        // the API server's default
         None if key == "protocol" => Some("TCP".to_owned()),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! Good input and the values that it becomes.
+//! Valid input and its decoded values.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::model::system::SystemKind;
 
 #[test]
 fn both_forms_give_the_same_fragment() {
-    let built = sound(
+    let built = valid(
         "queues:\n  flat:\n    templateOverrides:\n      labels: {a: '1'}\n      annotations: {b: any text}\n      \
          volumes: [{name: v, emptyDir: {sizeLimit: 1e9}}]\n      volumeMounts: [{name: v, mountPath: /v}]\n      \
          env: [{name: X, value: '1'}]\n      resources: {limits: {cpu: 0.5, nvidia.com/gpu: 1, memory: 1Gi}}\n      \
@@ -42,8 +42,8 @@ fn both_forms_give_the_same_fragment() {
 }
 
 #[test]
-fn layers_carry_their_rule_and_place() {
-    let built = sound(
+fn layers_have_their_conflict_rule_and_line() {
+    let built = valid(
         "basePodTemplate: {env: [{name: A, value: a}]}\nqueues:\n  q:\n    podTemplate: {metadata: {labels: {a: b}}}\n    \
          templateOverrides: {labels: {a: c}}\n  written:\n    conflict: Keep\n    templateOverrides: {labels: {a: c}}\n  \
          other:\n    podTemplate:\n      spec: {containers: [{name: helper, env: [{name: B, value: b}]}]}\n",
@@ -64,8 +64,8 @@ fn layers_carry_their_rule_and_place() {
 }
 
 #[test]
-fn a_queue_sees_the_base_without_what_it_replaces() {
-    let built = sound(
+fn a_queues_base_lacks_the_keys_that_it_replaces() {
+    let built = valid(
         "basePodTemplate:\n  labels: {a: b}\n  env: [{name: A, value: a}]\n  volumes: [{name: v, emptyDir: {}}]\n  nodeSelector: {n: m}\n\
          queues:\n  none: {}\n  empty: {templateOverrides: {env: [], labels: {}, nodeSelector: }}\n  \
          some: {templateOverrides: {env: [{name: B, value: b}], labels: {c: d}}}\n  \
@@ -96,8 +96,8 @@ fn a_queue_sees_the_base_without_what_it_replaces() {
 }
 
 #[test]
-fn claims_give_volumes_their_source() {
-    let built = sound(
+fn claims_set_the_source_of_volumes() {
+    let built = valid(
         "queues:\n  seed:\n    claims:\n    - {volume: task-pvc, type: Ephemeral, labels: {team: a}, spec: {accessModes: [ReadWriteOnce],\n        \
          storageClassName: standard, resources: {requests: {storage: 5Gi}}}}\n    templateOverrides:\n      \
          volumes: [{name: other, emptyDir: {}}, {name: task-pvc, persistentVolumeClaim: {claimName: PVC_NAME}}]\n      \
@@ -119,8 +119,8 @@ fn claims_give_volumes_their_source() {
 }
 
 #[test]
-fn modules_systems_and_vaults_are_read() {
-    let built = sound(
+fn modules_systems_and_vaults_are_decoded() {
+    let built = valid(
         "systems:\n  ours: {type: ClearML, namespaces: [ml], podNamePrefix: t-, submitters: [u]}\nmodules:\n  m:\n    wasm: ok.wasm\n    \
          sha256: 2689367B205C16CE32ED4200942B8B8B1E262DFC70D9BC9FBC77C49699A4F1DF\n    when: has(task_config.nfs)\n    \
          params: {text: '${HOME}', n: 1}\n    mayRemove: true\n    onError: Ignore\n    budget: {time: 1s, memory: 16Mi}\n  plain: {wasm: ok.wasm}\n\
@@ -153,7 +153,7 @@ fn modules_systems_and_vaults_are_read() {
 }
 
 #[test]
-fn without_systems_the_stock_ones_are_there() {
+fn without_systems_there_are_default_ones() {
     let built = Builder::default().build(&Input::default(), &compile);
     let systems = &built.snapshot.systems;
     assert_eq!(systems[0].name, "clearml");
@@ -167,15 +167,15 @@ fn without_systems_the_stock_ones_are_there() {
 fn queues_are_found_by_id_and_label() {
     let id = "0123456789abcdef0123456789abcdef";
     let built =
-        sound(&format!("queues:\n  {id}: {{}}\n  GPU_1: {{id: a}}\n  очередь gpu 1: {{id: b}}\n  学習: {{id: c}}\n"));
+        valid(&format!("queues:\n  {id}: {{}}\n  GPU_1: {{id: a}}\n  очередь gpu 1: {{id: b}}\n  学習: {{id: c}}\n"));
     let queues = &built.snapshot.queues;
     assert_eq!(queues.by_id.keys().collect::<Vec<_>>(), [id, "a", "b", "c"]);
-    // `gpu-1` may be either of two, which only their ids tell apart
+    // `gpu-1` is ambiguous: two queues have this label
     assert_eq!(queues.by_name.keys().collect::<Vec<_>>(), [id]);
 }
 
 #[test]
-fn a_configmap_manifest_is_read_as_the_cluster_s() {
+fn a_configmap_manifest_is_read_like_a_configmap_of_the_cluster() {
     let manifest = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: graft}}\ndata:\n  notes.txt: podgraft.io/\n  queue.yaml: |\n    {}    queues: {{q: {{modules: [m]}}}}\n    \
          modules: {{m: {{wasm: packed.wasm}}}}\n  typo.yaml: |\n    {}    queue: {{}}\nbinaryData:\n  packed.wasm: b2s=\n  broken.wasm: '*'\n",
@@ -189,7 +189,7 @@ fn a_configmap_manifest_is_read_as_the_cluster_s() {
     ];
     let built = Builder::default().build(&Input { files, ..Input::default() }, &compile);
     assert_eq!(
-        texts(&built),
+        error_texts(&built),
         [
             "configmap.yaml:17:16: binaryData['broken.wasm']: is not base64",
             "graft/typo.yaml:3:1: queue: unknown key; did you mean queues?",
@@ -200,7 +200,7 @@ fn a_configmap_manifest_is_read_as_the_cluster_s() {
 }
 
 #[test]
-fn the_digest_is_of_what_was_read() {
+fn the_digest_covers_names_and_texts() {
     let digest = |files: &[(&str, &str)]| Builder::default().build(&input(files), &compile).snapshot.digest.clone();
     let one = digest(&[("a.yaml", "queues: {q: }"), ("b.yaml", "")]);
     assert_eq!(one.len(), 12);
@@ -214,11 +214,11 @@ fn the_digest_is_of_what_was_read() {
 }
 
 #[test]
-fn the_sample_of_every_key_loads() {
+fn the_sample_of_every_key_is_valid() {
     let files = vec![File { name: "sample.yaml".into(), text: include_str!("sample.yaml").into() }];
     let built =
         Builder::default().build(&Input { files, wasm: vec![wasm("ok.wasm", "ok")], ..Input::default() }, &compile);
-    assert_eq!(texts(&built), Vec::<String>::new());
+    assert_eq!(error_texts(&built), Vec::<String>::new());
     assert_eq!(built.snapshot.queues.by_id.len(), 1);
     assert_eq!(built.snapshot.environments.len(), 1);
 }

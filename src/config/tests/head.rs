@@ -1,42 +1,42 @@
-//! Texts that are no YAML, or no GraftConfig, and conditions that are no CEL.
+//! Errors of malformed YAML, misspelled `apiVersion` and `kind`, and invalid conditions.
 
 use super::*;
 
-/// Files as they are, without the two lines in front.
+/// Returns the errors of files to which no head lines are added.
 fn bare(files: &[(&str, &str)]) -> Vec<String> {
     let files = files.iter().map(|(name, text)| File { name: (*name).into(), text: (*text).into() }).collect();
-    texts(&Builder::default().build(&Input { files, ..Input::default() }, &compile))
+    error_texts(&Builder::default().build(&Input { files, ..Input::default() }, &compile))
 }
 
 #[test]
-fn what_is_no_yaml_is_said_in_plain_words() {
-    let bracket = "a bracket ([ or {) is opened and not closed before this";
-    let quote = "a quote (' or \") is opened and not closed before this";
-    let indent = "this line's indentation fits no line above it";
+fn yaml_errors_are_in_plain_words() {
+    let bracket = "unclosed bracket ([ or {) before this position";
+    let quote = "unclosed quote (' or \") before this position";
+    let indent = "the indentation matches no line above";
     for (text, line, column, message) in [
         ("queues: [x\nb: 1\n", 4, 2, bracket),
         ("queues: {x: 1\nb: 2\n", 4, 2, bracket),
         ("queues: 'x\n", 4, 1, quote),
-        ("queues:\n\tq: {}\n", 4, 2, "a tab stands here; YAML is indented with spaces"),
+        ("queues:\n\tq: {}\n", 4, 2, "a tab is not allowed here: indent with spaces"),
         (
             "queues: b: c\n",
             3,
             10,
-            "a second `:` stands in this line, or the line is indented too far; put a text with `: ` in it in quotes",
+            "a second `:` in this line, or the line is indented too far: quote a text that contains `: `",
         ),
         ("queues:\n  a: 1\n b: 2\n", 5, 2, indent),
         ("queues: *nope\n", 3, 9, "`*name` needs an `&name` above it"),
-        ("queues: @x\n", 3, 9, "this character cannot begin a text; put the text in quotes"),
-        ("queues: ]\n", 3, 9, "a ] or } stands here, and no [ or { is open"),
+        ("queues: @x\n", 3, 9, "a text cannot begin with this character: quote the text"),
+        ("queues: ]\n", 3, 9, "unexpected ] or }: no bracket is open"),
         ("queues: {}\n---\nqueues: {}\n", 5, 1, "a second YAML document: one file holds one GraftConfig"),
-        ("[a]: 1\n", 3, 1, "a key must be a text"),
+        ("[a]: 1\n", 3, 1, "a key must be a string"),
     ] {
-        assert_eq!(texts(&build(text)), [format!("c.yaml:{line}:{column}: {message}")], "{text}");
+        assert_eq!(error_texts(&build(text)), [format!("c.yaml:{line}:{column}: {message}")], "{text}");
     }
 }
 
 #[test]
-fn a_misspelled_head_is_still_ours() {
+fn a_file_with_a_misspelled_head_is_still_a_configuration() {
     assert_eq!(
         bare(&[
             ("a.yaml", "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfg\nqueues: {}\n"),
@@ -58,7 +58,7 @@ fn a_misspelled_head_is_still_ours() {
 }
 
 #[test]
-fn a_condition_must_answer_where_nothing_is_known() {
+fn a_condition_must_work_for_a_task_without_data() {
     let when = |text: &str| format!("modules: {{m: {{wasm: ok.wasm, params: {{on: true}}, when: \"{text}\"}}}}");
     let nothing = "fails for a task of which nothing is known:";
     for (text, message) in [
@@ -67,29 +67,31 @@ fn a_condition_must_answer_where_nothing_is_known() {
         ("queue", format!("{nothing} returns string instead of true or false")),
         ("queue ==", "is not a CEL condition: at character 9, something is missing".to_owned()),
     ] {
-        let found = texts(&build(&when(text)));
+        let found = error_texts(&build(&when(text)));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].ends_with(&format!(" modules.m.when: {message}")), "{}", found[0]);
     }
-    for fine in ["has(task_config.nfs) && task_config.nfs.server == 'x'", "params.on", "queue == '' || user != 'x'"] {
-        sound(&when(fine));
+    for valid_condition in
+        ["has(task_config.nfs) && task_config.nfs.server == 'x'", "params.on", "queue == '' || user != 'x'"]
+    {
+        valid(&when(valid_condition));
     }
 }
 
 #[test]
-fn budgets_without_a_unit_are_told_which() {
+fn a_duration_without_a_unit_gets_units_suggested() {
     let file = "modules: {m: {wasm: ok.wasm, budget: {time: 5}}}";
     assert_eq!(
-        texts(&build(file)),
+        error_texts(&build(file)),
         ["c.yaml:3:45: modules.m.budget.time: is a number without a unit: write 5ms or 5s"]
     );
 }
 
 #[test]
-fn what_podgraft_writes_no_layer_sets() {
+fn no_layer_may_set_the_applied_annotation() {
     let file = "queues: {q: {templateOverrides: {annotations: {podgraft.io/applied: x}}}}";
     assert_eq!(
-        texts(&build(file)),
+        error_texts(&build(file)),
         [
             "c.yaml:3:48: queues.q.templateOverrides.annotations['podgraft.io/applied']: podgraft writes this annotation itself, so no layer may set it"
         ]

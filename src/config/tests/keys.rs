@@ -1,4 +1,4 @@
-//! Every key of both forms, and where it goes.
+//! Every key of both forms, and its field in the fragment.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::super::decode::yaml;
 use super::super::keys::{FILE, FLAT, KeyStatus, Keys, Kind};
 use super::*;
 
-/// A queue with every flat key.
+/// A queue with every key of the flat form.
 const ALL: &str = include_str!("all-keys.yaml");
 
 fn spec(built: &Built, label: &str) -> Value {
@@ -17,11 +17,11 @@ fn spec(built: &Built, label: &str) -> Value {
 }
 
 #[test]
-fn every_key_of_the_tables_stands_in_the_sample() {
+fn every_key_of_the_tables_is_in_a_sample() {
     fn visit(node: &Node, keys: &'static Keys, missing: &mut BTreeSet<String>, seen: &mut BTreeSet<String>) {
-        for key in keys.all().filter(|key| matches!(key.stage, KeyStatus::Optional | KeyStatus::Required)) {
-            // parts that several mappings share are one
-            let path = format!("{} ({})", key.name, key.about);
+        for key in keys.all().filter(|key| matches!(key.status, KeyStatus::Optional | KeyStatus::Required)) {
+            // a key of a shared group needs to be there once
+            let path = format!("{} ({})", key.name, key.description);
             let Some(below) = node.get(key.name) else {
                 missing.insert(path);
                 continue;
@@ -47,15 +47,15 @@ fn every_key_of_the_tables_stands_in_the_sample() {
     for text in [include_str!("sample.yaml"), ALL] {
         visit(&yaml::parse(text).ok().unwrap(), &FILE, &mut missing, &mut seen);
     }
-    let nowhere: Vec<_> = missing.difference(&seen).collect();
-    assert!(nowhere.is_empty(), "{nowhere:?}");
+    let absent: Vec<_> = missing.difference(&seen).collect();
+    assert!(absent.is_empty(), "{absent:?}");
 }
 
 #[test]
-fn every_flat_key_goes_to_its_field() {
+fn every_flat_key_sets_its_field() {
     let files = vec![File { name: "all.yaml".into(), text: ALL.into() }];
     let built = Builder::default().build(&Input { files, ..Input::default() }, &compile);
-    assert_eq!(texts(&built), Vec::<String>::new());
+    assert_eq!(error_texts(&built), Vec::<String>::new());
     let fragment = &fragments(&built, "all")[0];
     let primary = &fragment["spec"]["containers"][0];
     assert_eq!(primary["name"], "primary");
@@ -86,8 +86,8 @@ fn every_flat_key_goes_to_its_field() {
 }
 
 #[test]
-fn a_pod_template_takes_every_field_of_a_pod() {
-    let built = sound(
+fn a_pod_template_may_have_every_field_of_a_pod() {
+    let built = valid(
         "queues:\n  q:\n    podTemplate:\n      spec:\n        hostNetwork: true\n        dnsPolicy: ClusterFirstWithHostNet\n        \
          terminationGracePeriodSeconds: 5\n        shareProcessNamespace: true\n        volumes: []\n        \
          containers:\n        - name: primary\n          ports: [{containerPort: 80, name: http}, {containerPort: 80, protocol: UDP}]\n          \
@@ -109,24 +109,24 @@ fn a_pod_template_takes_every_field_of_a_pod() {
 }
 
 #[test]
-fn unknown_fields_pass_where_they_are_allowed() {
+fn unknown_fields_are_kept_where_they_are_allowed() {
     let text = |allow: bool| {
         format!(
             "queues:\n  flat: {{templateOverrides: {{allowUnknownFields: {allow}, volumes: [{{name: v, emptyDir: {{newer: 1}}}}]}}}}\n  \
              full: {{podTemplate: {{allowUnknownFields: {allow}, spec: {{newest: {{a: b}}}}}}}}\n"
         )
     };
-    let built = sound(&text(true));
+    let built = valid(&text(true));
     assert_eq!(spec(&built, "flat")["volumes"], json!([{"name": "v", "emptyDir": {"newer": 1}}]));
     assert_eq!(spec(&built, "full"), json!({"newest": {"a": "b"}}));
     let layers = |label: &str| queue(&built, label).last_valid.as_ref().unwrap().graft.layers[0].unknown;
     assert!(layers("flat") && layers("full"));
-    let refused = texts(&build(&text(false)));
-    assert_eq!(refused.len(), 2);
-    assert!(refused.iter().all(|text| text.ends_with("unknown key")), "{refused:?}");
+    let errors = error_texts(&build(&text(false)));
+    assert_eq!(errors.len(), 2);
+    assert!(errors.iter().all(|text| text.ends_with("unknown key")), "{errors:?}");
 }
 
-/// The base's fragment as a queue sees it.
+/// Returns the fragment of a queue's base, or null.
 fn base_of(built: &Built, label: &str) -> Value {
     let queue = queue(built, label).last_valid.as_ref().unwrap();
     queue.base.as_ref().map_or(Value::Null, |layer| layer.fragment.clone())
@@ -140,7 +140,7 @@ fn a_queue_replaces_each_new_key_of_the_base_and_an_empty_value_does_not() {
                 topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: DoNotSchedule, labelSelector: {}}]\n  \
                 sidecars: [{name: base, image: i}]\n  fileMounts: [{name: f, folderPath: /b, fileContent: base}]\n  envFrom: [{configMapRef: {name: base}}]\n";
     let one = |key: &str, value: &str| {
-        let built = sound(&format!(
+        let built = valid(&format!(
             "{base}queues:\n  q: {{match: {{namespaces: [ml]}}, templateOverrides: {{{key}: {value}}}}}\n  \
              none: {{templateOverrides: {{{key}: }}}}\n  both: {{match: {{namespaces: [ml]}}, merge: Strategic, templateOverrides: {{{key}: {value}}}}}\n"
         ));
@@ -179,7 +179,7 @@ fn extra_volumes_and_mounts_never_replace_the_bases() {
         let list = fragment["spec"]["volumes"].as_array().unwrap();
         list.iter().map(|volume| volume["name"].as_str().unwrap().to_owned()).collect()
     };
-    let built = sound(&format!(
+    let built = valid(&format!(
         "{base}queues:\n  extra: {{templateOverrides: {{extraVolumes: [{{name: c, emptyDir: {{}}}}], extraVolumeMounts: [{{name: c, mountPath: /c}}]}}}}\n  \
          written: {{merge: Replace, templateOverrides: {{extraVolumes: [{{name: c, emptyDir: {{}}}}]}}}}\n  \
          replace: {{templateOverrides: {{volumes: [{{name: c, emptyDir: {{}}}}], volumeMounts: [{{name: c, mountPath: /c}}]}}}}\n"
@@ -193,20 +193,20 @@ fn extra_volumes_and_mounts_never_replace_the_bases() {
 }
 
 #[test]
-fn what_is_the_agents_is_said_and_not_refused() {
-    let built = sound("createQueues: true\nqueues:\n  q: {queueSettings: {maxPods: 3}}\n");
+fn a_key_of_the_clearml_agent_is_a_notice() {
+    let built = valid("createQueues: true\nqueues:\n  q: {queueSettings: {maxPods: 3}}\n");
     let notices: Vec<_> = built.notices.iter().map(ToString::to_string).collect();
     assert_eq!(
         notices,
         [
-            "c.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it",
-            "c.yaml:5:7: queues.q.queueSettings: is the ClearML agent's own: podgraft reads nothing of it",
+            "c.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it",
+            "c.yaml:5:7: queues.q.queueSettings: is a key of the ClearML agent: podgraft ignores it",
         ]
     );
 }
 
 #[test]
-fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
+fn one_invalid_queue_of_a_thousand_does_not_affect_the_others() {
     let queue_of = |number: u32| {
         let env = if number == 500 { "envs" } else { "env" };
         format!("  q{number}: {{templateOverrides: {{{env}: [{{name: A, value: 'a'}}]}}}}\n")
@@ -214,7 +214,10 @@ fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
     let queues: Vec<_> = (0..1000).map(queue_of).collect();
     let text = format!("queues:\n{}", queues.concat());
     let built = build(&text);
-    assert_eq!(texts(&built), ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]);
+    assert_eq!(
+        error_texts(&built),
+        ["c.yaml:504:30: queues.q500.templateOverrides.envs: unknown key; did you mean env?"]
+    );
     let serving = built.snapshot.queues.by_name.values().filter(|unit| unit.last_valid.is_some()).count();
     assert_eq!((serving, built.snapshot.queues.by_name.len()), (999, 1000));
     assert!(queue(&built, "q500").error.as_ref().unwrap().contains("envs"));
@@ -224,19 +227,19 @@ fn one_bad_queue_of_a_thousand_keeps_nobody_from_serving() {
 fn an_empty_value_of_the_primary_container_replaces_nothing_of_the_base() {
     let base = "basePodTemplate: {env: [{name: A, value: a}], resources: {limits: {cpu: 1}}}\n";
     let queue = "queues: {q: {merge: Replace, podTemplate: {spec: {containers: [{name: primary, env: [], resources: {}, workingDir: /w}]}}}}\n";
-    let built = sound(&format!("{base}{queue}"));
+    let built = valid(&format!("{base}{queue}"));
     let left = &queue_base(&built)["spec"]["containers"][0];
     assert_eq!((&left["env"][0]["name"], &left["resources"]["limits"]["cpu"]), (&json!("A"), &json!("1")));
 }
 
-/// What is left of the base under the queue `q`.
+/// Returns the fragment of the base of the queue `q`.
 fn queue_base(built: &Built) -> Value {
     queue(built, "q").last_valid.as_ref().unwrap().base.as_ref().unwrap().fragment.clone()
 }
 
 #[test]
-fn null_is_absent_in_what_no_schema_knows_too() {
-    let built = sound(
+fn null_counts_as_absent_in_unknown_fields_too() {
+    let built = valid(
         "queues: {q: {templateOverrides: {allowUnknownFields: true, podSecurityContext: {newField: null, other: {deep: null, kept: 1}}}}}\n",
     );
     assert_eq!(fragments(&built, "q")[0]["spec"]["securityContext"], json!({"other": {"kept": 1}}));

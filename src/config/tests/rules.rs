@@ -1,28 +1,28 @@
-//! What the API server would refuse or warn of, and the full text of what is said about it at load.
+//! Values that the API server would reject or warn about, and the full texts of their errors.
 
 use super::*;
 
 const AT: &str = "queues.q.templateOverrides";
 
 /// Column, path, message.
-type Said<'a> = (u32, &'a str, &'a str);
+type Expected<'a> = (u32, &'a str, &'a str);
 
-/// `templateOverrides: {<text>}` at line 6, column 7, and what is said: column, path below it, message.
-fn flat(table: &[(&str, &[Said<'_>])]) {
+/// Checks the errors of `templateOverrides: {<text>}`, whose keys begin at line 7, column 7.
+fn flat(table: &[(&str, &[Expected<'_>])]) {
     for (text, expected) in table {
         let file = format!("queues:\n  q:\n    match: {{namespaces: [ml]}}\n    templateOverrides:\n      {text}\n");
         let expected: Vec<_> =
             expected.iter().map(|(column, path, text)| format!("c.yaml:7:{column}: {AT}.{path}: {text}")).collect();
-        assert_eq!(texts(&build(&file)), expected, "{text}");
+        assert_eq!(error_texts(&build(&file)), expected, "{text}");
     }
 }
 
-const KEY: &str = "is not a key that Kubernetes takes (`name` or `prefix/name`)";
-const NAME: &str = "is not the name of an object (lower-case letters, digits, - and .)";
-const WARNS: &str = "the API server warns of it, and the ClearML agent fails a task at any warning";
+const KEY: &str = "is not a valid key (`name` or `prefix/name`)";
+const NAME: &str = "is not a valid object name (lower-case letters, digits, - and .)";
+const CAUSES_WARNING: &str = "the API server warns about it, and the ClearML agent fails a task at any warning";
 
 #[test]
-fn names_of_objects_ports_and_keys() {
+fn invalid_names_of_objects_ports_and_keys_are_errors() {
     flat(&[
         ("priorityClassName: High Priority", &[(26, "priorityClassName", NAME)]),
         ("serviceAccountName: My_Account", &[(27, "serviceAccountName", NAME)]),
@@ -31,7 +31,7 @@ fn names_of_objects_ports_and_keys() {
         ("imagePullSecrets: [registry]", &[(26, "imagePullSecrets[0]", "must be a mapping, not a string")]),
         (
             "imagePullSecrets: [{name: a}, {name: a}]",
-            &[(44, "imagePullSecrets[1].name", "name `a` stands twice in this list")],
+            &[(44, "imagePullSecrets[1].name", "duplicate name `a` in this list")],
         ),
         ("envFrom: [{configMapRef: {name: A B}}]", &[(39, "envFrom[0].configMapRef.name", NAME)]),
         ("envFrom: [{}]", &[(17, "envFrom[0]", "must have one source: configMapRef or secretRef")]),
@@ -39,18 +39,18 @@ fn names_of_objects_ports_and_keys() {
         ("tolerations: [{operator: Equal}]", &[(21, "tolerations[0]", "without a key, operator must be Exists")]),
         (
             "tolerations: [{key: a, operator: Exists, effect: NoSchedule, tolerationSeconds: 3}]",
-            &[(87, "tolerations[0].tolerationSeconds", "goes with effect NoExecute only")],
+            &[(87, "tolerations[0].tolerationSeconds", "is allowed with effect NoExecute only")],
         ),
         (
             "nodeSelector: {a: b c}",
-            &[(25, "nodeSelector.a", "is not a label value (at most 63 letters, digits, -, _ and .)")],
+            &[(25, "nodeSelector.a", "is not a valid label value (at most 63 letters, digits, -, _ and .)")],
         ),
         (
             "hostAliases: [{ip: 10.0.0, hostnames: [A_b]}, {ip: '::1'}, {ip: '::1'}]",
             &[
                 (26, "hostAliases[0].ip", "is not an IP address"),
                 (46, "hostAliases[0].hostnames[0]", NAME),
-                (71, "hostAliases[2].ip", "ip `::1` stands twice in this list"),
+                (71, "hostAliases[2].ip", "duplicate ip `::1` in this list"),
             ],
         ),
     ]);
@@ -68,18 +68,22 @@ fn numbers_have_their_range() {
             &[(
                 72,
                 "sidecars[0].ports[0].name",
-                "is not the name of a port (at most 15 lower-case letters, digits and -, one letter at least)",
+                "is not a valid port name (at most 15 lower-case letters, digits and -, at least one letter)",
             )],
         ),
         (
             &sidecar("ports: [{containerPort: 80}, {containerPort: 80, protocol: TCP}]"),
-            &[(67, "sidecars[0].ports[1]", "containerPort `80` with protocol `TCP` stands twice in this list")],
+            &[(67, "sidecars[0].ports[1]", "duplicate containerPort `80` with protocol `TCP` in this list")],
         ),
         (&sidecar("ports: [{containerPort: 80}, {containerPort: 80, protocol: UDP}]"), &[]),
         (&sidecar("livenessProbe: {httpGet: {port: 70000}}"), &[(70, "sidecars[0].livenessProbe.httpGet.port", port)]),
         (
             &sidecar("livenessProbe: {exec: {}, tcpSocket: {port: http}}"),
-            &[(53, "sidecars[0].livenessProbe", "has two handlers; one of exec, grpc, httpGet, sleep, tcpSocket")],
+            &[(
+                53,
+                "sidecars[0].livenessProbe",
+                "has two handlers: only one of exec, grpc, httpGet, sleep, tcpSocket is allowed",
+            )],
         ),
         (
             "podSecurityContext: {runAsUser: -1, fsGroup: 5000000000}",
@@ -111,11 +115,11 @@ fn numbers_have_their_range() {
 }
 
 #[test]
-fn resources_are_real_and_requests_below_limits() {
+fn resource_names_and_amounts_are_checked() {
     let no =
         "is not a resource: cpu, memory, ephemeral-storage, hugepages-<size>, or with a domain, like nvidia.com/gpu";
     let hint = format!("{no}; did you mean memory?");
-    let fraction = format!("is a fraction of a byte (m is a thousandth, M a million): {WARNS}");
+    let fraction = format!("is a fraction of a byte (m is a thousandth, M a million): {CAUSES_WARNING}");
     flat(&[
         (
             "resources: {limits: {gpu: 1, memroy: 1Gi, cpu: 2}}",
@@ -124,7 +128,7 @@ fn resources_are_real_and_requests_below_limits() {
         (
             "resources: {limits: {nvidia.com/gpu: 0.5, memory: 500m}}",
             &[
-                (44, "resources.limits['nvidia.com/gpu']", "must be a whole number: a part of a device cannot be had"),
+                (44, "resources.limits['nvidia.com/gpu']", "must be a whole number: a device cannot be divided"),
                 (57, "resources.limits.memory", &fraction),
             ],
         ),
@@ -135,7 +139,7 @@ fn resources_are_real_and_requests_below_limits() {
                 (
                     108,
                     "resources.requests['nvidia.com/gpu']",
-                    "must be what the limit is: nvidia.com/gpu cannot be overcommitted",
+                    "must be equal to the limit: nvidia.com/gpu cannot be overcommitted",
                 ),
             ],
         ),
@@ -143,15 +147,15 @@ fn resources_are_real_and_requests_below_limits() {
 }
 
 #[test]
-fn what_the_api_server_warns_of_is_refused() {
-    let old = |said: &str, new: &str| format!("is {said}; use {new} instead: {WARNS}");
+fn values_with_an_api_server_warning_are_errors() {
+    let old = |said: &str, new: &str| format!("is {said}; use {new} instead: {CAUSES_WARNING}");
     let zone = old("deprecated since v1.17", "\"topology.kubernetes.io/zone\"");
     let arch = old("deprecated since v1.14", "\"kubernetes.io/arch\"");
     let seccomp = old("non-functional in v1.27+", "the \"seccompProfile\" field");
     let apparmor = old("deprecated since v1.30", "the \"appArmorProfile\" field");
-    let master = format!("is deprecated; use \"node-role.kubernetes.io/control-plane\" instead: {WARNS}");
-    let about = format!("without a labelSelector it is about no pod; {WARNS}");
-    let git = format!("is deprecated in v1.11, and disabled by default in v1.33+: {WARNS}");
+    let master = format!("is deprecated; use \"node-role.kubernetes.io/control-plane\" instead: {CAUSES_WARNING}");
+    let about = format!("matches no pod without a labelSelector: {CAUSES_WARNING}");
+    let git = format!("is deprecated in v1.11, and disabled by default in v1.33+: {CAUSES_WARNING}");
     flat(&[
         ("nodeSelector: {beta.kubernetes.io/arch: amd64}", &[(22, "nodeSelector['beta.kubernetes.io/arch']", &arch)]),
         (
@@ -183,7 +187,7 @@ fn what_the_api_server_warns_of_is_refused() {
 }
 
 #[test]
-fn selectors_have_the_values_that_their_operators_want() {
+fn selectors_have_the_values_that_their_operators_need() {
     let term = |text: &str| {
         format!(
             "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: [{text}]}}]}}}}}}"
@@ -192,7 +196,7 @@ fn selectors_have_the_values_that_their_operators_want() {
     let at =
         "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]";
     flat(&[
-        (&term("{key: k, operator: In}"), &[(122, at, "key `values` is missing: In and NotIn need some")]),
+        (&term("{key: k, operator: In}"), &[(122, at, "key `values` is missing: In and NotIn need at least one")]),
         (
             &term("{key: k, operator: Exists, values: [a]}"),
             &[(157, &format!("{at}.values"), "operator Exists takes no values")],
@@ -209,41 +213,41 @@ fn selectors_have_the_values_that_their_operators_want() {
 }
 
 #[test]
-fn volumes_mounts_and_containers_of_several_keys_are_apart() {
+fn volumes_mounts_and_containers_of_several_keys_have_unique_names() {
     let file = "queues:\n  q:\n    templateOverrides:\n      volumes: [{name: a, emptyDir: {}}]\n      extraVolumes: [{name: a, emptyDir: {}}]\n      \
                 volumeMounts: [{name: a, mountPath: /a}]\n      extraVolumeMounts: [{name: a, mountPath: /a}, {name: b, mountPath: /f/x}]\n      \
                 initContainers: [{name: i, image: i, livenessProbe: {periodSeconds: 1}}]\n      sidecars: [{name: i}, {name: s, image: s, restartPolicy: Never}]\n      \
                 fileMounts: [{name: x, folderPath: /f, fileContent: ''}]\n";
     assert_eq!(
-        texts(&build(file)),
+        error_texts(&build(file)),
         [
-            "c.yaml:7:29: queues.q.templateOverrides.extraVolumes[0].name: name `a` stands in volumes already",
-            "c.yaml:9:48: queues.q.templateOverrides.extraVolumeMounts[0].mountPath: mountPath `/a` stands in volumeMounts already",
-            "c.yaml:9:60: queues.q.templateOverrides.extraVolumeMounts[1].name: volume `b` is defined neither here nor in what this lies over",
-            "c.yaml:10:59: queues.q.templateOverrides.initContainers[0].livenessProbe: an init container has it only as a sidecar (restartPolicy: Always)",
+            "c.yaml:7:29: queues.q.templateOverrides.extraVolumes[0].name: duplicate name `a`: also in volumes",
+            "c.yaml:9:48: queues.q.templateOverrides.extraVolumeMounts[0].mountPath: duplicate mountPath `/a`: also in volumeMounts",
+            "c.yaml:9:60: queues.q.templateOverrides.extraVolumeMounts[1].name: volume `b` is not defined here or in a lower layer",
+            "c.yaml:10:59: queues.q.templateOverrides.initContainers[0].livenessProbe: an init container may have it only as a sidecar (restartPolicy: Always)",
             "c.yaml:11:18: queues.q.templateOverrides.sidecars[0]: key `image` is missing",
-            "c.yaml:11:25: queues.q.templateOverrides.sidecars[0].name: name `i` stands in initContainers already",
-            "c.yaml:11:64: queues.q.templateOverrides.sidecars[1].restartPolicy: a sidecar's restartPolicy is Always",
+            "c.yaml:11:25: queues.q.templateOverrides.sidecars[0].name: duplicate name `i`: also in initContainers",
+            "c.yaml:11:64: queues.q.templateOverrides.sidecars[1].restartPolicy: the restartPolicy of a sidecar must be Always",
             "c.yaml:12:20: queues.q.templateOverrides.fileMounts[0]: `/f/x` is mounted twice",
         ]
     );
 }
 
 #[test]
-fn no_layer_gives_what_is_others() {
+fn no_layer_may_set_reserved_fields() {
     let text = "queues:\n  q:\n    podTemplate:\n      metadata: {name: a, label: {a: b}}\n      spec: {nodeName: a, priority: 1, serviceAccount: a, hostIpc: true}\n";
     let at = "queues.q.podTemplate";
     assert_eq!(
-        texts(&build(text)),
+        error_texts(&build(text)),
         [
-            format!("c.yaml:6:18: {at}.metadata.name: no layer may give it: it is the pod's own"),
+            format!("c.yaml:6:18: {at}.metadata.name: a layer may set labels and annotations only"),
             format!("c.yaml:6:27: {at}.metadata.label: unknown key; did you mean labels?"),
             format!(
-                "c.yaml:7:24: {at}.spec.nodeName: no layer may give it: it is the scheduler's: say nodeSelector or affinity"
+                "c.yaml:7:24: {at}.spec.nodeName: no layer may set it: the scheduler sets it; use nodeSelector or affinity"
             ),
-            format!("c.yaml:7:37: {at}.spec.priority: no layer may give it: it follows priorityClassName"),
+            format!("c.yaml:7:37: {at}.spec.priority: no layer may set it: it follows from priorityClassName"),
             format!(
-                "c.yaml:7:56: {at}.spec.serviceAccount: no layer may give it: it is the old name of serviceAccountName"
+                "c.yaml:7:56: {at}.spec.serviceAccount: no layer may set it: it is the deprecated name of serviceAccountName"
             ),
             format!("c.yaml:7:59: {at}.spec.hostIpc: unknown key; did you mean hostIPC?"),
         ]
@@ -258,33 +262,33 @@ fn claims_are_checked_against_their_volumes() {
         )
     };
     let spec = "spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}";
-    let source = "c.yaml:6:55: queues.q.templateOverrides.volumes[0].emptyDir: `claims` gives this volume its source: leave emptyDir out";
-    assert_eq!(texts(&build(&claim(spec))), [source]);
+    let source = "c.yaml:6:55: queues.q.templateOverrides.volumes[0].emptyDir: `claims` sets the source of this volume: remove emptyDir";
+    assert_eq!(error_texts(&build(&claim(spec))), [source]);
     let odd = "spec: {accessModes: [ReadWriteOncePod, ReadOnlyMany], storageClassName: A B, resources: {requests: {storage: 0}}}, name: a";
     assert_eq!(
-        texts(&build(&claim(odd))),
+        error_texts(&build(&claim(odd))),
         [
-            "c.yaml:5:64: queues.q.claims[0].spec.accessModes[0]: ReadWriteOncePod stands alone",
-            "c.yaml:5:115: queues.q.claims[0].spec.storageClassName: is not the name of an object (lower-case letters, digits, - and .)",
-            "c.yaml:5:152: queues.q.claims[0].spec.resources.requests.storage: must be more than nothing",
-            "c.yaml:5:158: queues.q.claims[0].name: has no meaning beside the other keys here",
+            "c.yaml:5:64: queues.q.claims[0].spec.accessModes[0]: ReadWriteOncePod is not allowed with other access modes",
+            "c.yaml:5:115: queues.q.claims[0].spec.storageClassName: is not a valid object name (lower-case letters, digits, - and .)",
+            "c.yaml:5:152: queues.q.claims[0].spec.resources.requests.storage: must be more than 0",
+            "c.yaml:5:158: queues.q.claims[0].name: is not allowed with the other keys here",
             source,
         ]
     );
     let none = "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {storageClassName: '', accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}";
-    sound(none);
+    valid(none);
     let twice = "queues: {q: {claims: [{volume: v, type: Existing, name: a}, {volume: v, type: Existing, name: B_}]}}";
     assert_eq!(
-        texts(&build(twice)),
+        error_texts(&build(twice)),
         [
             "c.yaml:3:61: queues.q.claims[1]: volume `v` has two claims",
-            "c.yaml:3:95: queues.q.claims[1].name: is not the name of an object (lower-case letters, digits, - and .)",
+            "c.yaml:3:95: queues.q.claims[1].name: is not a valid object name (lower-case letters, digits, - and .)",
         ]
     );
 }
 
 #[test]
-fn files_have_one_source_and_fit() {
+fn files_have_one_source_and_a_size_limit() {
     let at = "queues.q.templateOverrides.fileMounts";
     let file = |text: &str| format!("queues:\n  q:\n    templateOverrides:\n      fileMounts: [{text}]\n");
     let large = "x".repeat(65_537);
@@ -293,7 +297,7 @@ fn files_have_one_source_and_fit() {
             "{name: a/b, folderPath: etc, fileContent: x, configMapRef: {name: c}}".to_owned(),
             vec![
                 format!("c.yaml:6:20: {at}[0]: must have one source: fileContent, configMapRef or secretRef"),
-                format!("c.yaml:6:27: {at}[0].name: is not a file's name (no / and :): the folder is folderPath"),
+                format!("c.yaml:6:27: {at}[0].name: is not a file name (no / and :): the folder is set by folderPath"),
                 format!("c.yaml:6:44: {at}[0].folderPath: must be a path from the root (/) without .. and :"),
             ],
         ),
@@ -308,7 +312,7 @@ fn files_have_one_source_and_fit() {
         (
             format!("{{name: a, folderPath: /e, fileContent: {large}}}"),
             vec![format!(
-                "c.yaml:6:59: {at}[0].fileContent: has 65537 bytes, more than 65536: put it into a ConfigMap and say configMapRef"
+                "c.yaml:6:59: {at}[0].fileContent: has 65537 bytes, more than 65536: put it into a ConfigMap and use configMapRef"
             )],
         ),
         (
@@ -325,23 +329,23 @@ fn files_have_one_source_and_fit() {
                     "c.yaml:6:52: {at}[0].folderPath: the placeholder ${{pod.nam}} has an unknown field: nam; did you mean name?"
                 ),
                 format!(
-                    "c.yaml:6:81: {at}[0].fileContent: the placeholder ${{task.nam}} exists in ClearML's API only, which podgraft does not query; `$${{` is a `${{` of the file's own"
+                    "c.yaml:6:81: {at}[0].fileContent: the placeholder ${{task.nam}} exists in ClearML's API only, which podgraft does not query; for a literal `${{` write `$${{`"
                 ),
             ],
         ),
         ("{name: '${task.id}', folderPath: '/${queue.name}', fileContent: '$${x} ${task.id}'}".to_owned(), vec![]),
     ] {
-        assert_eq!(texts(&build(&file(&text))), expected, "{}", &text[..text.len().min(100)]);
+        assert_eq!(error_texts(&build(&file(&text))), expected, "{}", &text[..text.len().min(100)]);
     }
     let secret = "{name: a, folderPath: /e, secretRef: {name: s}}";
     assert_eq!(
-        texts(&build(&file(secret))),
-        ["c.yaml:5:5: queues.q: gives pods a secret, and any pod can name this queue: say match.namespaces"]
+        error_texts(&build(&file(secret))),
+        ["c.yaml:5:5: queues.q: gives pods a secret, and any pod can name this queue: set match.namespaces"]
     );
 }
 
 #[test]
-fn annotations_of_a_pod_have_their_limit() {
+fn annotations_of_a_pod_have_a_size_limit() {
     let text = "x".repeat(60_000);
     let files = |names: &[&str]| -> String {
         let all = names.iter().map(|name| format!("{{name: {name}, folderPath: /e, fileContent: {text}}}, "));
@@ -349,8 +353,8 @@ fn annotations_of_a_pod_have_their_limit() {
     };
     let one = format!("queues:\n  q: {{templateOverrides: {{fileMounts: [{}]}}}}\n", files(&["a", "b", "c", "d", "e"]));
     let built = build(&one);
-    assert_eq!(built.problems.len(), 1);
-    assert!(built.problems[0].message.starts_with("gives pods 300"), "{}", built.problems[0].message);
+    assert_eq!(built.errors.len(), 1);
+    assert!(built.errors[0].message.starts_with("sets 300"), "{}", built.errors[0].message);
     let both = format!(
         "basePodTemplate: {{fileMounts: [{}]}}\nqueues:\n  q: {{merge: Strategic, templateOverrides: {{fileMounts: [{}]}}}}\n  ok: {{templateOverrides: {{fileMounts: [{}]}}}}\n",
         files(&["a", "b", "c"]),
@@ -358,14 +362,14 @@ fn annotations_of_a_pod_have_their_limit() {
         files(&["d", "e"]),
     );
     let built = build(&both);
-    assert_eq!(built.problems.len(), 1, "{:?}", texts(&built));
-    let message = &built.problems[0].message;
-    assert!(message.starts_with("together with basePodTemplate gives pods 300"), "{message}");
+    assert_eq!(built.errors.len(), 1, "{:?}", error_texts(&built));
+    let message = &built.errors[0].message;
+    assert!(message.starts_with("together with basePodTemplate sets 300"), "{message}");
 }
 
 #[test]
-fn the_same_file_is_the_same_volume_in_every_layer() {
-    let built = sound(
+fn a_file_has_one_volume_name_in_all_layers() {
+    let built = valid(
         "basePodTemplate: {fileMounts: [{name: custom_code.py, folderPath: /root/, fileContent: base}]}\n\
          queues:\n  q: {merge: Strategic, templateOverrides: {fileMounts: [{name: custom_code.py, folderPath: /root, fileContent: queue}]}}\n",
     );
@@ -385,7 +389,7 @@ fn the_same_file_is_the_same_volume_in_every_layer() {
 }
 
 #[test]
-fn what_reaches_beyond_the_pod_needs_namespaces_in_environments_too() {
+fn privileged_keys_need_match_namespaces_in_environments_too() {
     let unit = |kind: &str, template: &str, matches: &str| {
         format!("{kind}:\n  q: {{{matches}podTemplate: {{spec: {{{template}}}}}}}\n")
     };
@@ -399,13 +403,13 @@ fn what_reaches_beyond_the_pod_needs_namespaces_in_environments_too() {
     ] {
         for (kind, noun) in [("queues", "queue"), ("environments", "environment")] {
             let expected = format!(
-                "c.yaml:4:6: {kind}.q: gives pods a {field}, and any pod can name this {noun}: say match.namespaces"
+                "c.yaml:4:6: {kind}.q: gives pods a {field}, and any pod can name this {noun}: set match.namespaces"
             );
-            assert_eq!(texts(&build(&unit(kind, template, ""))), [expected]);
-            sound(&unit(kind, template, "match: {namespaces: [ml]}, "));
+            assert_eq!(error_texts(&build(&unit(kind, template, ""))), [expected]);
+            valid(&unit(kind, template, "match: {namespaces: [ml]}, "));
         }
     }
-    sound(&unit("queues", "imagePullSecrets: [{name: s}]", ""));
-    // nothing is given
-    sound(&unit("queues", "serviceAccountName: '', priorityClassName: ''", ""));
+    valid(&unit("queues", "imagePullSecrets: [{name: s}]", ""));
+    // empty values set nothing
+    valid(&unit("queues", "serviceAccountName: '', priorityClassName: ''", ""));
 }

@@ -1,4 +1,4 @@
-//! Environments of one priority that would fight over a field.
+//! Finds environments of equal priority that set a field to different values.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::model::snapshot::{Environment, Match};
 
-/// A field to which both give a value, and not the same one, on a pod that both match.
+/// Returns a field that both set to different values, if a pod can match both with equal priority.
 pub(crate) fn conflicting_path(one: &Environment, other: &Environment) -> Option<String> {
-    if one.priority != other.priority || !may_meet(&one.matches, &other.matches) {
+    if one.priority != other.priority || !may_match_same_pod(&one.matches, &other.matches) {
         return None;
     }
     let (ours, theirs) = (leaves(one), leaves(other));
     ours.into_iter().find(|(path, value)| theirs.get(path).is_some_and(|their| their != value)).map(|(path, _)| path)
 }
 
-/// Whether a pod can match both. One without a condition is for pods that name it, and they name one.
-fn may_meet(one: &Match, other: &Match) -> bool {
+/// Returns true if a pod can match both. One without a `match` applies to pods that name it, and a pod names one.
+fn may_match_same_pod(one: &Match, other: &Match) -> bool {
     let namespaces = one.namespaces.is_empty()
         || other.namespaces.is_empty()
         || one.namespaces.iter().any(|namespace| other.namespaces.contains(namespace));
@@ -32,7 +32,7 @@ fn leaves(environment: &Environment) -> BTreeMap<String, &Value> {
     found
 }
 
-/// Elements of lists that merge by a key are told apart by it; other lists add up and contest nothing.
+/// Collects scalars by their path. Elements of keyed lists have the key in the path; other lists never conflict.
 fn collect<'v>(value: &'v Value, path: String, found: &mut BTreeMap<String, &'v Value>) {
     match value {
         Value::Object(members) => {

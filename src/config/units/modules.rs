@@ -1,4 +1,4 @@
-//! `modules`: which code there is, how it runs, and whether it is what the configuration says.
+//! Decodes `modules`, checks their digests and compiles them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,43 +15,43 @@ use crate::model::hook::Budget;
 use crate::model::hook::Hook;
 use crate::model::snapshot::{Module, OnError};
 
-/// Turns a module's bytes into code; the text of an error goes behind the module's path.
+/// Compiles the bytes of a module. The error's text follows the module's path in the diagnostic.
 pub type Compile<'c> = dyn Fn(&str, &[u8]) -> Result<Arc<dyn Hook>, String> + 'c;
 
-/// A module's bytes.
+/// A Wasm file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Wasm {
-    /// `inject-nfs.wasm`
+    /// file name, such as `inject-nfs.wasm`
     pub name: String,
-    /// the folder or ConfigMap that it comes from
+    /// the folder or ConfigMap that holds it
     pub origin: String,
-    /// its bytes
+    /// content
     pub bytes: Arc<[u8]>,
 }
 
-/// The bytes that there are, by name, with their digests.
-pub(crate) struct Store<'w> {
-    files: BTreeMap<&'w str, Vec<(&'w Wasm, String)>>,
+/// The Wasm files by name, with their SHA-256 digests.
+pub(crate) struct ModuleFiles<'w> {
+    by_name: BTreeMap<&'w str, Vec<(&'w Wasm, String)>>,
 }
 
-impl<'w> Store<'w> {
+impl<'w> ModuleFiles<'w> {
     pub(crate) fn new(wasm: impl IntoIterator<Item = &'w Wasm>) -> Self {
-        let mut files: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut by_name: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for wasm in wasm {
-            files.entry(&wasm.name).or_default().push((wasm, hex(&Sha256::digest(&wasm.bytes))));
+            by_name.entry(&wasm.name).or_default().push((wasm, hex(&Sha256::digest(&wasm.bytes))));
         }
-        Self { files }
+        Self { by_name }
     }
 
-    /// Names and digests, for the digest of the whole.
+    /// Returns names and digests, for the digest of the configuration.
     pub(crate) fn digests(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.files.iter();
+        let all = self.by_name.iter();
         all.flat_map(|(name, list)| list.iter().map(move |(_, digest)| (*name, digest.as_str())))
     }
 
     fn find(&self, cursor: &Cursor<'_>) -> Option<(&'w Wasm, &str)> {
         let name = cursor.name()?;
-        match self.files.get(name).map(Vec::as_slice) {
+        match self.by_name.get(name).map(Vec::as_slice) {
             Some([(wasm, digest)]) => Some((wasm, digest)),
             Some(several) => {
                 let origins: Vec<_> = several.iter().map(|(wasm, _)| wasm.origin.as_str()).collect();
@@ -59,7 +59,7 @@ impl<'w> Store<'w> {
                 None
             }
             None => {
-                let hint = did_you_mean(name, self.files.keys().copied());
+                let hint = did_you_mean(name, self.by_name.keys().copied());
                 cursor.error(format!("there is no file `{name}`{hint}"));
                 None
             }
@@ -67,30 +67,30 @@ impl<'w> Store<'w> {
     }
 }
 
-/// The modules of a configuration: those that are sound now, and those that are not.
+/// The valid modules of a configuration, and the names of the invalid ones.
 #[derive(Default)]
 pub(crate) struct Modules {
-    pub(crate) sound: BTreeMap<String, Arc<Module>>,
-    pub(crate) broken: BTreeSet<String>,
+    pub(crate) valid: BTreeMap<String, Arc<Module>>,
+    pub(crate) invalid: BTreeSet<String>,
 }
 
 impl Modules {
-    /// The modules of a `modules: [a, b]` list, in its order.
+    /// Returns the modules of a `modules: [a, b]` list, in its order; adds an error for each other name.
     pub(crate) fn find_all(&self, cursor: &Cursor<'_>) -> Vec<Arc<Module>> {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for item in cursor.list() {
             let Some(name) = item.name() else { continue };
             if !seen.insert(name) {
-                item.error(format!("module `{name}` stands twice in this list"));
+                item.error(format!("duplicate module `{name}` in this list"));
             }
-            match self.sound.get(name) {
+            match self.valid.get(name) {
                 Some(module) => found.push(Arc::clone(module)),
-                None if self.broken.contains(name) => {
-                    item.error(format!("module `{name}` is broken: see modules.{name}"));
+                None if self.invalid.contains(name) => {
+                    item.error(format!("module `{name}` is invalid: see modules.{name}"));
                 }
                 None => {
-                    let names = self.sound.keys().chain(&self.broken).map(String::as_str);
+                    let names = self.valid.keys().chain(&self.invalid).map(String::as_str);
                     item.error(format!("module `{name}` is not defined{}", did_you_mean(name, names)));
                 }
             }
@@ -99,17 +99,17 @@ impl Modules {
     }
 }
 
-/// `modules.<name>`; code that has not changed since `previous` is not compiled again.
+/// Decodes `modules.<name>`. Code that is unchanged since `previous` is not compiled again.
 pub(crate) fn decode(
     name: &str,
     cursor: &Cursor<'_>,
-    store: &Store<'_>,
+    module_files: &ModuleFiles<'_>,
     previous: Option<&Arc<Module>>,
     compile: &Compile<'_>,
 ) -> Option<Module> {
     let mut fields = cursor.fields(&keys::MODULE)?;
     let wasm = fields.take("wasm");
-    let found = wasm.as_ref().and_then(|cursor| store.find(cursor));
+    let found = wasm.as_ref().and_then(|cursor| module_files.find(cursor));
     if let (Some(cursor), Some((_, digest))) = (fields.take("sha256"), found) {
         check_digest(&cursor, digest);
     }
@@ -133,8 +133,8 @@ pub(crate) fn decode(
     let budget = budget(&mut fields);
     fields.finish();
     let (file, digest) = found?;
-    // what is wrong otherwise is said already; a digest that does not match must not even be compiled
-    if !cursor.report.is_clean() {
+    // a module with other errors, above all one whose digest does not match, is not compiled
+    if !cursor.diagnostics.is_clean() {
         return None;
     }
     let code = match previous.filter(|module| module.digest == digest) {
@@ -170,15 +170,15 @@ fn budget(fields: &mut Fields<'_>) -> Budget {
 }
 
 fn check_digest(cursor: &Cursor<'_>, digest: &str) {
-    let Some(wanted) = cursor.text() else { return };
-    if wanted.len() != 64 || !wanted.bytes().all(|c| c.is_ascii_hexdigit()) {
+    let Some(expected) = cursor.text() else { return };
+    if expected.len() != 64 || !expected.bytes().all(|c| c.is_ascii_hexdigit()) {
         cursor.error("must be 64 hexadecimal digits");
-    } else if !wanted.eq_ignore_ascii_case(digest) {
-        cursor.error(format!("the file is another: its sha256 is {digest}"));
+    } else if !expected.eq_ignore_ascii_case(digest) {
+        cursor.error(format!("does not match the file, whose sha256 is {digest}"));
     }
 }
 
-/// Lower-case hexadecimal digits.
+/// Formats bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -1,4 +1,4 @@
-//! `systems`, `taskConfig`, `providersInfo`, `unknownQueue`: each serves as a whole or not at all.
+//! Decodes `systems`, `taskConfig`, `providersInfo` and `unknownQueue`. Each of them is valid or invalid as a whole.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use crate::model::system::{System, SystemKind};
 /// The service account of the agent's Helm chart in its usual namespace.
 const CLEARML_SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 
-/// The agent's own default.
+/// The agent's default for `--pod-name-prefix`.
 const CLEARML_PREFIX: &str = "clearml-id-";
 
-/// Of a queue's name whose canonical form is empty.
-pub(crate) const NO_LABEL: &str = "no label can carry this name, so pods do not tell it: give the queue's id";
+/// The error of a queue's name whose canonical form is empty.
+pub(crate) const NOT_A_QUEUE_LABEL: &str = "this name cannot be written as a pod label: use the queue's id";
 
-/// `systems.<name>`.
+/// Decodes `systems.<name>`.
 pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     let mut fields = cursor.fields(&keys::SYSTEM)?;
     let kinds = [("ClearML", SystemKind::ClearML), ("Generic", SystemKind::Generic)];
     let later = ["Flyte", "Kueue", "Volcano", "Airflow", "Spark", "Job"];
     let kind = fields.take("type").and_then(|cursor| cursor.one_of(&kinds, &later));
-    let mut system = System { name: name.to_owned(), ..stock(kind.unwrap_or(SystemKind::Generic)) };
+    let mut system = System { name: name.to_owned(), ..default_system(kind.unwrap_or(SystemKind::Generic)) };
     if let Some(namespaces) = fields.take("namespaces") {
         system.namespaces = scalars::namespaces(&namespaces);
     }
     if let Some(prefix) = fields.take("podNamePrefix") {
         if kind == Some(SystemKind::Generic) {
-            prefix.error("only pods of type ClearML carry their task's id in their name");
+            prefix.error("is allowed for type ClearML only");
         }
-        // empty, it would let every task pod of the agent's account pass for a submitter
+        // with an empty prefix every task pod of the agent's service account would count as a submitter
         prefix.name().unwrap_or_default().clone_into(&mut system.pod_name_prefix);
     }
     if let Some(submitters) = fields.take("submitters") {
@@ -42,8 +42,8 @@ pub(crate) fn system(name: &str, cursor: &Cursor<'_>) -> Option<System> {
     kind.map(|_| system)
 }
 
-/// What a type is when nobody says otherwise.
-fn stock(kind: SystemKind) -> System {
+/// Returns the system of a type that is not configured.
+fn default_system(kind: SystemKind) -> System {
     match kind {
         SystemKind::ClearML => System {
             name: "clearml".to_owned(),
@@ -62,19 +62,19 @@ fn stock(kind: SystemKind) -> System {
     }
 }
 
-/// Those that are written, and the stock one of each type that is not.
-pub(crate) fn with_stock(mut systems: Vec<System>) -> Vec<System> {
+/// Adds the default system of each type that is not configured.
+pub(crate) fn with_defaults(mut systems: Vec<System>) -> Vec<System> {
     for kind in [SystemKind::ClearML, SystemKind::Generic] {
-        let stock = stock(kind);
-        if !systems.iter().any(|system| system.kind == kind || system.name == stock.name) {
-            systems.push(stock);
+        let default = default_system(kind);
+        if !systems.iter().any(|system| system.kind == kind || system.name == default.name) {
+            systems.push(default);
         }
     }
     systems.sort_by(|a, b| a.name.cmp(&b.name));
     systems
 }
 
-/// `taskConfig` (its trees are called `config`) or `providersInfo` (`info`).
+/// Decodes `taskConfig` (`tree` is `config`) or `providersInfo` (`tree` is `info`).
 pub(crate) fn vaults(cursor: &Cursor<'_>, tree: &'static str) -> Vec<Vault> {
     let keys = if tree == "info" { &keys::PROVIDERS_INFO } else { &keys::TASK_CONFIG };
     cursor.list().iter().filter_map(|item| vault(item, tree, keys)).collect()
@@ -88,11 +88,11 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
             namespaces = scalars::namespaces(&cursor);
             check_not_empty(&cursor);
         }
-        // an id is its own canonical name
+        // the canonical form of an id is the id
         queue = fields.take("queue").and_then(|cursor| {
             let queue = canonical_queue_name(cursor.name()?);
             if queue.is_empty() {
-                cursor.error(NO_LABEL);
+                cursor.error(NOT_A_QUEUE_LABEL);
             }
             Some(queue)
         });
@@ -109,19 +109,19 @@ fn vault(item: &Cursor<'_>, tree: &'static str, keys: &'static Keys) -> Option<V
     Some(Vault { namespaces, queue, user, config: Arc::new(config?) })
 }
 
-/// A list of conditions that is empty would match everything where its author meant something.
+/// Adds an error for an empty condition, which would match everything.
 pub(crate) fn check_not_empty(cursor: &Cursor<'_>) {
     if cursor.node.is_empty() {
-        cursor.error("is empty: leave the key out where it does not matter");
+        cursor.error("must not be empty: remove the key to match everything");
     }
 }
 
-/// Global < namespace < queue < user; equal ones as they are written.
+/// Sorts by precedence: global < namespace < queue < user; equal ones stay in order.
 pub(crate) fn sort_vaults(vaults: &mut [Vault]) {
     vaults.sort_by_key(|vault| (vault.user.is_some(), vault.queue.is_some(), !vault.namespaces.is_empty()));
 }
 
-/// `unknownQueue`.
+/// Decodes `unknownQueue`.
 pub(crate) fn unknown_queue(cursor: &Cursor<'_>) -> Option<UnknownQueue> {
     let words = [("Base", UnknownQueue::Base), ("Ignore", UnknownQueue::Ignore), ("Deny", UnknownQueue::Deny)];
     cursor.one_of(&words, &[])

@@ -1,4 +1,4 @@
-//! What a unit lays over a pod: the templates, claims and modules of the base, an environment or a queue.
+//! Decodes the templates, claims and modules of a unit into its layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use crate::config::decode::cursor::{Cursor, Fields};
 use crate::config::decode::grammar::PATCH;
 use crate::config::keys::{self, EXTRA_MOUNTS, EXTRA_VOLUMES, FLAT, Kind, SIDECARS};
 use crate::config::pod::claims::{self, Claim};
+use crate::config::pod::fragment_part::{FragmentPart, Level};
 use crate::config::pod::mounts::MountRef;
-use crate::config::pod::piece::{Level, Piece};
-use crate::config::pod::pod_template::{self, Given, Template};
+use crate::config::pod::pod_template::{self, Template, TemplateContext};
 use crate::config::units::modules::Modules;
 use crate::merge::layer::{Conflict, Layer, Source};
 use crate::model::placeholder;
 use crate::model::snapshot::UnitSpec;
 
-/// `merge`: what a layer of a queue does with the base's keys.
+/// The `merge` rule between the keys of a queue and those of the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merge {
-    /// both apply
+    /// both are applied
     Strategic,
-    /// the base's value of a key that the layer sets does not
+    /// a key that the layer sets replaces that of the base
     Replace,
 }
 
-/// A unit's own part, decoded.
+/// The decoded layers of a unit.
 pub(crate) struct DecodedLayers<'a> {
-    pub(crate) graft: UnitSpec,
-    /// for the search for their volumes
+    pub(crate) spec: UnitSpec,
+    /// mounts whose volumes are still to be looked up
     pub(crate) mounts: Vec<MountRef<'a>>,
-    /// keys of the base that do not apply beside this
+    /// keys of the base that this unit replaces
     pub(crate) replaced: BTreeSet<&'static str>,
-    /// of the base: what its layer is put together from
-    pub(crate) pieces: Vec<Piece>,
+    /// the parts of the base's fragment; of other units none
+    pub(crate) parts: Vec<FragmentPart>,
 }
 
-/// Who is being decoded.
+/// The unit that is decoded.
 pub(crate) struct UnitContext<'b> {
     pub(crate) source: Source,
-    /// where its layers stand, unless they have a key of their own
+    /// position of the layers that have no key of their own
     pub(crate) at: Position,
     pub(crate) modules: &'b Modules,
-    /// labels by which units match pods
+    /// labels by which units match pods, each with such a unit
     pub(crate) matched: &'b BTreeMap<String, String>,
 }
 
-/// `conflict` and `merge` as written.
+/// The configured `conflict` and `merge`.
 struct LayerRule {
     conflict: Option<Conflict>,
     merge: Option<Merge>,
@@ -62,7 +62,7 @@ impl LayerRule {
         let merge = fields.take("merge").and_then(|cursor| {
             let merge = cursor.one_of(&merges, &[])?;
             if merge == Merge::Replace && !cursor.path.starts_with("queues.") {
-                cursor.error("Replace is about a queue and the base; here it has nothing to replace");
+                cursor.error("Replace is allowed in queues only: it replaces keys of basePodTemplate");
             }
             Some(merge)
         });
@@ -70,118 +70,127 @@ impl LayerRule {
     }
 }
 
-/// A template with what its place in the file gives it.
-struct Entry<'a> {
+/// A template of a unit, with its position and default rules.
+struct UnitTemplate<'a> {
     template: Template<'a>,
     at: Position,
     conflict: Conflict,
     merge: Merge,
 }
 
-/// `basePodTemplate`: the flat form with the unit's other keys beside it.
-pub(crate) fn base<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+/// Decodes `basePodTemplate`: the flat form with the other keys of a unit.
+pub(crate) fn base<'a>(fields: &mut Fields<'a>, unit: &UnitContext<'_>) -> DecodedLayers<'a> {
     let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
-    let mut template = pod_template::flat(fields, &given(&claims, owner));
+    let mut template = pod_template::decode_flat(fields, &template_context(&claims, unit));
     for claim in &claims {
-        claim_piece(claim, &mut template.pieces);
+        add_claim_part(claim, &mut template.parts);
     }
-    template.fragment = pod_template::assemble(&template.pieces);
-    let pieces = std::mem::take(&mut template.pieces);
-    let entry = Entry { template, at: owner.at, conflict: Conflict::Keep, merge: Merge::Strategic };
-    DecodedLayers { pieces, ..decode_layers(fields, owner, &rule, vec![entry], &[], Conflict::Keep) }
+    template.fragment = pod_template::assemble(&template.parts);
+    let parts = std::mem::take(&mut template.parts);
+    let unit_template = UnitTemplate { template, at: unit.at, conflict: Conflict::Keep, merge: Merge::Strategic };
+    DecodedLayers { parts, ..decode_layers(fields, unit, &rule, vec![unit_template], &[], Conflict::Keep) }
 }
 
-/// An environment: `podTemplate`.
-pub(crate) fn environment<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+/// Decodes an environment: `podTemplate`.
+pub(crate) fn environment<'a>(fields: &mut Fields<'a>, unit: &UnitContext<'_>) -> DecodedLayers<'a> {
     let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
-    let entries = take_pod_template(fields, &claims, owner).into_iter().collect();
-    decode_layers(fields, owner, &rule, entries, &claims, Conflict::Keep)
+    let templates = take_pod_template(fields, &claims, unit).into_iter().collect();
+    decode_layers(fields, unit, &rule, templates, &claims, Conflict::Keep)
 }
 
-/// A queue: `podTemplate`, and `templateOverrides` over it.
-pub(crate) fn queue<'a>(fields: &mut Fields<'a>, owner: &UnitContext<'_>) -> DecodedLayers<'a> {
+/// Decodes a queue: `podTemplate`, then `templateOverrides`.
+pub(crate) fn queue<'a>(fields: &mut Fields<'a>, unit: &UnitContext<'_>) -> DecodedLayers<'a> {
     let rule = LayerRule::take(fields);
     let claims = take_claims(fields);
-    let mut entries: Vec<_> = take_pod_template(fields, &claims, owner).into_iter().collect();
+    let mut templates: Vec<_> = take_pod_template(fields, &claims, unit).into_iter().collect();
     if let Some(cursor) = fields.take("templateOverrides")
         && let Some(mut keys) = cursor.fields(&keys::OVERRIDES)
     {
-        let template = pod_template::flat(&mut keys, &given(&claims, owner));
+        let template = pod_template::decode_flat(&mut keys, &template_context(&claims, unit));
         keys.finish();
         let at = cursor.node.at;
-        entries.push(Entry { template, at, conflict: Conflict::Override, merge: Merge::Replace });
+        templates.push(UnitTemplate { template, at, conflict: Conflict::Override, merge: Merge::Replace });
     }
-    // a claim for a volume that the pod brings is meant to win over it, as ClearML's own hook does
-    decode_layers(fields, owner, &rule, entries, &claims, Conflict::Override)
+    // a claim for a volume of the pod overrides it, as ClearML's own hook does
+    decode_layers(fields, unit, &rule, templates, &claims, Conflict::Override)
 }
 
 fn take_claims<'a>(fields: &mut Fields<'a>) -> Vec<Claim<'a>> {
     fields.take("claims").map(|cursor| claims::decode(&cursor)).unwrap_or_default()
 }
 
-fn given<'c>(claims: &'c [Claim<'_>], owner: &UnitContext<'c>) -> Given<'c> {
-    Given { claimed: claims.iter().map(|claim| claim.volume).collect(), matched: owner.matched }
+fn template_context<'c>(claims: &'c [Claim<'_>], unit: &UnitContext<'c>) -> TemplateContext<'c> {
+    TemplateContext { claimed: claims.iter().map(|claim| claim.volume).collect(), matched: unit.matched }
 }
 
-fn take_pod_template<'a>(fields: &mut Fields<'a>, claims: &[Claim<'_>], owner: &UnitContext<'_>) -> Option<Entry<'a>> {
+fn take_pod_template<'a>(
+    fields: &mut Fields<'a>,
+    claims: &[Claim<'_>],
+    unit: &UnitContext<'_>,
+) -> Option<UnitTemplate<'a>> {
     let cursor = fields.take("podTemplate")?;
-    let template = pod_template::full(&cursor, &given(claims, owner));
+    let template = pod_template::decode_full(&cursor, &template_context(claims, unit));
     let at = cursor.node.at;
-    Some(Entry { template, at, conflict: Conflict::Keep, merge: Merge::Strategic })
+    Some(UnitTemplate { template, at, conflict: Conflict::Keep, merge: Merge::Strategic })
 }
 
-/// Claims into layers, layers and modules into a graft. `alone` is the rule of claims without a template.
+/// Adds claims to templates, and makes layers of them. `alone` is the conflict rule of claims without a template.
 fn decode_layers<'a>(
     fields: &mut Fields<'a>,
-    owner: &UnitContext<'_>,
+    unit: &UnitContext<'_>,
     rule: &LayerRule,
-    mut entries: Vec<Entry<'a>>,
+    mut templates: Vec<UnitTemplate<'a>>,
     claims: &[Claim<'a>],
     alone: Conflict,
 ) -> DecodedLayers<'a> {
-    // before the claims: a claim adds to the base's volumes, it does not replace them
-    let replacing = entries.iter().filter(|entry| rule.merge.unwrap_or(entry.merge) == Merge::Replace);
-    let replaced = replacing.flat_map(|entry| set_keys(&entry.template)).collect();
+    // before the claims are added: they add to the base's volumes and do not replace them
+    let replacing =
+        templates.iter().filter(|unit_template| rule.merge.unwrap_or(unit_template.merge) == Merge::Replace);
+    let replaced = replacing.flat_map(|unit_template| set_keys(&unit_template.template)).collect();
     for claim in claims {
-        place_claim(claim, &mut entries, alone);
+        place_claim(claim, &mut templates, alone);
     }
-    let modules = fields.take("modules").map(|cursor| owner.modules.find_all(&cursor)).unwrap_or_default();
+    let modules = fields.take("modules").map(|cursor| unit.modules.find_all(&cursor)).unwrap_or_default();
     if rule.conflict == Some(Conflict::Deny) {
         deny_directives(&fields.cursor);
     }
     let mut mounts = Vec::new();
     let mut layers = Vec::new();
-    for entry in entries {
-        mounts.extend(entry.template.mounts);
-        if entry.template.fragment.as_object().is_none_or(serde_json::Map::is_empty) {
+    for unit_template in templates {
+        mounts.extend(unit_template.template.mounts);
+        if unit_template.template.fragment.as_object().is_none_or(serde_json::Map::is_empty) {
             continue;
         }
-        let conflict = rule.conflict.unwrap_or(entry.conflict);
+        let conflict = rule.conflict.unwrap_or(unit_template.conflict);
         layers.push(Layer {
-            source: owner.source.clone(),
-            file: Arc::clone(&fields.cursor.report.file),
-            line: entry.at.line,
-            file_mounts: entry.template.file_mounts,
+            source: unit.source.clone(),
+            file: Arc::clone(&fields.cursor.diagnostics.file),
+            line: unit_template.at.line,
+            file_mounts: unit_template.template.file_mounts,
             conflict,
             explicit: rule.conflict.is_some(),
-            placeholders: placeholder::has_placeholder(&entry.template.fragment),
-            unknown: entry.template.unknown,
-            fragment: entry.template.fragment,
+            placeholders: placeholder::has_placeholder(&unit_template.template.fragment),
+            unknown: unit_template.template.unknown,
+            fragment: unit_template.template.fragment,
         });
     }
-    DecodedLayers { graft: UnitSpec { layers, modules }, mounts, replaced, pieces: Vec::new() }
+    DecodedLayers { spec: UnitSpec { layers, modules }, mounts, replaced, parts: Vec::new() }
 }
 
-/// Layers that deny add or agree.
+/// Adds an error for each directive: a layer with `conflict: Deny` may only add values.
 fn deny_directives(cursor: &Cursor<'_>) {
     match &cursor.node.tree {
         Tree::Map(entries) => {
             for (key, node) in entries {
                 let entry = cursor.child(&key.text, node);
                 if key.text == PATCH {
-                    entry.report.add(key.at, &entry.path, "takes something away, which conflict: Deny does not");
+                    entry.diagnostics.error(
+                        key.at,
+                        &entry.path,
+                        "removes something, which `conflict: Deny` does not allow",
+                    );
                 }
                 deny_directives(&entry);
             }
@@ -191,17 +200,21 @@ fn deny_directives(cursor: &Cursor<'_>) {
     }
 }
 
-/// Into the template that has the volume, else the last one, else one of its own.
-fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Conflict) {
-    let mut laid = false;
-    for entry in entries.iter_mut() {
-        laid |= entry.template.fragment.pointer_mut("/spec/volumes").is_some_and(|volumes| claim.fill_volume(volumes));
+/// Adds a claim to the template that has its volume, else to the last one, else as a template of its own.
+fn place_claim<'a>(claim: &Claim<'a>, templates: &mut Vec<UnitTemplate<'a>>, alone: Conflict) {
+    let mut filled = false;
+    for unit_template in templates.iter_mut() {
+        filled |= unit_template
+            .template
+            .fragment
+            .pointer_mut("/spec/volumes")
+            .is_some_and(|volumes| claim.fill_volume(volumes));
     }
-    if laid {
+    if filled {
         return;
     }
-    if let Some(entry) = entries.last_mut() {
-        let spec = &mut entry.template.fragment["spec"];
+    if let Some(unit_template) = templates.last_mut() {
+        let spec = &mut unit_template.template.fragment["spec"];
         match spec["volumes"].as_array_mut() {
             Some(volumes) => volumes.push(claim.to_volume()),
             None => spec["volumes"] = json!([claim.to_volume()]),
@@ -209,26 +222,26 @@ fn place_claim<'a>(claim: &Claim<'a>, entries: &mut Vec<Entry<'a>>, alone: Confl
         return;
     }
     let fragment = json!({"spec": {"volumes": [claim.to_volume()]}});
-    let template = Template { fragment, pieces: Vec::new(), mounts: Vec::new(), unknown: false, file_mounts: None };
-    entries.push(Entry { template, at: claim.cursor.node.at, conflict: alone, merge: Merge::Strategic });
+    let template = Template { fragment, parts: Vec::new(), mounts: Vec::new(), unknown: false, file_mounts: None };
+    templates.push(UnitTemplate { template, at: claim.cursor.node.at, conflict: alone, merge: Merge::Strategic });
 }
 
-/// The same among the base's pieces: a queue that replaces `volumes` takes the claimed ones among them along.
-fn claim_piece(claim: &Claim<'_>, pieces: &mut Vec<Piece>) {
-    let mut laid = false;
-    for piece in pieces.iter_mut().filter(|piece| piece.field == "volumes") {
-        laid |= claim.fill_volume(&mut piece.value);
+/// Adds a claim to the base's parts: a queue that replaces `volumes` replaces claimed volumes among them too.
+fn add_claim_part(claim: &Claim<'_>, parts: &mut Vec<FragmentPart>) {
+    let mut filled = false;
+    for part in parts.iter_mut().filter(|part| part.field == "volumes") {
+        filled |= claim.fill_volume(&mut part.value);
     }
-    if !laid {
+    if !filled {
         let value = json!([claim.to_volume()]);
-        pieces.push(Piece { key: "claims", place: Level::Spec, field: "volumes", value });
+        parts.push(FragmentPart { key: "claims", level: Level::Spec, field: "volumes", value });
     }
 }
 
-/// The flat form's keys that a template sets; the additive ones replace nothing.
+/// Returns the keys of the flat form that a template sets, without the additive ones, which replace nothing.
 fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
-    if !template.pieces.is_empty() {
-        let keys = template.pieces.iter().map(|piece| piece.key);
+    if !template.parts.is_empty() {
+        let keys = template.parts.iter().map(|part| part.key);
         return keys.filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS].contains(key)).collect();
     }
     let fragment = &template.fragment;
@@ -241,7 +254,7 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     let keys = FLAT.iter().filter(|key| ![EXTRA_VOLUMES, EXTRA_MOUNTS, SIDECARS].contains(&key.name));
     let is_set = |kind: Kind| match kind {
         Kind::Pod(path) => {
-            let (place, field) = pod_template::place(path);
+            let (place, field) = pod_template::level_and_field(path);
             set(place, field)
         }
         _ => false,
@@ -249,27 +262,27 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     keys.filter(|key| is_set(key.kind)).map(|key| key.name).collect()
 }
 
-/// The entry for the primary container.
+/// Returns the fragment's unit_template for the primary container.
 fn primary_of(fragment: &Value) -> Option<&Value> {
     let containers = fragment.pointer("/spec/containers")?.as_array()?;
     containers.iter().find(|container| container["name"] == crate::k8s::labels::PRIMARY)
 }
 
-/// The base without the keys that a queue replaces; none when nothing is left of it.
-pub(crate) fn without(base: &Layer, pieces: &[Piece], replaced: &BTreeSet<&'static str>) -> Option<Layer> {
-    let fragment = pod_template::assemble(pieces.iter().filter(|piece| !replaced.contains(piece.key)));
-    let something = fragment.as_object().is_some_and(|fragment| !fragment.is_empty());
-    something.then(|| Layer { fragment, ..base.clone() })
+/// Returns the base's layer without the replaced keys, or none if nothing is left.
+pub(crate) fn without_keys(base: &Layer, parts: &[FragmentPart], replaced: &BTreeSet<&'static str>) -> Option<Layer> {
+    let fragment = pod_template::assemble(parts.iter().filter(|part| !replaced.contains(part.key)));
+    let has_fields = fragment.as_object().is_some_and(|fragment| !fragment.is_empty());
+    has_fields.then(|| Layer { fragment, ..base.clone() })
 }
 
-/// The names of a fragment's volumes.
+/// Returns the names of a fragment's volumes.
 pub(crate) fn volume_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let list = fragment.pointer("/spec/volumes").and_then(Value::as_array);
-    let brought = list.into_iter().flatten().filter(|volume| volume.get(PATCH).is_none());
-    brought.filter_map(|volume| volume["name"].as_str())
+    let defined = list.into_iter().flatten().filter(|volume| volume.get(PATCH).is_none());
+    defined.filter_map(|volume| volume["name"].as_str())
 }
 
-/// The names of the volumes that a fragment's containers mount.
+/// Returns the names of the volumes that a fragment's containers mount.
 pub(crate) fn mounted_names(fragment: &Value) -> impl Iterator<Item = &str> {
     let lists = ["/spec/containers", "/spec/initContainers"].into_iter();
     let containers = lists.filter_map(|path| fragment.pointer(path)?.as_array()).flatten();

@@ -46,8 +46,8 @@ fn an_invalid_filled_claim_name_is_denied_by_name() {
     for word in ["Alice", "a_b", "ends-", "x".repeat(250).as_str()] {
         let message = denial(&pod(), &claim(word));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.volumes[data].persistentVolumeClaim.claimName: ";
-        let end = ", filled for this pod, is not the name of an object (lower-case letters, digits, - and .)";
-        assert!(message.starts_with(begin) && message.ends_with(end), "{message}");
+        let end = ", filled for this pod, is not a valid object name (lower-case letters, digits, - and .)";
+        assert!(said.starts_with(begin) && said.ends_with(end), "{said}");
     }
 }
 
@@ -80,8 +80,8 @@ fn an_invalid_filled_value_is_denied_with_layer_and_field() {
         volume("ephemeral", json!({"volumeClaimTemplate": template}))
     };
     let word = "${task_config.word}";
-    let name = "is not the name of an object (lower-case letters, digits, - and .)";
-    let label = "is not a label value (at most 63 letters, digits, -, _ and .)";
+    let name = "is not a valid object name (lower-case letters, digits, - and .)";
+    let label = "is not a valid label value (at most 63 letters, digits, -, _ and .)";
     let template = "spec.volumes[v].ephemeral.volumeClaimTemplate";
     for (layer, path, what) in [
         (spec(json!({"serviceAccountName": word})), "spec.serviceAccountName", name),
@@ -92,7 +92,7 @@ fn an_invalid_filled_value_is_denied_with_layer_and_field() {
         (
             spec(json!({"tolerations": [{"key": word, "operator": "Exists"}]})),
             "spec.tolerations[0].key",
-            "is not a key that Kubernetes takes (`name` or `prefix/name`)",
+            "is not a valid key (`name` or `prefix/name`)",
         ),
         (
             spec(json!({"hostAliases": [{"ip": word}]})),

@@ -1,4 +1,4 @@
-//! What queues, environments, modules and vaults say of themselves and of each other.
+//! Errors of modules, queues, environments, systems and vaults.
 
 use super::*;
 
@@ -18,9 +18,9 @@ fn modules_are_checked_against_their_files() {
         (
             "modules: {m: {wasm: ok.wasm, sha256: ABCDEF0123450000000000000000000000000000000000000000000000000000, params: []}}\nqueues: {q: {modules: [m, k]}}",
             &[
-                "c.yaml:3:38: modules.m.sha256: the file is another: its sha256 is 2689367b205c16ce32ed4200942b8b8b1e262dfc70d9bc9fbc77c49699a4f1df",
+                "c.yaml:3:38: modules.m.sha256: does not match the file, whose sha256 is 2689367b205c16ce32ed4200942b8b8b1e262dfc70d9bc9fbc77c49699a4f1df",
                 "c.yaml:3:112: modules.m.params: must be a mapping, not a list",
-                "c.yaml:4:24: queues.q.modules[0]: module `m` is broken: see modules.m",
+                "c.yaml:4:24: queues.q.modules[0]: module `m` is invalid: see modules.m",
                 "c.yaml:4:27: queues.q.modules[1]: module `k` is not defined",
             ],
         ),
@@ -31,7 +31,7 @@ fn modules_are_checked_against_their_files() {
                 "c.yaml:3:35: queues.q.match.namespaces[0]: `Ml_Prod` is not a DNS label (lower-case letters, digits and -, at most 63); for example `ml-prod`",
             ],
         ),
-        ("queues:\n  q: {id: \"x}", &["c.yaml:4:11: a quote (' or \") is opened here and not closed"]),
+        ("queues:\n  q: {id: \"x}", &["c.yaml:4:11: unclosed quote (' or \")"]),
         (
             "modules: {m: {wasm: ok.wasm, sha256: 3f}}",
             &["c.yaml:3:38: modules.m.sha256: must be 64 hexadecimal digits"],
@@ -41,27 +41,27 @@ fn modules_are_checked_against_their_files() {
     twice.wasm.push(Wasm { origin: "ConfigMap graft".into(), ..wasm("ok.wasm", "other") });
     let built = Builder::default().build(&twice, &compile);
     assert_eq!(
-        texts(&built),
+        error_texts(&built),
         ["c.yaml:3:21: modules.m.wasm: `ok.wasm` exists more than once: in policies and in ConfigMap graft"]
     );
 }
 
 #[test]
-fn queues_must_be_told_apart() {
+fn queues_that_pods_cannot_distinguish_are_errors() {
     check(&[
         (
             "queues:\n  очередь gpu 1: {}\n  GPU_1: {id: a}\n",
             &[
-                "c.yaml:4:18: queues.очередь gpu 1: is `gpu-1` in a pod's label, as queues.GPU_1 is: give the id of both",
-                "c.yaml:5:10: queues.GPU_1: is `gpu-1` in a pod's label, as queues.очередь gpu 1 is: give the id of both",
+                "c.yaml:4:18: queues.очередь gpu 1: has the same pod label `gpu-1` as queues.GPU_1: set the id of both",
+                "c.yaml:5:10: queues.GPU_1: has the same pod label `gpu-1` as queues.очередь gpu 1: set the id of both",
             ],
         ),
         (
             "queues: {a: {id: x}, b: {id: x}, 学習: {}, c: {system: clearmI}}",
             &[
-                "c.yaml:3:13: queues.a: has the id `x`, as queues.b has",
-                "c.yaml:3:25: queues.b: has the id `x`, as queues.a has",
-                "c.yaml:3:38: queues.学習: no label can carry this name, so pods do not tell it: give the queue's id",
+                "c.yaml:3:13: queues.a: has the same id `x` as queues.b",
+                "c.yaml:3:25: queues.b: has the same id `x` as queues.a",
+                "c.yaml:3:38: queues.学習: this name cannot be written as a pod label: use the queue's id",
                 "c.yaml:3:54: queues.c.system: there is no system `clearmI`; did you mean clearml?",
             ],
         ),
@@ -69,7 +69,7 @@ fn queues_must_be_told_apart() {
 }
 
 #[test]
-fn a_clearml_pod_s_name_begins_with_something() {
+fn the_pod_name_prefix_may_not_be_empty() {
     check(&[(
         "systems: {c: {type: ClearML, podNamePrefix: ''}}",
         &["c.yaml:3:45: systems.c.podNamePrefix: must not be empty"],
@@ -77,27 +77,25 @@ fn a_clearml_pod_s_name_begins_with_something() {
 }
 
 #[test]
-fn a_vault_s_queue_can_be_told_by_pods() {
+fn a_vaults_queue_must_have_a_label_form() {
     check(&[(
         "taskConfig: [{match: {queue: 学習キュー}, config: {}}, {match: {queue: очередь 1}, config: {}}]",
-        &[
-            "c.yaml:3:30: taskConfig[0].match.queue: no label can carry this name, so pods do not tell it: give the queue's id",
-        ],
+        &["c.yaml:3:30: taskConfig[0].match.queue: this name cannot be written as a pod label: use the queue's id"],
     )]);
 }
 
 #[test]
-fn environments_of_one_priority_may_not_fight_over_a_field() {
+fn environments_of_equal_priority_may_not_set_a_field_differently() {
     let two = |a: &str, b: &str| format!("environments:\n  a: {a}\n  b: {b}\n");
     let labels = |matches: &str, value: &str| {
         format!("{{match: {{{matches}}}, podTemplate: {{metadata: {{labels: {{tier: {value}}}}}}}}}")
     };
-    let fight = "environments.b: sets metadata.labels.tier otherwise than environments.a does, for the same pods and with \
-                 the same priority 0: give one of them another";
+    let conflict = "environments.b: sets metadata.labels.tier to another value than environments.a, for the same pods and with \
+                 the same priority 0: set different priorities";
     check(&[
         (
             &two(&labels("namespaces: [ours]", "one"), &labels("podLabels: {l: v}", "two")),
-            &[&format!("c.yaml:5:6: {fight}")],
+            &[&format!("c.yaml:5:6: {conflict}")],
         ),
         (&two(&labels("namespaces: [ours]", "one"), &labels("namespaces: [theirs]", "two")), &[]),
         (&two(&labels("podLabels: {l: v}", "one"), &labels("podLabels: {l: w}", "two")), &[]),
@@ -113,16 +111,16 @@ fn environments_of_one_priority_may_not_fight_over_a_field() {
 }
 
 #[test]
-fn what_reaches_beyond_the_pod_needs_namespaces() {
+fn privileged_keys_need_match_namespaces() {
     let queue = |more: &str, template: &str| format!("queues:\n  q: {{{more}templateOverrides: {{{template}}}}}\n");
-    let says = |key: &str| {
-        format!("c.yaml:4:6: queues.q: gives pods a {key}, and any pod can name this queue: say match.namespaces")
+    let error = |key: &str| {
+        format!("c.yaml:4:6: queues.q: gives pods a {key}, and any pod can name this queue: set match.namespaces")
     };
     let host_path = "volumes: [{name: v, hostPath: {path: /mnt}}]";
     check(&[
-        (&queue("", host_path), &[&says("hostPath")]),
-        (&queue("", "volumes: [{name: v, secret: {secretName: s}}]"), &[&says("secret")]),
-        (&queue("", "env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"), &[&says("secretKeyRef")]),
+        (&queue("", host_path), &[&error("hostPath")]),
+        (&queue("", "volumes: [{name: v, secret: {secretName: s}}]"), &[&error("secret")]),
+        (&queue("", "env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"), &[&error("secretKeyRef")]),
         (&queue("match: {namespaces: [ml]}, ", host_path), &[]),
         (&queue("", "labels: {hostPath: x}"), &[]),
     ]);

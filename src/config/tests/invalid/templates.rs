@@ -1,4 +1,4 @@
-//! What a template holds.
+//! Errors of templates.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn env_and_labels_are_strings() {
             &overrides("env: [{name: A, value: yes}, {name: A, value: '1'}, {value: x}, {name: B=C}]"),
             &[
                 &format!("c.yaml:6:30: queues.q.templateOverrides.env[0].value: {wrong}"),
-                "c.yaml:6:43: queues.q.templateOverrides.env[1].name: name `A` stands twice in this list",
+                "c.yaml:6:43: queues.q.templateOverrides.env[1].name: duplicate name `A` in this list",
                 "c.yaml:6:59: queues.q.templateOverrides.env[2]: key `name` is missing",
                 "c.yaml:6:78: queues.q.templateOverrides.env[3].name: must be ASCII without spaces and =",
             ],
@@ -20,15 +20,15 @@ fn env_and_labels_are_strings() {
             &[
                 "c.yaml:6:20: queues.q.templateOverrides.env[0].name: must not be empty",
                 "c.yaml:6:66: queues.q.templateOverrides.env[1].valueFrom: must have one source, like secretKeyRef or fieldRef",
-                "c.yaml:6:66: queues.q.templateOverrides.env[1].valueFrom: stands beside value; an env variable has one of them",
+                "c.yaml:6:66: queues.q.templateOverrides.env[1].valueFrom: is set together with value: an env variable has one of them",
             ],
         ),
         (
             &overrides("labels: {a.b/c: true, a b: c, d: e f}"),
             &[
                 &format!("c.yaml:6:23: queues.q.templateOverrides.labels['a.b/c']: {wrong}"),
-                "c.yaml:6:29: queues.q.templateOverrides.labels.a b: is not a key that Kubernetes takes (`name` or `prefix/name`)",
-                "c.yaml:6:40: queues.q.templateOverrides.labels.d: is not a label value (at most 63 letters, digits, -, _ and .)",
+                "c.yaml:6:29: queues.q.templateOverrides.labels.a b: is not a valid key (`name` or `prefix/name`)",
+                "c.yaml:6:40: queues.q.templateOverrides.labels.d: is not a valid label value (at most 63 letters, digits, -, _ and .)",
             ],
         ),
         (&overrides("env: {A: b}"), &["c.yaml:6:12: queues.q.templateOverrides.env: must be a list, not a mapping"]),
@@ -44,7 +44,7 @@ fn volumes_and_mounts_fit_together() {
             ),
             &[
                 "c.yaml:6:24: queues.q.templateOverrides.volumes[0].name: `initVol` is not a DNS label (lower-case letters, digits and -, at most 63); for example `init-vol`",
-                "c.yaml:6:80: queues.q.templateOverrides.volumes[2].name: name `a` stands twice in this list",
+                "c.yaml:6:80: queues.q.templateOverrides.volumes[2].name: duplicate name `a` in this list",
                 "c.yaml:6:115: queues.q.templateOverrides.volumes[2].emptyDir: a volume has one source, this one has configMap and emptyDir",
             ],
         ),
@@ -52,7 +52,7 @@ fn volumes_and_mounts_fit_together() {
             &overrides("volumes: [{name: a}, {name: b, persistentVolumeClaim: {claimName: PVC_NAME}}]"),
             &[
                 "c.yaml:6:17: queues.q.templateOverrides.volumes[0]: has no source, like emptyDir: {} or persistentVolumeClaim: {claimName: …}",
-                "c.yaml:6:73: queues.q.templateOverrides.volumes[1].persistentVolumeClaim.claimName: is not the name of an object (lower-case letters, digits, - and .)",
+                "c.yaml:6:73: queues.q.templateOverrides.volumes[1].persistentVolumeClaim.claimName: is not a valid object name (lower-case letters, digits, - and .)",
             ],
         ),
         (
@@ -60,8 +60,8 @@ fn volumes_and_mounts_fit_together() {
                 "volumeMounts: [{name: dta, mountPath: /a}, {name: data, mountPath: /a}]\n    claims: [{volume: data, type: Existing, name: x}]",
             ),
             &[
-                "c.yaml:6:29: queues.q.templateOverrides.volumeMounts[0].name: volume `dta` is defined neither here nor in what this lies over; did you mean data?",
-                "c.yaml:6:74: queues.q.templateOverrides.volumeMounts[1].mountPath: mountPath `/a` stands twice in this list",
+                "c.yaml:6:29: queues.q.templateOverrides.volumeMounts[0].name: volume `dta` is not defined here or in a lower layer; did you mean data?",
+                "c.yaml:6:74: queues.q.templateOverrides.volumeMounts[1].mountPath: duplicate mountPath `/a` in this list",
             ],
         ),
         (
@@ -73,7 +73,7 @@ fn volumes_and_mounts_fit_together() {
         (
             "basePodTemplate: {volumeMounts: [{name: v, mountPath: '/v:ro'}]}",
             &[
-                "c.yaml:3:41: basePodTemplate.volumeMounts[0].name: volume `v` is defined neither here nor in what this lies over",
+                "c.yaml:3:41: basePodTemplate.volumeMounts[0].name: volume `v` is not defined here or in a lower layer",
                 "c.yaml:3:55: basePodTemplate.volumeMounts[0].mountPath: must be a path without :",
             ],
         ),
@@ -121,7 +121,7 @@ fn the_schema_is_checked_at_every_depth() {
 }
 
 #[test]
-fn the_primary_container_is_the_task_s() {
+fn layers_may_not_change_the_primary_containers_image_and_command() {
     check(&[
         (
             "queues: {q: {podTemplate: {primaryContainerName: '', spec: {containers: [{name: a}]}}}}",
@@ -129,13 +129,13 @@ fn the_primary_container_is_the_task_s() {
         ),
         (
             "queues: {q: {podTemplate: {primaryContainerName: main, spec: {containers: [{name: mian}]}}}}",
-            &["c.yaml:3:50: queues.q.podTemplate.primaryContainerName: no entry of spec.containers is called `main`"],
+            &["c.yaml:3:50: queues.q.podTemplate.primaryContainerName: no entry of spec.containers is named `main`"],
         ),
         (
             "queues: {q: {podTemplate: {spec: {containers: [{name: primary, image: a, args: []}, {name: b, image: c, args: []}]}}}}",
             &[
-                "c.yaml:3:71: queues.q.podTemplate.spec.containers[0].image: the primary container's image, command and args are the task's own",
-                "c.yaml:3:80: queues.q.podTemplate.spec.containers[0].args: the primary container's image, command and args are the task's own",
+                "c.yaml:3:71: queues.q.podTemplate.spec.containers[0].image: the task sets the image, command and args of the primary container",
+                "c.yaml:3:80: queues.q.podTemplate.spec.containers[0].args: the task sets the image, command and args of the primary container",
             ],
         ),
         (
@@ -149,9 +149,9 @@ fn the_primary_container_is_the_task_s() {
 }
 
 #[test]
-fn what_podgraft_reads_no_layer_sets() {
+fn no_layer_may_set_a_key_that_selects_layers() {
     let at = |path: &str| format!("queues.q.templateOverrides.{path}");
-    let moves = "podgraft reads this key to choose what a pod gets, so no layer may set it";
+    let moves = "podgraft selects layers by this key, so no layer may set it";
     check(&[
         (
             &overrides("labels: {podgraft.io/environment: e}"),
@@ -169,14 +169,16 @@ fn what_podgraft_reads_no_layer_sets() {
         ),
         (
             "environments: {e: {match: {podLabels: {tier: prod}}}}\nbasePodTemplate: {labels: {tier: prod}, annotations: {tier: x}}\n",
-            &["c.yaml:4:28: basePodTemplate.labels.tier: environments.e matches pods by this label: set by a layer, \
-                 the pod would get something else when it is admitted again"],
+            &[
+                "c.yaml:4:28: basePodTemplate.labels.tier: environments.e matches pods by this label, so no layer may set it: \
+                 the pod would get other layers when it is admitted again",
+            ],
         ),
         (
             "queues:\n  a: {match: {podLabels: {l: v}}}\n  q: {podTemplate: {metadata: {labels: {l: v}}}}\n",
             &[
-                "c.yaml:5:41: queues.q.podTemplate.metadata.labels.l: queues.a matches pods by this label: set by a layer, \
-                 the pod would get something else when it is admitted again",
+                "c.yaml:5:41: queues.q.podTemplate.metadata.labels.l: queues.a matches pods by this label, so no layer may set it: \
+                 the pod would get other layers when it is admitted again",
             ],
         ),
         (
@@ -188,7 +190,7 @@ fn what_podgraft_reads_no_layer_sets() {
 }
 
 #[test]
-fn directives_take_away_what_can_be_taken_away() {
+fn directives_are_allowed_where_they_can_remove_something() {
     for text in [
         "volumes: [{name: v, $patch: delete}]",
         "volumes: [{$patch: replace}, {name: w, emptyDir: {}}]",
@@ -202,7 +204,7 @@ fn directives_take_away_what_can_be_taken_away() {
         "nodeSelector: {$patch: replace}",
         "labels: {$patch: replace}",
     ] {
-        let built = sound(&overrides(text));
+        let built = valid(&overrides(text));
         assert!(fragments(&built, "q")[0].to_string().contains("\"$patch\":"), "{text}");
     }
     let at = "queues.q.templateOverrides";
@@ -213,7 +215,7 @@ fn directives_take_away_what_can_be_taken_away() {
             &[
                 &format!("c.yaml:6:13: {at}.env[0]: key `name` is missing"),
                 &format!(
-                    "c.yaml:6:49: {at}.env[1].$patch: `$patch: replace` stands in an element of its own: it is about the whole list"
+                    "c.yaml:6:49: {at}.env[1].$patch: `$patch: replace` must be an element of its own: it replaces the whole list"
                 ),
                 &format!("c.yaml:6:77: {at}.env[2].$patch: must be delete or replace"),
             ],
@@ -221,45 +223,39 @@ fn directives_take_away_what_can_be_taken_away() {
         (
             &overrides("tolerations: [{key: a, $patch: delete}]"),
             &[&format!(
-                "c.yaml:6:38: {at}.tolerations[0].$patch: the elements of this list have no name to take one away by: only `$patch: replace` does something"
+                "c.yaml:6:38: {at}.tolerations[0].$patch: the elements of this list have no key to delete one by: only `$patch: replace` is allowed"
             )],
         ),
         (
             &overrides(mount),
-            &[&format!(
-                "c.yaml:7:29: {at}.volumeMounts[0].name: volume `v` is defined neither here nor in what this lies over"
-            )],
+            &[&format!("c.yaml:7:29: {at}.volumeMounts[0].name: volume `v` is not defined here or in a lower layer")],
         ),
         (
             &overrides("$patch: replace"),
-            &[&format!(
-                "c.yaml:6:7: {at}.$patch: `$patch` takes something of a pod away, and here is nothing of a pod"
-            )],
+            &[&format!("c.yaml:6:7: {at}.$patch: `$patch` is allowed in pod templates only")],
         ),
         (
             "queues: {q: {podTemplate: {spec: {containers: [{name: primary, $patch: delete}, {$patch: replace}]}}}}",
             &[
-                "c.yaml:3:72: queues.q.podTemplate.spec.containers[0].$patch: the task's own container cannot be taken away",
-                "c.yaml:3:90: queues.q.podTemplate.spec.containers[1].$patch: the task's own container cannot be taken away",
+                "c.yaml:3:72: queues.q.podTemplate.spec.containers[0].$patch: the primary container cannot be removed",
+                "c.yaml:3:90: queues.q.podTemplate.spec.containers[1].$patch: the primary container cannot be removed",
             ],
         ),
         (
             "queues: {q: {conflict: Deny, templateOverrides: {env: [{name: A, $patch: delete}]}}}",
             &[
-                "c.yaml:3:66: queues.q.templateOverrides.env[0].$patch: takes something away, which conflict: Deny does not",
+                "c.yaml:3:66: queues.q.templateOverrides.env[0].$patch: removes something, which `conflict: Deny` does not allow",
             ],
         ),
         (
             "queues: {q: {claims: [{volume: v, type: Ephemeral, spec: {$patch: replace, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
-            &[
-                "c.yaml:3:59: queues.q.claims[0].spec.$patch: `$patch` takes something of a pod away, and here is nothing of a pod",
-            ],
+            &["c.yaml:3:59: queues.q.claims[0].spec.$patch: `$patch` is allowed in pod templates only"],
         ),
     ]);
 }
 
 #[test]
-fn what_the_api_server_would_refuse_is_refused_at_load() {
+fn values_that_the_api_server_rejects_are_errors_at_load() {
     let mounts = |more: &str| {
         format!("volumes: [{{name: v, emptyDir: {{}}}}]\n      volumeMounts: [{{name: v, mountPath: /v, {more}}}]")
     };

@@ -1,9 +1,9 @@
-//! Keys that nobody knows, at the wrong place, or not yet.
+//! Errors of unknown, misplaced and unsupported keys.
 
 use super::*;
 
 #[test]
-fn keys_that_nobody_knows_get_the_nearest_one() {
+fn an_unknown_key_gets_the_nearest_one_suggested() {
     let table: &[(&str, &[&str])] = &[
         ("enviroments: {}", &["c.yaml:3:1: enviroments: unknown key; did you mean environments?"]),
         ("gpu: {}", &["c.yaml:3:1: gpu: unknown key"]),
@@ -32,14 +32,14 @@ fn keys_that_nobody_knows_get_the_nearest_one() {
     ];
     check(table);
     for (text, _) in table {
-        assert!(!marked(text).is_empty(), "an editor would mark nothing: {text}");
+        assert!(!editor_errors(text).is_empty(), "an editor would report no error: {text}");
     }
 }
 
 #[test]
-fn keys_at_the_wrong_place_are_told_where_they_belong() {
-    let beside = |key: &str| format!("stands beside `{key}`, not in it");
-    let own = "no layer gives it: the image, command and args of the task's container are the task's own";
+fn a_misplaced_key_is_told_where_it_belongs() {
+    let beside = |key: &str| format!("belongs beside `{key}`, not into it");
+    let own = "no layer may set it: the task sets the image, command and args of the primary container";
     let table = [
         ("templateOverrides: {conflict: Override}", 24, "templateOverrides.conflict", beside("templateOverrides")),
         ("templateOverrides: {modules: [a]}", 24, "templateOverrides.modules", beside("templateOverrides")),
@@ -50,7 +50,7 @@ fn keys_at_the_wrong_place_are_told_where_they_belong() {
     ];
     for (text, column, path, said) in table {
         let expected = format!("c.yaml:5:{}: queues.q.{path}: {said}", column + 1);
-        assert_eq!(texts(&build(&format!("queues:\n  q:\n    {text}\n"))), [expected], "{text}");
+        assert_eq!(error_texts(&build(&format!("queues:\n  q:\n    {text}\n"))), [expected], "{text}");
     }
     check(&[
         ("basePodTemplate: {image: a}", &[&format!("c.yaml:3:19: basePodTemplate.image: {own}")]),
@@ -62,7 +62,7 @@ fn keys_at_the_wrong_place_are_told_where_they_belong() {
 }
 
 #[test]
-fn what_comes_later_is_refused_by_name() {
+fn an_unsupported_key_is_an_error_with_its_name() {
     check(&[
         ("guards: {}", &["c.yaml:3:1: key `guards` is not supported yet"]),
         ("tasks: {}", &["c.yaml:3:1: key `tasks` is not supported yet"]),
