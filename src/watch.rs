@@ -196,8 +196,8 @@ fn has_no_config(input: &Input) -> bool {
 
 /// Returns the result for a path without configuration: the current snapshot stays, with an error.
 fn built_nothing(path: &Path, input: &Input, current: Arc<Snapshot>) -> Built {
-    let problems = vec![no_config_error(path, input)];
-    Built { snapshot: current, problems, notices: Vec::new(), changed: false, parsed: false, files: 0 }
+    let errors = vec![no_config_error(path, input)];
+    Built { snapshot: current, errors, notices: Vec::new(), changed: false, parsed: false, files: 0 }
 }
 
 fn no_config_error(path: &Path, input: &Input) -> Diagnostic {

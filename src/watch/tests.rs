@@ -176,7 +176,7 @@ async fn modules_are_read_from_the_policies_folder_too() {
     let compiled = |status: &Status| status.errors[0].to_string().ends_with("modules.m.wasm: no modules here");
     handle.status.wait_for(compiled).await.unwrap();
     let once = load_once(folder.path(), Some(policies.path()), "ns", &*compile()).unwrap();
-    assert_eq!(once.problems.len(), 1);
+    assert_eq!(once.errors.len(), 1);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn an_invalid_filled_claim_name_is_denied_by_name() {
         let message = denial(&pod(), &claim(word));
         let begin = "422 Placeholder queue/GPU (podgraft.yaml:1): spec.volumes[data].persistentVolumeClaim.claimName: ";
         let end = ", filled for this pod, is not a valid object name (lower-case letters, digits, - and .)";
-        assert!(said.starts_with(begin) && said.ends_with(end), "{said}");
+        assert!(message.starts_with(begin) && message.ends_with(end), "{message}");
     }
 }
 
