@@ -177,7 +177,7 @@ fn an_invalid_filled_value_is_not_quoted() {
 #[test]
 fn an_invalid_filled_file_path_is_denied_by_name() {
     let folder = "must be a path from the root (/) without .. and :";
-    let name = "must end with the name of a file";
+    let name = "must end with a file name";
     for (path, word, what) in [
         ("${task_config.word}/x", "etc", folder),
         ("${task_config.word}/x", "..", folder),
