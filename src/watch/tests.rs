@@ -372,7 +372,7 @@ async fn a_load_and_its_notices_are_logged() {
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
     assert!(log.text().contains("configuration loaded"), "{}", log.text());
-    let notice = "a.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it";
+    let notice = "a.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it";
     assert_eq!(log.text().matches(notice).count(), 1, "{}", log.text());
 }
 
