@@ -132,7 +132,7 @@ fn notices_name_the_agents_own_keys_and_a_defaulted_security_boolean() {
             1,
             "\
 notices:
-  podgraft.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it
+  podgraft.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it
   podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its value; `conflict: Override` would replace it
 2 notices
 "
