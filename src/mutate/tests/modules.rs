@@ -79,7 +79,7 @@ fn an_invalid_output_is_denied_with_the_modules_name() {
         ),
         (
             returns(r#"{"spec":{"volumes":[{"emptyDir":{}}]}}"#),
-            "422 ModuleFailed module hook returned a fragment that cannot be applied: spec.volumes: an element without its key",
+            "422 ModuleFailed module hook returned a fragment that cannot be applied: spec.volumes: an element lacks its merge key",
         ),
         (
             returns(r#"{"spec":{"initContainers":[{"name":"x","env":[{"name":"Y","value":"podgraft.io:opaque"}]}]}}"#),
@@ -175,7 +175,7 @@ fn without_time_left_a_module_that_may_fail_is_ignored() {
     assert_eq!(answer_at_once(&without_time(OnError::Ignore)).outcome, Outcome::Patched);
     assert_eq!(
         answer_at_once(&without_time(OnError::Fail)).message.as_deref(),
-        Some("module hook found no room to run")
+        Some("module hook could not run: no instance was free or no time was left")
     );
 }
 
