@@ -175,7 +175,7 @@ fn without_time_left_a_module_that_may_fail_is_ignored() {
     assert_eq!(answer_at_once(&without_time(OnError::Ignore)).outcome, Outcome::Patched);
     assert_eq!(
         answer_at_once(&without_time(OnError::Fail)).message.as_deref(),
-        Some("module hook found no room to run")
+        Some("module hook could not run: no instance was free or no time was left")
     );
 }
 
