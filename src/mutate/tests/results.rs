@@ -155,8 +155,9 @@ fn oversized_annotations_are_denied_by_name() {
     assert_eq!(answer_for(&with(60_000), &snapshot(layer.clone(), vec![])).outcome, Outcome::Patched);
     let message = denial(&with(65_000), &snapshot(layer.clone(), vec![]));
     assert!(
-        message.starts_with("422 InvalidResult queue/GPU: metadata.annotations.large increases the pod's annotations to 2650")
-            && message.ends_with("bytes, above the limit of 262144"),
+        message.starts_with(
+            "422 InvalidResult queue/GPU: metadata.annotations.large increases the pod's annotations to 2650"
+        ) && message.ends_with("above the limit of 262144"),
         "{message}"
     );
     // kubectl's copy counts with its length after unescaping
@@ -319,6 +320,7 @@ fn an_error_under_a_key_with_dots_names_its_layer() {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({"own": "x"});
     let message = denial(&pod, &snapshot(layer, vec![]));
-    let begin = "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] increases the pod's annotations to ";
+    let begin =
+        "422 InvalidResult queue/GPU: metadata.annotations[example.com/big] increases the pod's annotations to ";
     assert!(message.starts_with(begin), "{message}");
 }
