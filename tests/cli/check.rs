@@ -164,11 +164,11 @@ fn a_module_that_does_not_compile_and_an_unused_one_are_named() {
     let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
     assert_eq!(rows.len(), 2, "{}", ran.stdout);
     assert!(
-        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  none  none: it does not compile"),
+        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  none     none: it does not compile"),
         "{}",
         rows[0]
     );
-    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  none  none"), "{}", rows[1]);
+    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  none     none"), "{}", rows[1]);
 }
 
 #[test]
