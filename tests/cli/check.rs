@@ -132,7 +132,7 @@ fn notices_name_the_agents_own_keys_and_a_defaulted_security_boolean() {
             1,
             "\
 notices:
-  podgraft.yaml:3:1: createQueues: is the ClearML agent's own: podgraft reads nothing of it
+  podgraft.yaml:3:1: createQueues: is a key of the ClearML agent: podgraft ignores it
   podgraft.yaml:5: base: spec.securityContext.runAsNonRoot is only a default: a pod that sets it keeps its value; `conflict: Override` would replace it
 2 notices
 "
@@ -213,7 +213,7 @@ fn a_wrong_path_is_wrong_usage_and_an_empty_folder_an_error() {
     let error = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", error));
     let ran = run("check --config empty");
-    let errors = "errors:\n  empty: holds no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n1 error\n";
+    let errors = "errors:\n  empty: contains no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n1 error\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", errors));
     assert_eq!(run("check").code, 2);
 }

@@ -208,7 +208,7 @@ fn run_and_bench_accept_valid_budgets_only() {
     for (extra, message) in [
         (["--budget-time", "200"], "--budget-time: is not a duration above zero, like 200ms, 1.5s, 1m"),
         (["--budget-memory", "8gb"], "--budget-memory: is not a quantity, like 2, 500m, 16Gi; did you mean 8G or 8Gi?"),
-        (["--queue", ""], "--queue: a name is empty"),
+        (["--queue", ""], "--queue: a name must not be empty"),
     ] {
         let wrong = with("run", &extra);
         assert_eq!((wrong.code, wrong.stderr), (2, format!("podgraft: {message}\n")));
@@ -225,7 +225,7 @@ fn a_damaged_module_is_an_error_with_a_hint() {
         let file = folder.path().join("nfs.wasm");
         fs::write(&file, bytes).unwrap();
         let ran = module(&["run", file.to_str().unwrap(), "-f", POD]);
-        let message = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
+        let message = "podgraft: module 'nfs' is damaged or incomplete: build it again, or copy it again and compare its sha256 (";
         assert!(ran.code == 2 && ran.stderr.starts_with(message) && ran.stderr.contains(detail), "{}", ran.stderr);
         assert!(ran.stderr.ends_with(")\n") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }

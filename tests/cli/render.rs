@@ -107,7 +107,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
         ),
         (
             podgraft(&["render", "-f", POD, "--config", POD], ""),
-            "podgraft: 1 error in the configuration\n  tests/cases/readme/pod.yaml: holds no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
+            "podgraft: 1 error in the configuration\n  tests/cases/readme/pod.yaml: contains no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
         ),
     ];
     for (ran, expected) in cases {
