@@ -164,11 +164,11 @@ fn a_module_that_does_not_compile_and_an_unused_one_are_named() {
     let rows: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" KiB ")).collect();
     assert_eq!(rows.len(), 2, "{}", ran.stdout);
     assert!(
-        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  none  none: it does not compile"),
+        rows[0].starts_with("  bad ") && rows[0].ends_with("1 KiB  none     none: it does not compile"),
         "{}",
         rows[0]
     );
-    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  none  none"), "{}", rows[1]);
+    assert!(rows[1].starts_with("  spare ") && rows[1].ends_with("KiB  none     none"), "{}", rows[1]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_wrong_path_is_wrong_usage_and_an_empty_folder_an_error() {
     let error = "podgraft: cannot read nowhere.yaml: No such file or directory (os error 2)\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (2, "", error));
     let ran = run("check --config empty");
-    let errors = "errors:\n  empty: holds no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n1 error\n";
+    let errors = "errors:\n  empty: contains no *.yaml: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n1 error\n";
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (1, "", errors));
     assert_eq!(run("check").code, 2);
 }

@@ -183,7 +183,8 @@ fn run_times_out_a_module_that_loops() {
 #[test]
 fn a_module_that_denies_is_exit_code_1() {
     let half = r#"{"nfs": {"server": {"ip": "10.0.0.7"}}}"#;
-    let denial = "denied (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
+    let denial =
+        "denied (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.starts_with(denial), "{}", ran.stderr);
@@ -207,7 +208,7 @@ fn run_and_bench_accept_valid_budgets_only() {
     for (extra, message) in [
         (["--budget-time", "200"], "--budget-time: is not a duration above zero, like 200ms, 1.5s, 1m"),
         (["--budget-memory", "8gb"], "--budget-memory: is not a quantity, like 2, 500m, 16Gi; did you mean 8G or 8Gi?"),
-        (["--queue", ""], "--queue: a name is empty"),
+        (["--queue", ""], "--queue: a name must not be empty"),
     ] {
         let wrong = with("run", &extra);
         assert_eq!((wrong.code, wrong.stderr), (2, format!("podgraft: {message}\n")));
@@ -224,7 +225,7 @@ fn a_damaged_module_is_an_error_with_a_hint() {
         let file = folder.path().join("nfs.wasm");
         fs::write(&file, bytes).unwrap();
         let ran = module(&["run", file.to_str().unwrap(), "-f", POD]);
-        let message = "podgraft: module 'nfs' is damaged or not a whole component: build it again, or copy it here again and compare its sha256 (";
+        let message = "podgraft: module 'nfs' is damaged or incomplete: build it again, or copy it again and compare its sha256 (";
         assert!(ran.code == 2 && ran.stderr.starts_with(message) && ran.stderr.contains(detail), "{}", ran.stderr);
         assert!(ran.stderr.ends_with(")\n") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }

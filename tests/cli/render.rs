@@ -48,7 +48,10 @@ fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
     let ran =
         podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert_eq!(ran.stderr, "denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n");
+    assert_eq!(
+        ran.stderr,
+        "denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n"
+    );
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn wrong_input_is_exit_code_2_with_the_correct_form() {
         ),
         (
             podgraft(&["render", "-f", POD, "--config", POD], ""),
-            "podgraft: 1 error in the configuration\n  tests/cases/readme/pod.yaml: holds no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
+            "podgraft: 1 error in the configuration\n  tests/cases/readme/pod.yaml: contains no configuration: a configuration is YAML that begins with `apiVersion: podgraft.io/v1alpha1` and `kind: GraftConfig`\n",
         ),
     ];
     for (ran, expected) in cases {
