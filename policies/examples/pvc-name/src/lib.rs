@@ -1,4 +1,4 @@
-//! Points a volume, which is found by its name, at the task's own PersistentVolumeClaim.
+//! Points a volume, which is found by its name, at the task's own claim.
 
 use podgraft_sdk::serde_json::{Map, Value, json};
 use podgraft_sdk::{Error, Fragment, Input, OrRefuse, Outcome, Result};

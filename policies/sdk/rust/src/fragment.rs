@@ -72,7 +72,7 @@ impl Fragment {
         self
     }
 
-    /// Adds a volume for an existing PersistentVolumeClaim.
+    /// Adds a volume for an existing persistent volume claim.
     pub fn claim(self, name: &str, claim: &str) -> Self {
         self.volume(name, "persistentVolumeClaim", json!({"claimName": claim}))
     }
