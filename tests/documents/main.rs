@@ -1,7 +1,12 @@
 //! Holds the documents to the program.
 //!
-//! `commands` runs every command and compares its output, `configurations` loads every configuration, `links` follows
-//! every link, `tables` compares lists of names with the code, `command_line` generates `docs/cli.md`.
+//! - [`blocks`] takes the fenced blocks out of a document.
+//! - [`commands`] runs every command and compares its output.
+//! - [`configurations`] loads every configuration.
+//! - [`links`] follows every link.
+//! - [`tables`] compares lists of names with the code.
+//! - [`command_line`] generates `docs/cli.md`.
+//!
 //! `UPDATE=1 cargo test --test documents` writes what can be generated: quoted output, quoted files, `docs/cli.md`.
 
 #![allow(

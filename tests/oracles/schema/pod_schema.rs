@@ -1,4 +1,4 @@
-//! Generates `src/schema/table.rs` from the JSON schemas that k8s-openapi carries, and fails when the file
+//! Generates `src/k8s/schema/table.rs` from the JSON schemas that k8s-openapi carries, and fails when the file
 //! is out of date; `UPDATE=1 cargo test --test schema` writes it. k8s-openapi's types are the table's oracle:
 //! a pod of every field is one of theirs, and both find the same errors.
 
@@ -197,13 +197,13 @@ fn generate() -> String {
 
 #[test]
 fn the_table_is_generated_from_k8s_openapi() {
-    let path = podgraft_testkit::root().join("src/schema/table.rs");
+    let path = podgraft_testkit::root().join("src/k8s/schema/table.rs");
     let fresh = generate();
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &fresh).expect("the table can be written");
     }
     let current = std::fs::read_to_string(path).expect("the table exists");
-    assert!(current == fresh, "src/schema/table.rs is out of date: UPDATE=1 cargo test --test schema");
+    assert!(current == fresh, "src/k8s/schema/table.rs is out of date: UPDATE=1 cargo test --test schema");
 }
 
 /// A value with every field that a type has, however deep; times are strings, so every string is one.
