@@ -74,9 +74,11 @@ impl<'w, 'a> Context<'w, 'a> {
         removable: &[String],
     ) -> Result<(), Denial> {
         let blame = |path: &str| self.blame_prefix(applied, path);
-        guards::check(operations, self.task, self.pod.controller_name().is_some(), removable).map_err(|(path, reason)| {
-            Denial::new(Reason::Protected, format!("{}{path} may not be changed: {reason}", blame(&path)))
-        })?;
+        guards::check(operations, self.task, self.pod.controller_name().is_some(), removable).map_err(
+            |(path, reason)| {
+                Denial::new(Reason::Protected, format!("{}{path} may not be changed: {reason}", blame(&path)))
+            },
+        )?;
         // Layers and modules were checked against the schema where they were read. The fields of a layer with
         // allowUnknownFields are not checked.
         if !self.plan.layers.iter().any(|layer| layer.unknown) {

@@ -183,7 +183,8 @@ fn run_times_out_a_module_that_loops() {
 #[test]
 fn a_module_that_denies_is_exit_code_1() {
     let half = r#"{"nfs": {"server": {"ip": "10.0.0.7"}}}"#;
-    let denial = "denied (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
+    let denial =
+        "denied (422, ModuleFailed): module inject-nfs denied the pod: task_config nfs.server.path is missing\n";
     let ran = module(&["run", "policies/inject-nfs.wasm", "-f", POD, "--task-config", half]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.starts_with(denial), "{}", ran.stderr);

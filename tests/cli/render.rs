@@ -48,7 +48,10 @@ fn a_denied_pod_is_exit_code_1_and_names_reason_and_module() {
     let ran =
         podgraft(&["render", "-f", POD, "--policies", "policies", "--config", folder.path().to_str().unwrap()], "");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert_eq!(ran.stderr, "denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n");
+    assert_eq!(
+        ran.stderr,
+        "denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n"
+    );
 }
 
 #[test]

@@ -115,8 +115,8 @@ impl Subject {
         let arena = Bump::new();
         let review =
             Review::parse(&manifest.body, &arena).map_err(|error| anyhow::anyhow!("{}: {error}", manifest.label))?;
-        let task =
-            Task::from_pod(&Pod::from_review(&review), &review, &stock).map_err(|denial| anyhow::anyhow!(denial.message))?;
+        let task = Task::from_pod(&Pod::from_review(&review), &review, &stock)
+            .map_err(|denial| anyhow::anyhow!(denial.message))?;
         let own = task.and_then(|task| task.queue_name.or(task.queue_id));
         let Some(queue) = self.queue.as_deref().or(own) else {
             bail!("{}: the pod names no queue, so no module runs: name one with --queue NAME", manifest.label);
