@@ -263,7 +263,7 @@ fn touch(line: &str) -> Option<Touch> {
     Some(Touch { path: path.trim_end_matches(" removed").to_owned(), source, removed: path.ends_with(" removed") })
 }
 
-/// What the API server writes into every stored pod, and the token volume's random name.
+/// Removes the fields that the API server writes into every stored pod, and the token volume's random name.
 fn without_bookkeeping(pod: &Value) -> Value {
     let text = pod.to_string();
     let mut pod = pod.clone();

@@ -10,7 +10,7 @@ pub(crate) struct Block {
     pub(crate) line: usize,
     /// the language
     pub(crate) language: String,
-    /// what follows the language, such as `exit=1`
+    /// the words after the language, such as `exit=1`
     pub(crate) flags: String,
     /// the file that it quotes
     pub(crate) file: Option<String>,

@@ -55,8 +55,8 @@ fn a_clients_name_is_its_common_name_or_one_of_its_dns_names() {
     run(fixture, async |server| {
         for (common, dns, expected) in [
             ("kube-apiserver", "elsewhere", Some(200)),
-            ("somebody", "api.example.com", Some(200)),
-            ("somebody", "kube-apiserver.example.com", None),
+            ("other-client", "api.example.com", Some(200)),
+            ("other-client", "kube-apiserver.example.com", None),
         ] {
             let (certificate, key) = authority.issue_to_client(common, &[dns]).unwrap();
             let client = accepting_any_with(rustls::ALL_VERSIONS, Some((&certificate, &key)));

@@ -62,12 +62,12 @@ fn tell(flags: &[&str]) -> Told {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut replies, reasons) = runtime.block_on(chapter_of_requests(address));
-    // a file that cannot be taken apart, within the secret, and a certificate that cannot be read
-    let torn = format!("{HEAD}environments: {{e: {{template: \"{CANARY}\n  : {CANARY}");
-    fs::write(process.config().join("torn.yaml"), torn).unwrap();
+    // a malformed file with the secret in it, and a certificate that cannot be parsed
+    let malformed = format!("{HEAD}environments: {{e: {{template: \"{CANARY}\n  : {CANARY}");
+    fs::write(process.config().join("malformed.yaml"), malformed).unwrap();
     process.secret.put(Some(CANARY), Some(CANARY));
     process.until_metric("podgraft_certificate_reload_failures_total", 1.0).unwrap();
-    process.until_metric("podgraft_config_errors", 3.0).unwrap(); // two of the bad queue, and the torn file
+    process.until_metric("podgraft_config_errors", 3.0).unwrap(); // two of the bad queue, and the malformed file
     runtime.block_on(async {
         let mut client = connect(address, &accepting_any()).await;
         replies += &without_patch(&client.post(task("plain").as_bytes()).await.body).0;

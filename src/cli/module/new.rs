@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_a_crate_are_refused() {
+    fn names_that_cannot_be_a_crate_are_invalid() {
         for wrong in ["", "9a", "A", "a_b", "a.b", "../a", "a-", "-a", "std", "serde"] {
             assert!(wrong_name(wrong).is_some(), "{wrong}");
         }

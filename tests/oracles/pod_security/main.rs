@@ -127,13 +127,13 @@ const ANNOTATIONS: &[(&str, &[&str])] = &[
         "container.apparmor.security.beta.kubernetes.io/a",
         &["", "runtime/default", "localhost/x", "unconfined", "localhost"],
     ),
-    ("container.apparmor.security.beta.kubernetes.io/nobody", &["runtime/default", "unconfined"]),
+    ("container.apparmor.security.beta.kubernetes.io/missing", &["runtime/default", "unconfined"]),
     (
         "seccomp.security.alpha.kubernetes.io/pod",
         &["runtime/default", "docker/default", "localhost/x", "unconfined", ""],
     ),
     ("container.seccomp.security.alpha.kubernetes.io/b", &["runtime/default", "unconfined"]),
-    ("container.seccomp.security.alpha.kubernetes.io/nobody", &["unconfined"]),
+    ("container.seccomp.security.alpha.kubernetes.io/missing", &["unconfined"]),
 ];
 
 /// The values that `restricted` demands.

@@ -14,7 +14,7 @@ use podgraft::k8s::schema::{POD, Type, validate};
 use serde_json::{Map, Value, json};
 
 /// Kubernetes' patch merge keys (the struct tags of core/v1), which `OpenAPI` v3 schemas of k8s-openapi do not
-/// carry, and podgraft's own choices (design section 4, "Merge").
+/// carry, and podgraft's own choices (docs/configuration.md, merge rules).
 const LISTS: &[(&str, &str, &str)] = &[
     ("PodSpec", "containers", "Map(&[\"name\"])"),
     ("PodSpec", "initContainers", "Map(&[\"name\"])"),

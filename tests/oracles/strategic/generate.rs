@@ -15,7 +15,7 @@ pub(crate) struct Generator<'k> {
     random: Random,
     /// the fields of the oracle, as `Type.field`
     known: &'k BTreeMap<String, String>,
-    /// what is made is a patch: with nulls and directives
+    /// true for a patch, which has nulls and directives
     patch: bool,
 }
 

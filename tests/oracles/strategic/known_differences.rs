@@ -107,7 +107,7 @@ fn replaces(items: &[Value]) -> bool {
 fn refuse_unknown(_: &mut Value, patch: &mut Value) {
     fn is_known(value: &Value) -> bool {
         match value {
-            // Nobody looks at what is in it.
+            // The content of a deleted element does not matter.
             Value::Object(members) if members.get("$patch").is_some_and(|directive| directive == "delete") => true,
             Value::Object(members) => members.iter().all(|(name, value)| match (name.as_str(), value.as_str()) {
                 ("$patch", directive) => matches!(directive, Some("delete" | "replace")),
@@ -148,7 +148,7 @@ fn drop_empty(pod: &mut Value) {
                 }
                 members.retain(|name, member| !is_empty(member) || object.field(name).is_none());
             }
-            // Only what is merged by field: an element that is laid whole is as it was written.
+            // Only what is merged by field: an element that is applied whole stays as it was written.
             (Type::List(element), Value::Array(items)) => items.iter_mut().for_each(|item| drop(item, *element)),
             _ => {}
         }
@@ -259,8 +259,8 @@ fn keep_last(items: &mut Vec<Value>, list: ListType, which: impl Fn(&str) -> boo
 fn last_of_env(pod: &mut Value, patch: &mut Value) {
     meetings(pod, patch, Type::Object(&POD), &mut |field, own, items| {
         if field.name == "env" {
-            let laid: Vec<String> = items.iter().map(|item| key(item, field.list)).collect();
-            keep_last(own, field.list, |name| laid.iter().any(|laid| laid == name));
+            let applied: Vec<String> = items.iter().map(|item| key(item, field.list)).collect();
+            keep_last(own, field.list, |name| applied.iter().any(|applied| applied == name));
         }
     });
 }
@@ -283,8 +283,8 @@ fn drop_union_parts(pod: &mut Value, patch: &mut Value) {
                     item.iter().any(|(name, part)| !keys.contains(&name.as_str()) && gives(part))
                 })
         };
-        let laid: Vec<String> = items.iter().filter(has_part).map(|item| key(item, field.list)).collect();
-        for own in own.iter_mut().filter(|own| laid.contains(&key(own, field.list))) {
+        let applied: Vec<String> = items.iter().filter(has_part).map(|item| key(item, field.list)).collect();
+        for own in own.iter_mut().filter(|own| applied.contains(&key(own, field.list))) {
             let own = own.as_object_mut().expect("an element is an object");
             own.retain(|name, _| keys.contains(&name.as_str()));
         }
@@ -359,11 +359,11 @@ fn add_tolerations(pod: &mut Value, patch: &mut Value) {
         Some(own) => *own = item,
         None => all.push(item),
     };
-    let laid = patch["spec"]["tolerations"].as_array().cloned();
-    if let (Some(laid), Some(own)) = (laid, pod["spec"].get("tolerations").and_then(Value::as_array).or(Some(&vec![])))
+    let applied = patch["spec"]["tolerations"].as_array().cloned();
+    if let (Some(applied), Some(own)) = (applied, pod["spec"].get("tolerations").and_then(Value::as_array).or(Some(&vec![])))
     {
         let mut all = own.clone();
-        for item in laid {
+        for item in applied {
             add(&mut all, item);
         }
         patch["spec"]["tolerations"] = Value::Array(all);

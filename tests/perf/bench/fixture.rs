@@ -90,7 +90,7 @@ fn push(list: &mut Value, item: Value) {
 
 // === configurations ===
 
-/// `layers` layers in the order in which they are laid. Ten of them make 36 operations; the eleventh writes what the
+/// `layers` layers in the order in which they are applied. Ten of them make 36 operations; the eleventh writes what the
 /// first does, with other values, and so on.
 pub(crate) fn layers(layers: usize) -> Vec<Layer> {
     let all = (0..layers).map(|number| {

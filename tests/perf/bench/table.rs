@@ -16,7 +16,7 @@ struct Row {
     stretch: Option<f64>,
     measured: f64,
     unit: &'static str,
-    /// whether more is better
+    /// true if more is better
     more: bool,
     /// the absolute figures behind it
     note: String,

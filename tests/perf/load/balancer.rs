@@ -23,7 +23,7 @@ pub(crate) struct Replica {
 
 /// The balancer; it ends with the test.
 pub(crate) struct Balancer {
-    /// where clients connect
+    /// the address to which clients connect
     pub(crate) address: SocketAddr,
     replicas: Arc<Mutex<Vec<Replica>>>,
 }

@@ -146,7 +146,7 @@ impl Installation {
         let review = json!({
             "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
             "request": {
-                "uid": "probe", "operation": "CREATE", "namespace": namespace, "userInfo": {"username": "nobody"},
+                "uid": "probe", "operation": "CREATE", "namespace": namespace, "userInfo": {"username": "probe"},
                 "kind": {"group": "", "version": "v1", "kind": "Pod"}, "object": task_pod("probe", queue),
             }
         });

@@ -23,9 +23,9 @@ type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 /// A server, and the review to post to it.
 pub struct Target {
-    /// where
+    /// the server's address
     pub address: SocketAddr,
-    /// how
+    /// the TLS configuration of the client
     pub config: Arc<ClientConfig>,
     /// a review, with [`UID`] for its uid
     pub review: String,
@@ -55,7 +55,7 @@ struct Shared {
 pub struct Report {
     /// from when it was due to its last byte
     latencies: Vec<Duration>,
-    /// why not
+    /// the reasons of the failures
     pub failures: Vec<String>,
 }
 

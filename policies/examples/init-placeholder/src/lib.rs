@@ -4,7 +4,7 @@
 //! `args` are not replaced, because podgraft hides them from modules.
 
 use podgraft_sdk::serde_json::{Value, json};
-use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
+use podgraft_sdk::{Fragment, Input, OrDeny, Outcome, Result, config_text};
 use serde::Deserialize;
 
 /// `modules.<name>.params`.
@@ -70,7 +70,7 @@ fn value(params: &Params) -> Result<String> {
         Some(path) => format!("task_config {path} is missing, which stands for {}", params.placeholder),
         None => format!("params has neither value nor config for {}", params.placeholder),
     };
-    let value = found.or_else(|| params.value.clone()).or_refuse(&missing)?;
+    let value = found.or_else(|| params.value.clone()).or_deny(&missing)?;
     if params.placeholder.is_empty() {
         return Err("params.placeholder is empty".into());
     }

@@ -8,7 +8,7 @@
 //! without one, and `volume`, the volume's name.
 
 use podgraft_sdk::serde_json::json;
-use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config};
+use podgraft_sdk::{Fragment, Input, OrDeny, Outcome, Result, config};
 use serde::Deserialize;
 
 /// `task_config.nfs`.
@@ -50,7 +50,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
 
 /// Returns a value that is present and not empty.
 fn given(value: Option<String>, name: &str) -> Result<String> {
-    value.filter(|value| !value.is_empty()).or_refuse(&format!("{name} is missing"))
+    value.filter(|value| !value.is_empty()).or_deny(&format!("{name} is missing"))
 }
 
 podgraft_sdk::hook!(update_template);

@@ -1,7 +1,7 @@
 //! Points a volume, which is found by its name, at the task's own claim.
 
 use podgraft_sdk::serde_json::{Map, Value, json};
-use podgraft_sdk::{Error, Fragment, Input, OrRefuse, Outcome, Result};
+use podgraft_sdk::{Error, Fragment, Input, OrDeny, Outcome, Result};
 use serde::Deserialize;
 
 /// `modules.<name>.params`.
@@ -85,7 +85,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     let mut fragment = Fragment::new().volume(&params.volume, "persistentVolumeClaim", Value::Object(claim));
     if let Some(sub_path) = &params.sub_path {
         let sub_path = with_id(sub_path, id)?;
-        let primary = request.primary_container.or_refuse("nobody can say which container is the task's")?;
+        let primary = request.primary_container.or_deny("the primary container cannot be determined")?;
         let mounts = mounts(spec.containers, &primary, &params.volume);
         if mounts.is_empty() {
             return Err(Error::new(format!("the task's container does not mount the volume {}", params.volume)));
@@ -108,7 +108,7 @@ fn with_id(text: &str, id: Option<&str>) -> Result<String> {
         return Ok(text.to_owned());
     }
     Ok(text
-        .replace(ID, id.or_refuse("the task's id is not known: the pod does not come from a submitter of its system")?))
+        .replace(ID, id.or_deny("the task's id is not known: the pod does not come from a submitter of its system")?))
 }
 
 podgraft_sdk::hook!(update_template);

@@ -1,7 +1,7 @@
 //! Sets variables of the task's container by name; the others and their order stay.
 
 use podgraft_sdk::serde_json::{Value, json};
-use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
+use podgraft_sdk::{Fragment, Input, OrDeny, Outcome, Result, config_text};
 use serde::Deserialize;
 
 /// `modules.<name>.params`.
@@ -68,7 +68,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
 /// Returns the variables that the task's container has already.
 fn own_env(input: Input<'_>) -> Result<Vec<Named>> {
     let primary =
-        input.request::<Request>()?.primary_container.or_refuse("nobody can say which container is the task's")?;
+        input.request::<Request>()?.primary_container.or_deny("the primary container cannot be determined")?;
     let containers = input.template::<Template>()?.spec.containers;
     Ok(containers.into_iter().find(|container| container.name == primary).map_or_else(Vec::new, |found| found.env))
 }
@@ -87,7 +87,7 @@ impl Variable {
             None => format!("params.env {name} has neither value, valueFrom nor config"),
         };
         let found = config.as_deref().map(config_text).transpose()?.flatten();
-        Ok(json!({"name": name, "value": found.or(value).or_refuse(&missing)?}))
+        Ok(json!({"name": name, "value": found.or(value).or_deny(&missing)?}))
     }
 }
 

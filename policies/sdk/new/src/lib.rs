@@ -1,6 +1,6 @@
 //! my-module: mounts the claim that the task's configuration names (`cache.claim`) into the task's container.
 
-use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
+use podgraft_sdk::{Fragment, Input, OrDeny, Outcome, Result, config_text};
 use serde::Deserialize;
 
 /// `modules.<name>.params` of podgraft's configuration.
@@ -17,7 +17,7 @@ fn update_template(input: Input<'_>) -> Result<Outcome> {
     let path = input
         .params::<Params>()?
         .mount_path
-        .or_refuse("params.mountPath is missing")?;
+        .or_deny("params.mountPath is missing")?;
     Ok(Fragment::new()
         .claim("cache", &claim)
         .mount("cache", &path)

@@ -57,27 +57,27 @@ impl From<Error> for String {
     }
 }
 
-/// Denies the pod with a sentence if there is no value: `config("nfs.mountPath")?.or_refuse("task_config nfs.mountPath
+/// Denies the pod with a sentence if there is no value: `config("nfs.mountPath")?.or_deny("task_config nfs.mountPath
 /// is missing")?`.
 ///
 /// ```
-/// # use podgraft_sdk::OrRefuse;
-/// assert_eq!(Some(1).or_refuse("there is none"), Ok(1));
-/// assert_eq!("x".parse::<u8>().or_refuse("params.count").unwrap_err().to_string(), "params.count: invalid digit found in string");
+/// # use podgraft_sdk::OrDeny;
+/// assert_eq!(Some(1).or_deny("there is none"), Ok(1));
+/// assert_eq!("x".parse::<u8>().or_deny("params.count").unwrap_err().to_string(), "params.count: invalid digit found in string");
 /// ```
-pub trait OrRefuse<T> {
+pub trait OrDeny<T> {
     /// Returns the value, or an [`Error`] with this sentence, followed by a colon and the other error if there is one.
-    fn or_refuse(self, sentence: &str) -> Result<T>;
+    fn or_deny(self, sentence: &str) -> Result<T>;
 }
 
-impl<T> OrRefuse<T> for Option<T> {
-    fn or_refuse(self, sentence: &str) -> Result<T> {
+impl<T> OrDeny<T> for Option<T> {
+    fn or_deny(self, sentence: &str) -> Result<T> {
         self.ok_or_else(|| sentence.into())
     }
 }
 
-impl<T, E: fmt::Display> OrRefuse<T> for core::result::Result<T, E> {
-    fn or_refuse(self, sentence: &str) -> Result<T> {
+impl<T, E: fmt::Display> OrDeny<T> for core::result::Result<T, E> {
+    fn or_deny(self, sentence: &str) -> Result<T> {
         self.map_err(|error| format!("{sentence}: {error}").into())
     }
 }

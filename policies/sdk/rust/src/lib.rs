@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use podgraft_sdk::serde::Deserialize;
-//! use podgraft_sdk::{Fragment, Input, OrRefuse, Outcome, Result, config_text};
+//! use podgraft_sdk::{Fragment, Input, OrDeny, Outcome, Result, config_text};
 //!
 //! /// The fields of the hook's arguments that this module reads; the others are skipped.
 //! #[derive(Deserialize)]
@@ -25,7 +25,7 @@
 //!     let Some(path) = config_text("cache.mountPath")? else {
 //!         return Ok(Outcome::Unchanged); // this task has no cache
 //!     };
-//!     let queue = input.request::<Request>()?.queue_name.or_refuse("the pod names no queue")?;
+//!     let queue = input.request::<Request>()?.queue_name.or_deny("the pod names no queue")?;
 //!     let claim = input.params::<Params>()?.claim;
 //!     Ok(Fragment::new().claim("cache", &claim).mount("cache", &path).env("CACHE", &path).label("queue", queue).into())
 //! }
@@ -71,7 +71,7 @@ mod host;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
-pub use error::{Error, OrRefuse, Result};
+pub use error::{Error, OrDeny, Result};
 pub use fragment::Fragment;
 pub use host::{config, config_text, debug, error, info, warn};
 pub use serde;
