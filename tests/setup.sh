@@ -105,7 +105,7 @@ for need in "$@"; do
     cc) compiles cc c || missing "no C compiler that works (cc): install gcc and libc6-dev (Debian), or Xcode's command line tools" ;;
     c++) compiles c++ c++ || missing "no C++ compiler that works (c++): install g++ (Debian), or Xcode's command line tools" ;;
     static) compiles cc c -static || missing "no C library to link statically: install libc6-dev (Debian) or glibc-static (Fedora); it takes Linux" ;;
-    go) go_for tests/strategic || missing "no Go 1.26 or newer: install it from https://go.dev/dl; the tests compare with Kubernetes' own code" ;;
+    go) go_for tests/oracles/strategic || missing "no Go 1.26 or newer: install it from https://go.dev/dl; the tests compare with Kubernetes' own code" ;;
     cluster) tests/cluster/build.sh --check || failed=yes ;;
     userns) unshare --user --map-root-user true 2>/dev/null || missing "no user namespaces (unshare --user): the image's tests take Linux, util-linux, and the right to make them" ;;
     git | openssl) has "$need" || missing "no $need: install your system's package of it" ;;
