@@ -246,10 +246,10 @@ fn merge_keys(oracle: &Oracle) -> Outcome {
         }
     }
     let expected = [
-        "Container.ports: \"containerPort\" and Keyed([\"containerPort\", \"protocol\"])",
-        "EphemeralContainer.ports: \"containerPort\" and Keyed([\"containerPort\", \"protocol\"])",
-        "PodSpec.topologySpreadConstraints: \"topologyKey\" and Keyed([\"topologyKey\", \"whenUnsatisfiable\"])",
-        "ResourceRequirements.claims: \"\" and Keyed([\"name\"])",
+        "Container.ports: \"containerPort\" and Map([\"containerPort\", \"protocol\"])",
+        "EphemeralContainer.ports: \"containerPort\" and Map([\"containerPort\", \"protocol\"])",
+        "PodSpec.topologySpreadConstraints: \"topologyKey\" and Map([\"topologyKey\", \"whenUnsatisfiable\"])",
+        "ResourceRequirements.claims: \"\" and Map([\"name\"])",
     ];
     if differ.iter().eq(expected.iter()) { Ok(()) } else { Err(format!("{differ:#?}")) }
 }
