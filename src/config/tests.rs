@@ -75,5 +75,5 @@ fn queue<'b>(built: &'b Built, label: &str) -> &'b Unit<Queue> {
 /// Returns the fragments of a queue's layers.
 fn fragments(built: &Built, label: &str) -> Vec<Value> {
     let queue = queue(built, label).last_valid.as_ref().unwrap();
-    queue.graft.layers.iter().map(|layer| layer.fragment.clone()).collect()
+    queue.spec.layers.iter().map(|layer| layer.fragment.clone()).collect()
 }

@@ -82,7 +82,7 @@ impl DecodeContext<'_> {
             .environments
             .iter()
             .filter_map(|unit| unit.last_valid.as_ref())
-            .flat_map(|environment| &environment.graft.layers);
+            .flat_map(|environment| &environment.spec.layers);
         layers.flat_map(|layer| unit_layers::volume_names(&layer.fragment))
     }
 }
@@ -115,7 +115,7 @@ pub(crate) fn environment(
         mounts::check_mounts(&decoded.mounts, &volumes);
     }
     require_namespaces_for_privileged(cursor, &matches, &decoded, "environment");
-    let environment = Environment { name: name.to_owned(), priority, matches, graft: decoded.spec };
+    let environment = Environment { name: name.to_owned(), priority, matches, spec: decoded.spec };
     for other in others {
         if let Some(path) = environment_conflicts::conflicting_path(&environment, other) {
             let name = &other.name;
@@ -157,7 +157,7 @@ pub(crate) fn queue(name: &str, cursor: &Cursor<'_>, context: &DecodeContext<'_>
     if !context.base_is_never_valid() && !context.an_environment_is_never_valid() {
         check_queue_mounts(cursor, &decoded, base.as_ref(), context);
     }
-    Some(Queue { name: name.to_owned(), id, system, matches, base, graft: decoded.spec })
+    Some(Queue { name: name.to_owned(), id, system, matches, base, spec: decoded.spec })
 }
 
 fn require_namespaces_for_privileged(cursor: &Cursor<'_>, matches: &Match, decoded: &DecodedLayers<'_>, noun: &str) {

@@ -32,7 +32,7 @@ fn snapshot() -> Snapshot {
     let matches = Match { namespaces: vec!["ml".to_owned()], ..Match::default() };
     let gpu = Queue { matches, ..queue("GPU", Some(kept), layers) };
     let environment = |name: &str, matches: Match| {
-        let value = Environment { name: name.to_owned(), priority: 0, matches, graft: UnitSpec::default() };
+        let value = Environment { name: name.to_owned(), priority: 0, matches, spec: UnitSpec::default() };
         unit(Source::Environment(name.to_owned()), value)
     };
     let labelled = Match { pod_labels: [("tier".to_owned(), "prod".to_owned())].into(), ..Match::default() };

@@ -88,7 +88,7 @@ pub struct Environment {
     /// the pods that it matches; without any condition only pods that name it
     pub matches: Match,
     /// the layers and modules of the environment
-    pub graft: UnitSpec,
+    pub spec: UnitSpec,
 }
 
 /// `queues.<name>`.
@@ -105,7 +105,7 @@ pub struct Queue {
     /// the base for this queue: without the keys that its `templateOverrides` replaces
     pub base: Option<Layer>,
     /// the layers and modules of the queue
-    pub graft: UnitSpec,
+    pub spec: UnitSpec,
 }
 
 /// Conditions on a pod, of which each one that is set must hold. The unit decides what an empty one matches.

@@ -37,7 +37,7 @@ pub(crate) fn queue(name: &str, base: Option<Layer>, layers: Vec<Layer>) -> Queu
         system: None,
         matches: Match::default(),
         base,
-        graft: UnitSpec { layers, modules: Vec::new() },
+        spec: UnitSpec { layers, modules: Vec::new() },
     }
 }
 

@@ -50,7 +50,7 @@ impl<'s> Plan<'s> {
         let units: Vec<&UnitSpec> = base
             .into_iter()
             .chain(environments.into_iter().map(|(_, unit)| unit))
-            .chain(queue.map(|queue| &queue.graft))
+            .chain(queue.map(|queue| &queue.spec))
             .collect();
         let modules = units.iter().flat_map(|unit| &unit.modules).map(AsRef::as_ref).collect();
         let layers = ordered_layers(&units, queue);
@@ -114,7 +114,7 @@ fn matching_environments<'s>(
         let environment = last_valid(unit)?;
         let applies = if environment.matches.is_empty() { named } else { environment.matches.selects(pod) };
         if applies {
-            list.push((environment.name.as_str(), &environment.graft));
+            list.push((environment.name.as_str(), &environment.spec));
         }
         found |= named && applies;
     }

@@ -56,7 +56,7 @@ fn snapshot(fragment: Value, modules: Vec<Module>) -> Snapshot {
     let base = layer(Source::Base, Conflict::Keep, json!({"metadata": {"labels": {"base": "yes"}}}));
     let source = Source::Queue("GPU".to_owned());
     let mut gpu = queue("GPU", Some(base.clone()), vec![layer(source.clone(), Conflict::Override, fragment)]);
-    gpu.graft.modules = modules.into_iter().map(Arc::new).collect();
+    gpu.spec.modules = modules.into_iter().map(Arc::new).collect();
     let mut snapshot = Snapshot {
         generation: 1,
         digest: "d1".to_owned(),

@@ -18,7 +18,7 @@ fn watch_path(path: &Path, policies: Option<&Path>) -> Handle {
     start_with(source, policies.map(Path::to_owned), "podgraft".into(), compile(), QUICK)
 }
 
-fn graft(queue: &str) -> String {
+fn config_of(queue: &str) -> String {
     format!("{HEAD}queues: {{{queue}: {{}}}}\n")
 }
 
@@ -47,12 +47,12 @@ async fn loads(handle: &mut Handle, more_than: u64) -> Status {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_is_watched() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.yaml"), graft("a")).unwrap();
+    fs::write(folder.path().join("a.yaml"), config_of("a")).unwrap();
     fs::write(folder.path().join("README.md"), "no configuration").unwrap();
     let mut handle = watch_path(folder.path(), None);
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
-    fs::write(folder.path().join("b.yaml"), graft("b")).unwrap();
+    fs::write(folder.path().join("b.yaml"), config_of("b")).unwrap();
     has_queues(&mut handle, &["a", "b"]).await;
     let before = handle.status.borrow().loads;
     fs::write(folder.path().join("a.yaml"), "apiVersion: podgraft.io/v1alpha1\nkind: [").unwrap();
@@ -73,7 +73,7 @@ async fn a_folder_without_configuration_keeps_the_last_valid_one() {
     fs::write(folder.path().join("other.yaml"), "a: [b").unwrap();
     let status = loads(&mut handle, 0).await;
     assert!(!*handle.ready.borrow() && status.errors[0].message.starts_with("contains no"));
-    fs::write(&file, graft("a")).unwrap();
+    fs::write(&file, config_of("a")).unwrap();
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["a"]).await;
     fs::rename(&file, folder.path().join("a.yaml.bak")).unwrap();
@@ -116,7 +116,7 @@ async fn a_configmap_volume_is_watched_through_its_symlinks() {
     let at = |name: &str| volume.path().join(name);
     let version = |name: &str, queue: &str| {
         fs::create_dir(at(name)).unwrap();
-        fs::write(at(name).join("graft.yaml"), graft(queue)).unwrap();
+        fs::write(at(name).join("graft.yaml"), config_of(queue)).unwrap();
     };
     version("..1", "one");
     symlink("..1", at("..data")).unwrap();
@@ -140,7 +140,7 @@ async fn a_missing_path_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("later.yaml");
     let mut handle = watch_path(&path, None);
-    fs::write(&path, graft("q")).unwrap();
+    fs::write(&path, config_of("q")).unwrap();
     is_ready(&mut handle).await;
     has_queues(&mut handle, &["q"]).await;
 }
@@ -153,7 +153,7 @@ async fn a_replica_that_starts_with_a_malformed_file_is_not_ready() {
     let mut handle = watch_path(&path, None);
     assert_eq!(loads(&mut handle, 0).await.errors.len(), 1);
     assert!(!*handle.ready.borrow());
-    fs::write(&path, graft("q")).unwrap();
+    fs::write(&path, config_of("q")).unwrap();
     is_ready(&mut handle).await;
     // once ready, always ready: the last valid version serves
     let before = handle.status.borrow().loads;
@@ -172,7 +172,7 @@ async fn modules_are_read_from_the_policies_folder_too() {
     let status = loads(&mut handle, 0).await;
     assert_eq!(status.errors[0].to_string(), "a.yaml:3:21: modules.m.wasm: there is no file `m.wasm`");
     fs::write(policies.path().join("m.wasm"), "code").unwrap();
-    fs::write(policies.path().join("ignored.yaml"), graft("q")).unwrap();
+    fs::write(policies.path().join("ignored.yaml"), config_of("q")).unwrap();
     let compiled = |status: &Status| status.errors[0].to_string().ends_with("modules.m.wasm: no modules here");
     handle.status.wait_for(compiled).await.unwrap();
     let once = load_once(folder.path(), Some(policies.path()), "ns", &*compile()).unwrap();

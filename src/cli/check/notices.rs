@@ -37,11 +37,9 @@ pub(super) fn layer_notices(snapshot: &Snapshot) -> Vec<Diagnostic> {
     let base = snapshot.base.iter().filter_map(|unit| unit.last_valid.as_deref());
     let environments = snapshot.environments.iter().filter_map(|unit| unit.last_valid.as_deref());
     let queues = snapshot.queues.iter().filter_map(|unit| unit.last_valid.as_deref());
-    let grafts: Vec<&UnitSpec> = base
-        .chain(environments.map(|environment| &environment.graft))
-        .chain(queues.map(|queue| &queue.graft))
-        .collect();
-    grafts.iter().flat_map(|graft| &graft.layers).flat_map(notices_of_layer).collect()
+    let specs: Vec<&UnitSpec> =
+        base.chain(environments.map(|environment| &environment.spec)).chain(queues.map(|queue| &queue.spec)).collect();
+    specs.iter().flat_map(|spec| &spec.layers).flat_map(notices_of_layer).collect()
 }
 
 fn notices_of_layer(layer: &Layer) -> Vec<Diagnostic> {

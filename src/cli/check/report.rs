@@ -178,7 +178,7 @@ fn rows(snapshot: &Snapshot, probes: &[UnitProbe]) -> Vec<UnitRow> {
             let pods = if environment.matches.is_empty() { own() } else { conditions(&environment.matches) };
             format!("{pods}; priority {}", environment.priority)
         });
-        row(unit, pods, valid.map(|unit| &unit.graft), probes)
+        row(unit, pods, valid.map(|unit| &unit.spec), probes)
     });
     let queues = snapshot.queues.iter().map(|unit| {
         let valid = unit.last_valid.as_deref();
@@ -188,12 +188,12 @@ fn rows(snapshot: &Snapshot, probes: &[UnitProbe]) -> Vec<UnitRow> {
             let all = [id, system, Some(conditions(&queue.matches))];
             all.into_iter().flatten().collect::<Vec<_>>().join(", ")
         });
-        row(unit, pods, valid.map(|unit| &unit.graft), probes)
+        row(unit, pods, valid.map(|unit| &unit.spec), probes)
     });
     base.chain(environments).chain(queues).collect()
 }
 
-fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, probes: &[UnitProbe]) -> UnitRow {
+fn row<T>(unit: &Unit<T>, applies_to: String, spec: Option<&UnitSpec>, probes: &[UnitProbe]) -> UnitRow {
     let results = || probes.iter().filter(|probe| probe.unit == unit.source).map(|probe| &probe.result);
     let denied =
         results().find_map(|result| if let ProbeResult::Denied(denial) = result { Some(denial.clone()) } else { None });
@@ -208,9 +208,9 @@ fn row<T>(unit: &Unit<T>, applies_to: String, graft: Option<&UnitSpec>, probes: 
     UnitRow {
         unit: unit.source.to_string(),
         applies_to,
-        layers: graft.map_or(0, |graft| graft.layers.len()),
-        modules: graft.into_iter().flat_map(|graft| &graft.modules).map(|module| module.name.clone()).collect(),
-        sample: if graft.is_none() { INVALID } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
+        layers: spec.map_or(0, |spec| spec.layers.len()),
+        modules: spec.into_iter().flat_map(|spec| &spec.modules).map(|module| module.name.clone()).collect(),
+        sample: if spec.is_none() { INVALID } else { results().min_by_key(rank).map_or("none", ProbeResult::word) },
         denied,
     }
 }

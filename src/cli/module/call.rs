@@ -99,8 +99,8 @@ impl Subject {
         });
         let wasm = Wasm { name: "module.wasm".to_owned(), origin: "the command line".to_owned(), bytes: bytes.into() };
         let snapshot = configuration(config, vec![wasm], Some(&recording))?;
-        let graft = snapshot.queues.by_name.values().chain(snapshot.queues.by_id.values());
-        let module = graft.filter_map(|unit| unit.last_valid.as_ref()).find_map(|queue| queue.graft.modules.first());
+        let spec = snapshot.queues.by_name.values().chain(snapshot.queues.by_id.values());
+        let module = spec.filter_map(|unit| unit.last_valid.as_ref()).find_map(|queue| queue.spec.modules.first());
         let budget = module.map_or_else(Budget::default, |module| module.budget);
         Ok(Prepared { name, recording, snapshot, body, budget })
     }

@@ -53,7 +53,7 @@ fn layers_have_their_conflict_rule_and_line() {
     assert_eq!((&*base.layers[0].file, base.layers[0].line), ("c.yaml", 3));
     let rules = |label: &str| -> Vec<_> {
         let queue = queue(&built, label).last_valid.as_ref().unwrap();
-        queue.graft.layers.iter().map(|layer| (layer.conflict, layer.explicit, layer.line)).collect()
+        queue.spec.layers.iter().map(|layer| (layer.conflict, layer.explicit, layer.line)).collect()
     };
     assert_eq!(rules("q"), [(Conflict::Keep, false, 6), (Conflict::Override, false, 7)]);
     assert_eq!(rules("written"), [(Conflict::Keep, true, 10)]);
@@ -137,13 +137,13 @@ fn modules_systems_and_vaults_are_decoded() {
     assert_eq!(order, ["environment/early", "environment/b", "environment/late"]);
     let late = snapshot.environments[2].last_valid.as_ref().unwrap();
     assert_eq!(late.matches.namespaces, ["a"]);
-    let module = &late.graft.modules[0];
+    let module = &late.spec.modules[0];
     assert_eq!((module.may_remove, module.on_error), (true, OnError::Ignore));
     assert_eq!((module.budget.time.as_millis(), module.budget.memory), (1000, 16 << 20));
     assert_eq!(module.params, json!({"text": "${HOME}", "n": 1}));
     let by_id = snapshot.queues.by_id["q-7"].last_valid.as_ref().unwrap();
     assert_eq!((by_id.name.as_str(), by_id.system.as_deref()), ("q", Some("ours")));
-    let ran: Vec<_> = by_id.graft.modules.iter().map(|module| module.name.as_str()).collect();
+    let ran: Vec<_> = by_id.spec.modules.iter().map(|module| module.name.as_str()).collect();
     assert_eq!(ran, ["plain", "m"]);
     let vaults: Vec<_> = snapshot.task_config.iter().map(|vault| vault.config["k"].clone()).collect();
     assert_eq!(vaults, ["global", "namespace", "queue", "user"]);
@@ -195,7 +195,7 @@ fn a_configmap_manifest_is_read_like_a_configmap_of_the_cluster() {
             "graft/typo.yaml:3:1: queue: unknown key; did you mean queues?",
         ]
     );
-    assert_eq!(queue(&built, "q").last_valid.as_ref().unwrap().graft.modules[0].name, "m");
+    assert_eq!(queue(&built, "q").last_valid.as_ref().unwrap().spec.modules[0].name, "m");
     assert_eq!(built.files, 2);
 }
 

@@ -119,7 +119,7 @@ fn unknown_fields_are_kept_where_they_are_allowed() {
     let built = valid(&text(true));
     assert_eq!(spec(&built, "flat")["volumes"], json!([{"name": "v", "emptyDir": {"newer": 1}}]));
     assert_eq!(spec(&built, "full"), json!({"newest": {"a": "b"}}));
-    let layers = |label: &str| queue(&built, label).last_valid.as_ref().unwrap().graft.layers[0].unknown;
+    let layers = |label: &str| queue(&built, label).last_valid.as_ref().unwrap().spec.layers[0].unknown;
     assert!(layers("flat") && layers("full"));
     let errors = error_texts(&build(&text(false)));
     assert_eq!(errors.len(), 2);

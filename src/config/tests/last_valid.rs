@@ -19,7 +19,7 @@ impl Session {
 /// Returns the label `v` that a queue sets, and true if the queue has an error.
 fn label(snapshot: &Snapshot, name: &str) -> (Option<Value>, bool) {
     let unit = &snapshot.queues.by_name[name];
-    let layer = unit.last_valid.as_ref().map(|queue| queue.graft.layers[0].fragment["metadata"]["labels"]["v"].clone());
+    let layer = unit.last_valid.as_ref().map(|queue| queue.spec.layers[0].fragment["metadata"]["labels"]["v"].clone());
     (layer, unit.error.is_some())
 }
 
@@ -68,7 +68,7 @@ fn units_with_an_invalid_module_keep_their_last_valid_version() {
     assert_eq!(label(&invalid.snapshot, "u"), (Some(json!("a")), true));
     assert_eq!(label(&invalid.snapshot, "r"), (Some(json!("b")), false));
     let unit = queue(&invalid, "u");
-    assert_eq!(unit.last_valid.as_ref().unwrap().graft.modules[0].name, "m");
+    assert_eq!(unit.last_valid.as_ref().unwrap().spec.modules[0].name, "m");
     assert!(invalid.snapshot.environments[0].last_valid.is_some() && invalid.snapshot.environments[0].error.is_some());
     let fixed = session.load(&[("c.yaml", &with("ok.wasm", "c"))]);
     assert_eq!((label(&fixed.snapshot, "u"), fixed.errors), ((Some(json!("c")), false), vec![]));
@@ -251,7 +251,7 @@ fn unchanged_code_is_not_compiled_again() {
     let first = session.load(&[("c.yaml", &text("a"))]);
     let second = session.load(&[("c.yaml", &text("b"))]);
     let code =
-        |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().graft.modules[0].hook);
+        |built: &Built, name: &str| Arc::clone(&queue(built, name).last_valid.as_ref().unwrap().spec.modules[0].hook);
     assert!(Arc::ptr_eq(&code(&first, "a"), &code(&second, "b")));
 }
 

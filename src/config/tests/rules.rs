@@ -374,7 +374,7 @@ fn a_file_has_one_volume_name_in_all_layers() {
          queues:\n  q: {merge: Strategic, templateOverrides: {fileMounts: [{name: custom_code.py, folderPath: /root, fileContent: queue}]}}\n",
     );
     let queue = queue(&built, "q").last_valid.as_ref().unwrap();
-    let (base, own) = (&queue.base.as_ref().unwrap().fragment, &queue.graft.layers[0].fragment);
+    let (base, own) = (&queue.base.as_ref().unwrap().fragment, &queue.spec.layers[0].fragment);
     assert_eq!(base["spec"], own["spec"]);
     let annotations = own["metadata"]["annotations"].as_object().unwrap();
     let (key, value) = annotations.iter().next().unwrap();

@@ -26,7 +26,7 @@ fn may_match_same_pod(one: &Match, other: &Match) -> bool {
 
 fn leaves(environment: &Environment) -> BTreeMap<String, &Value> {
     let mut found = BTreeMap::new();
-    for layer in &environment.graft.layers {
+    for layer in &environment.spec.layers {
         collect(&layer.fragment, String::new(), &mut found);
     }
     found

@@ -360,7 +360,8 @@ fn add_tolerations(pod: &mut Value, patch: &mut Value) {
         None => all.push(item),
     };
     let applied = patch["spec"]["tolerations"].as_array().cloned();
-    if let (Some(applied), Some(own)) = (applied, pod["spec"].get("tolerations").and_then(Value::as_array).or(Some(&vec![])))
+    if let (Some(applied), Some(own)) =
+        (applied, pod["spec"].get("tolerations").and_then(Value::as_array).or(Some(&vec![])))
     {
         let mut all = own.clone();
         for item in applied {

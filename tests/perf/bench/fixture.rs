@@ -149,12 +149,12 @@ pub(crate) fn snapshot(layers: &[Layer], queues: usize, modules: &[Arc<Module>])
     for layer in of(|source| matches!(source, Source::Environment(_))) {
         let alike = environments.iter_mut().find(|unit| unit.source == layer.source);
         if let Some(unit) = alike {
-            Arc::get_mut(unit.last_valid.as_mut().unwrap()).unwrap().graft.layers.push(layer);
+            Arc::get_mut(unit.last_valid.as_mut().unwrap()).unwrap().spec.layers.push(layer);
             continue;
         }
         let matches = Match { namespaces: vec!["a".to_owned(), "clearml".to_owned()], ..Match::default() };
         let source = layer.source.clone();
-        let graft = UnitSpec { layers: vec![layer], modules: Vec::new() };
+        let spec = UnitSpec { layers: vec![layer], modules: Vec::new() };
         environments.push(unit(source.clone(), Environment { name: source.to_string(), priority: 0, matches, graft }));
     }
     environments.sort_by(|a, b| a.source.cmp(&b.source));
@@ -188,7 +188,7 @@ pub(crate) fn add_module_queue(snapshot: &mut Snapshot, name: &str, modules: Vec
     add_queue(snapshot, name, base.as_ref(), UnitSpec { layers: Vec::new(), modules });
 }
 
-fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, graft: UnitSpec) {
+fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, spec: UnitSpec) {
     let source = Source::Queue(name.to_owned());
     let queue =
         Queue { name: name.to_owned(), id: None, system: None, matches: Match::default(), base: base.cloned(), graft };
