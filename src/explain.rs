@@ -99,7 +99,7 @@ pub fn explain<'a>(
             }
         }
         Ok(None) => {
-            explanation.skipped = Some("it is not a task pod: it has no label of a configured task system".to_owned())
+            explanation.skipped = Some("it is not a task pod: it has no label of a configured task system".to_owned());
         }
         Err(_) => {}
     }
@@ -303,7 +303,7 @@ impl<'a> Search<'_, 'a> {
             // A removal sets no value, and required terms are part of each of the pod's own.
             (Json::Null, ..) | (_, _, ListType::NodeSelectorTerms) => {}
             (Json::Object(_), Type::Object(_) | Type::Map(_) | Type::Any, _) => {
-                self.object(wanted, after, before, kind)
+                self.object(wanted, after, before, kind);
             }
             (Json::Array(items), Type::List(element), ListType::Map(_) | ListType::MapAtomicItem(_)) => {
                 for item in items.iter().filter(|item| item.get("$patch").is_none()) {

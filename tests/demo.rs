@@ -15,7 +15,7 @@ use bumpalo::Bump;
 use podgraft::cli::diff::{self, Side};
 use podgraft::json::Json;
 use podgraft::merge::layer::Source;
-use podgraft::mutate::provenance::Touch;
+use podgraft::mutate::provenance::Change;
 use podgraft_testkit::control_plane::{ControlPlane, Options};
 use podgraft_testkit::install::{self, Install};
 use podgraft_testkit::process::wait_until;
@@ -243,7 +243,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
         .output()
         .map_err(|error| error.to_string())?;
     expect(output.status.success(), &String::from_utf8_lossy(&output.stderr))?;
-    let touches: Vec<Touch> = String::from_utf8_lossy(&output.stdout).lines().filter_map(touch).collect();
+    let touches: Vec<Change> = String::from_utf8_lossy(&output.stdout).lines().filter_map(change).collect();
     let (before, after) = (without_bookkeeping(before), without_bookkeeping(after));
     let arena = Bump::new();
     let side = |pod| Side::new(Json::lift(pod, &arena), &arena);
@@ -251,7 +251,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
 }
 
 /// A line of `render -o provenance`: `spec.volumes[x] by queue/pvc-test`.
-fn touch(line: &str) -> Option<Touch> {
+fn change(line: &str) -> Option<Change> {
     let (path, by) = line.split_once(" by ")?;
     let source = match by.split_once('/') {
         Some(("environment", name)) => Source::Environment(name.to_owned()),
@@ -260,7 +260,7 @@ fn touch(line: &str) -> Option<Touch> {
         _ if by == "base" => Source::Base,
         _ => Source::Normalize,
     };
-    Some(Touch { path: path.trim_end_matches(" removed").to_owned(), source, removed: path.ends_with(" removed") })
+    Some(Change { path: path.trim_end_matches(" removed").to_owned(), source, removed: path.ends_with(" removed") })
 }
 
 /// Removes the fields that the API server writes into every stored pod, and the token volume's random name.

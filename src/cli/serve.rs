@@ -95,7 +95,7 @@ pub(super) struct Args {
     log_format: LogFormat,
 
     /// Log level: error, warn, info, debug or trace, also per module: `info,podgraft::http::server=debug`.
-    /// kube_runtime logs every failed attempt to watch, podgraft only the first
+    /// `kube_runtime` logs every failed attempt to watch, podgraft only the first
     #[arg(long, value_name = "LEVEL", default_value = "info,kube_runtime=error", env = "PODGRAFT_LOG", value_parser = log_level)]
     log_level: EnvFilter,
 }

@@ -101,16 +101,16 @@ fn merge_run(layers: &[&Layer]) -> (usize, Option<OwnedJson>, bool) {
     let managed_fields = ManagedFields::from_pod(Json::Null, &arena);
     let mut merger = Merger::new(Json::Null, &managed_fields, Some(PRIMARY), &arena);
     let rule = MergeRule { conflict: Conflict::Override, keeps_env: false, may_remove: false, alias: true };
-    let mut merged = Json::borrowed(&first.fragment, &arena);
+    let mut sum = Json::borrowed(&first.fragment, &arena);
     let mut length = 1;
     for next in rest.iter().take_while(can_join) {
-        match merger.apply(merged, Json::borrowed(&next.fragment, &arena), rule) {
-            Ok(both) if merger.removed.is_empty() => merged = both,
+        match merger.apply(sum, Json::borrowed(&next.fragment, &arena), rule) {
+            Ok(both) if merger.removed.is_empty() => sum = both,
             _ => break,
         }
         length += 1;
     }
-    let fragment = (length > 1).then(|| OwnedJson::from_json(merged));
+    let fragment = (length > 1).then(|| OwnedJson::from_json(sum));
     (length, fragment, merger.stats.replaced)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::k8s::validation::is_label_text;
 
-/// Returns the label value for a queue's name: as the agent writes it, repair_label if the API server would deny that. A
-/// value that is already repair_label stays unchanged, so that a pod created again finds its queue.
+/// Returns the label value for a queue's name: as the agent writes it, repaired if the API server would deny that. A
+/// value that is already repaired stays unchanged, so that a pod created again finds its queue.
 pub fn canonical_queue_name(name: &str) -> String {
     let label = agent_label(name);
     if is_label_text(&label) { label } else { repair_label(&label) }

@@ -131,7 +131,7 @@ impl Subject {
 
 /// Puts the pod of a review into another queue: sets the label that names its queue, or podgraft's label.
 fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) -> anyhow::Result<Vec<u8>> {
-    let pod = Pod::from_review(&review);
+    let pod = Pod::from_review(review);
     let label = task::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
     let mut review: Value = serde_json::from_slice(body)?;
     let metadata = &mut review["request"]["object"]["metadata"];

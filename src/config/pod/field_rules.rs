@@ -309,7 +309,7 @@ fn check_requirement(cursor: &Cursor<'_>) {
     let count = values.as_ref().map_or(0, |values| values.items().len());
     match cursor.get("operator").and_then(|operator| operator.as_text()) {
         Some("In" | "NotIn") if values.is_none() => {
-            cursor.error("key `values` is missing: In and NotIn need at least one")
+            cursor.error("key `values` is missing: In and NotIn need at least one");
         }
         Some(operator @ ("Exists" | "DoesNotExist")) => {
             if let Some(values) = values {

@@ -262,7 +262,7 @@ fn set_keys(template: &Template<'_>) -> Vec<&'static str> {
     keys.filter(|key| is_set(key.kind)).map(|key| key.name).collect()
 }
 
-/// Returns the fragment's unit_template for the primary container.
+/// Returns the fragment's entry for the primary container.
 fn primary_of(fragment: &Value) -> Option<&Value> {
     let containers = fragment.pointer("/spec/containers")?.as_array()?;
     containers.iter().find(|container| container["name"] == crate::k8s::labels::PRIMARY)

@@ -155,7 +155,7 @@ pub(crate) fn snapshot(layers: &[Layer], queues: usize, modules: &[Arc<Module>])
         let matches = Match { namespaces: vec!["a".to_owned(), "clearml".to_owned()], ..Match::default() };
         let source = layer.source.clone();
         let spec = UnitSpec { layers: vec![layer], modules: Vec::new() };
-        environments.push(unit(source.clone(), Environment { name: source.to_string(), priority: 0, matches, graft }));
+        environments.push(unit(source.clone(), Environment { name: source.to_string(), priority: 0, matches, spec }));
     }
     environments.sort_by(|a, b| a.source.cmp(&b.source));
     let mut snapshot = Snapshot {
@@ -191,7 +191,7 @@ pub(crate) fn add_module_queue(snapshot: &mut Snapshot, name: &str, modules: Vec
 fn add_queue(snapshot: &mut Snapshot, name: &str, base: Option<&Layer>, spec: UnitSpec) {
     let source = Source::Queue(name.to_owned());
     let queue =
-        Queue { name: name.to_owned(), id: None, system: None, matches: Match::default(), base: base.cloned(), graft };
+        Queue { name: name.to_owned(), id: None, system: None, matches: Match::default(), base: base.cloned(), spec };
     snapshot.queues.by_name.insert(name.to_owned(), unit(source, queue));
 }
 
