@@ -15,7 +15,7 @@ use crate::json::Json;
 use crate::k8s::labels::{ENVIRONMENT, PRIMARY};
 use crate::k8s::managed_fields::ManagedFields;
 use crate::k8s::patch::{PathElement, display_path, key_text};
-use crate::k8s::schema::{ListType, POD, Type, nearest};
+use crate::k8s::schema::{ListType, POD, Type, did_you_mean};
 use crate::merge::layer::Source;
 use crate::model::hook::Execution;
 use crate::model::pod::Pod;
@@ -41,7 +41,7 @@ pub struct Explanation<'a> {
     /// the values that a layer or module set and that another value overrides, in the order of application
     pub overridden: Vec<Overridden>,
     /// a denied pod's remaining layers and modules, in order; the first is the one that caused the denial, if one did
-    pub not_reached: Vec<FragmentSource<'a>>,
+    pub remaining: Vec<FragmentSource<'a>>,
 }
 
 /// A unit or module that did not apply.
@@ -84,7 +84,7 @@ pub fn explain<'a>(
         skipped: None,
         not_applied: Vec::new(),
         overridden: Vec::new(),
-        not_reached: Vec::new(),
+        remaining: Vec::new(),
     };
     match Task::from_pod(&pod, review, snapshot) {
         Ok(Some(task)) => {
@@ -94,7 +94,7 @@ pub fn explain<'a>(
                 Ok(Some(_)) => {}
                 Err(_) => {
                     let plan = Plan::choose(&task, &pod, snapshot).ok().flatten();
-                    explanation.not_reached = plan.map_or_else(Vec::new, |plan| explanation.not_reached(&plan));
+                    explanation.remaining = plan.map_or_else(Vec::new, |plan| explanation.remaining(&plan));
                 }
             }
         }
@@ -122,7 +122,7 @@ impl<'a> Explanation<'a> {
     }
 
     /// Returns the layers and modules of a plan that remained when the pod was denied.
-    fn not_reached(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
+    fn remaining(&self, plan: &Plan<'a>) -> Vec<FragmentSource<'a>> {
         let (fragments, skipped) =
             self.reached().map_or((&[][..], &[][..]), |reached| (&reached.fragments[..], &reached.skipped_modules[..]));
         let layers = fragments.iter().filter(|(source, _)| matches!(source, FragmentSource::Layer(_))).count();
@@ -194,7 +194,7 @@ fn queue_not_applied(task: &Task<'_, '_>, pod: &Pod<'_>, snapshot: &Snapshot) ->
     let name = task.queue_name.or(task.queue_id)?;
     let Some(unit) = snapshot.queues.find(task.queue_id, task.queue_name) else {
         let names = snapshot.queues.by_name.keys().map(String::as_str);
-        let hint = nearest(name, names).map_or_else(String::new, |near| format!("; the nearest is '{near}'"));
+        let hint = did_you_mean(name, names);
         return Some(NotApplied { source: Source::Queue(name.to_owned()), reason: format!("is not configured{hint}") });
     };
     let reason = match unit.last_valid.as_deref() {

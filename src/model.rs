@@ -10,3 +10,4 @@ pub mod review;
 pub mod snapshot;
 pub mod system;
 pub mod task;
+pub mod task_systems;

@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libtest_mimic::{Arguments, Failed, Trial};
 use podgraft::cli::load::load;
 use podgraft::explain::simulate::{self, Sender};
-use podgraft::model::task::selecting_labels;
+use podgraft::model::task_systems::selecting_labels;
 use podgraft_testkit::install::{self, ServingCertificate};
 use podgraft_testkit::server::Podgraft;
 use podgraft_testkit::{Outcome, client, root};

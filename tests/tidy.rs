@@ -186,11 +186,11 @@ fn no_test_names_the_path_of_a_module() {
 fn the_registration_selects_by_the_same_labels_as_the_task_table() {
     let path = root().join("deploy/kustomize/base/mutatingwebhookconfiguration.yaml");
     let text = fs::read_to_string(path).unwrap();
-    for label in podgraft::model::task::selecting_labels() {
+    for label in podgraft::model::task_systems::selecting_labels() {
         assert_eq!(text.matches(&format!("'{label}' in object.metadata.labels")).count(), 2, "{label}");
     }
     let selected = text.matches(" in object.metadata.labels").count();
-    assert_eq!(selected, 2 * podgraft::model::task::selecting_labels().count());
+    assert_eq!(selected, 2 * podgraft::model::task_systems::selecting_labels().count());
 }
 
 #[test]

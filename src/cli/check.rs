@@ -85,6 +85,6 @@ fn print(report: &Report) -> anyhow::Result<()> {
             errln!("  {diagnostic}");
         }
     }
-    errln!("{}", if counts.is_empty() { "no problems found".to_owned() } else { counts.join(", ") });
+    errln!("{}", if counts.is_empty() { "no errors or notices".to_owned() } else { counts.join(", ") });
     Ok(())
 }

@@ -65,7 +65,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", requires = "client_ca")]
     client_name: Vec<String>,
 
-    /// Oldest TLS version
+    /// Lowest TLS version
     #[arg(long, value_name = "VERSION", default_value = "1.2")]
     tls_min_version: TlsVersion,
 

@@ -85,7 +85,7 @@ fn a_queue_that_does_not_apply_has_a_reason() {
         lines.into_iter().rfind(|line| line.starts_with("queue/")).unwrap()
     };
     assert_eq!(last("gpu", "dev"), "queue/GPU matches the namespaces ml, not dev");
-    assert_eq!(last("gpus", "ml"), "queue/gpus is not configured; the nearest is 'gpu'");
+    assert_eq!(last("gpus", "ml"), "queue/gpus is not configured; did you mean gpu?");
     assert_eq!(last("elsewhere", "ml"), "queue/elsewhere is not configured");
 }
 

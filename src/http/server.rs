@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+pub use self::conn_state::Timeouts;
 use self::conn_state::{ConnState, Phase, TrackedIo};
 use self::connection_limit::ConnectionLimiter;
 use crate::http::log_throttle::LogThrottle;
@@ -50,26 +51,6 @@ const HEADER_BYTES: usize = 64 << 10;
 
 /// Interval between two warnings of one kind: a client that retries a failing handshake must not fill the log.
 const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// Time limits for the phases of a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// the TLS handshake
-    pub handshake: Duration,
-    /// a request, from its first byte to the last of its body
-    pub request: Duration,
-    /// reading the reply
-    pub reply: Duration,
-    /// silence between two requests; longer than the API server's 90 s, so that the API server closes first
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let slow = Duration::from_secs(10);
-        Self { handshake: slow, request: slow, reply: slow, idle: Duration::from_mins(2) }
-    }
-}
 
 /// The phase of a graceful shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

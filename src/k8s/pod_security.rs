@@ -13,7 +13,7 @@ mod subject;
 
 pub use self::policy::{Level, Levels, Policy};
 
-use self::subject::Subject;
+use self::subject::{Breach, Subject};
 use crate::json::Json;
 
 /// A violation of a level: a field that it forbids, or that it requires and the pod lacks.
@@ -60,19 +60,6 @@ struct Check {
     /// the minor version from which `restricted` has a stricter check instead
     replaced: Option<u32>,
     run: fn(&Subject<'_>) -> Option<Breach>,
-}
-
-/// The finding of a check.
-struct Breach {
-    path: String,
-    related_path: Option<&'static str>,
-    must: &'static str,
-}
-
-impl Breach {
-    fn new(path: String, must: &'static str) -> Self {
-        Self { path, related_path: None, must }
-    }
 }
 
 impl Check {

@@ -117,11 +117,6 @@ impl Object {
         let fields: &'static [Field] = self.fields;
         fields.iter().find(|field| field.name == name)
     }
-
-    /// Returns the field name that is most similar to `name`, if one is similar.
-    pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        nearest(name, self.fields.iter().map(|field| field.name))
-    }
 }
 
 /// Returns the candidate that is most similar to `name`: at most a third of its letters differ.
@@ -319,7 +314,5 @@ mod tests {
         assert!(spec.fields.is_sorted_by_key(|field| field.name));
         assert_eq!(spec.field("volumes").unwrap().list, ListType::MapAtomicItem(&["name"]));
         assert_eq!(spec.field("containers").unwrap().list, ListType::Map(&["name"]));
-        assert_eq!(spec.nearest("nodeselector"), Some("nodeSelector"));
-        assert_eq!(spec.nearest("qqq"), None);
     }
 }

@@ -1,9 +1,7 @@
 //! The task of a pod, read once at the start of a request.
 //!
-//! A new task system is an entry of `SYSTEMS` and a fixture. A pod's labels are set by its creator: the queue is
-//! taken from any creator, the task's id and user only from a submitter.
-
-mod clearml;
+//! A pod's labels are set by its creator: the queue is taken from any creator, the task's id and user only from a
+//! submitter.
 
 use crate::json::Json;
 use crate::k8s::labels::{DEFAULT_CONTAINER, ENVIRONMENT, PRIMARY_CONTAINER, QUEUE, USER};
@@ -13,76 +11,8 @@ use crate::model::pod::Pod;
 use crate::model::queue_name::repair_label;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
-use crate::model::system::{System, SystemKind};
-
-/// The labels and env of one task system's pods.
-struct SystemSpec {
-    kind: SystemKind,
-    /// a pod with one of these labels belongs to the system
-    labels: &'static [&'static str],
-    /// the label with the queue's id
-    queue_id: Option<&'static str>,
-    /// the label with the queue's name
-    queue_name: &'static str,
-    /// the value that the agent writes when it cannot look up the name
-    unknown_queue_name: Option<&'static str>,
-    /// reads the task's id from a pod; an error if the pod names two tasks
-    task_id: fn(&Pod<'_>, &System) -> Result<Option<String>, String>,
-    /// protected labels: the task's identity and its queue
-    identity_labels: &'static [&'static str],
-    /// the label whose value the agent may write in a form that the API server denies
-    repairable_label: Option<&'static str>,
-    /// protected env names: the task's identity
-    identity_env: &'static [&'static str],
-    /// env names whose values are credentials, hidden from modules
-    secret_env: &'static [&'static str],
-    /// true if env on the pod is the user's choice (`-e`), which takes precedence over layers
-    user_sets_env: bool,
-}
-
-/// The supported task systems, in the order of detection.
-static SYSTEMS: &[SystemSpec] = &[
-    SystemSpec {
-        kind: SystemKind::ClearML,
-        // A pod with `CLEARML` alone is one whose queue the agent could not look up.
-        labels: &["clearml-agent-queue", "clearml-agent-queue-name", "clearml-task-id", "CLEARML"],
-        queue_id: Some("clearml-agent-queue"),
-        queue_name: "clearml-agent-queue-name",
-        unknown_queue_name: Some("k8s"),
-        task_id: clearml::task_id,
-        identity_labels: &[
-            "CLEARML",
-            "clearml-agent-queue",
-            "clearml-agent-queue-name",
-            "clearml-parent-task-id",
-            "clearml-task-id",
-            "ai.allegro.agent.serial",
-            "ai.clearml.agent.serial",
-        ],
-        repairable_label: Some("clearml-agent-queue-name"),
-        identity_env: &["CLEARML_WORKER_ID", "CLEARML_TASK_ID", "CLEARML_AUTH_TOKEN"],
-        secret_env: &["CLEARML_AUTH_TOKEN", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"],
-        user_sets_env: true,
-    },
-    SystemSpec {
-        kind: SystemKind::Generic,
-        labels: &[QUEUE, ENVIRONMENT],
-        queue_id: None,
-        queue_name: QUEUE,
-        unknown_queue_name: None,
-        task_id: |_, _| Ok(None),
-        identity_labels: &[QUEUE, ENVIRONMENT],
-        repairable_label: None,
-        identity_env: &[],
-        secret_env: &[],
-        user_sets_env: false,
-    },
-];
-
-/// Returns every label that makes a pod a task pod; the webhook's `matchConditions` select by them.
-pub fn selecting_labels() -> impl Iterator<Item = &'static str> {
-    SYSTEMS.iter().flat_map(|spec| spec.labels).copied()
-}
+use crate::model::system::System;
+use crate::model::task_systems::{SYSTEMS, SystemSpec};
 
 /// The task of a pod.
 pub struct Task<'a, 's> {

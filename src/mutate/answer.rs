@@ -3,7 +3,8 @@
 use bumpalo::Bump;
 
 use super::modules::ModuleRun;
-use super::{LayerMode, MutateError, Mutation, mutate};
+use super::mutation::{LayerMode, MutateError, Mutation};
+use super::run::mutate;
 use crate::model::denial::Denial;
 use crate::model::hook::Execution;
 use crate::model::review::{self, Review};

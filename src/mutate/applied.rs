@@ -1,6 +1,6 @@
 //! The pod between two steps, with the steps that led to it.
 
-use super::MutateError;
+use super::mutation::MutateError;
 use crate::json::Json;
 use crate::k8s::patch::Operation;
 use crate::merge::Merger;

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::applied::{Applied, Interrupted};
 use super::context::Context;
-use super::{LayerMode, NO_PRIMARY};
+use super::mutation::{LayerMode, NO_PRIMARY};
 use crate::json::Json;
 use crate::k8s::labels::PRIMARY;
 use crate::merge::layer::{Layer, Source};

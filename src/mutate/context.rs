@@ -7,8 +7,8 @@ use bumpalo::Bump;
 use serde_json::Value;
 
 use super::applied::Applied;
+use super::mutation::Mutation;
 use super::placeholder_check::first_invalid_value;
-use super::{Mutation, plan};
 use crate::json::Json;
 use crate::k8s::managed_fields::ManagedFields;
 use crate::merge::layer::Layer;
@@ -21,6 +21,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::task::Task;
 use crate::mutate::plan::Plan;
 use crate::mutate::redact::Redactor;
+use crate::mutate::task_config;
 
 /// Characters of a label's value that a notice repeats: as many as the API server allows.
 const MAX_LABEL_CHARS: usize = 63;
@@ -49,8 +50,8 @@ impl<'w, 'a> Context<'w, 'a> {
     /// Returns the configuration's facts about this pod. They are gathered when a layer or module first needs them.
     pub(super) fn task_facts(&self) -> &TaskFacts {
         self.facts.get_or_init(|| TaskFacts {
-            task_config: plan::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue),
-            providers: plan::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue),
+            task_config: task_config::vault(&self.snapshot.task_config, self.task, &self.pod, self.plan.queue),
+            providers: task_config::vault(&self.snapshot.providers_info, self.task, &self.pod, self.plan.queue),
         })
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::applied::{Applied, Interrupted};
 use super::context::{Context, TaskFacts};
-use super::{MutateError, NO_PRIMARY};
+use super::mutation::{MutateError, NO_PRIMARY};
 use crate::json::{Json, Shape};
 use crate::k8s::patch::diff;
 use crate::k8s::schema::{self, POD, Type};

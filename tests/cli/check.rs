@@ -118,7 +118,7 @@ notices:
     let quiet = folder.path().join("quiet.yaml");
     fs::write(quiet, format!("{HEAD}basePodTemplate: {{labels: {{team: ml}}}}\n")).unwrap();
     let ran = run("check --config quiet.yaml --strict");
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, "no problems found\n"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "no errors or notices\n"));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_denied_pod_is_an_error_and_a_denied_sample_is_not() {
         podgraft_in(folder.path(), &[&arguments, extra].concat(), "")
     };
     let alone = run(&["--strict"]);
-    assert_eq!((alone.code, alone.stderr.as_str()), (0, "no problems found\n"));
+    assert_eq!((alone.code, alone.stderr.as_str()), (0, "no errors or notices\n"));
     let denial = "\nA sample pod for queue/gpu is denied (422, ModuleFailed): module nfs denied the pod: task_config nfs.server.ip is missing\n";
     assert!(alone.stdout.ends_with(denial), "{}", alone.stdout);
     let with = run(&["-f", "pod.yaml"]);

@@ -103,7 +103,7 @@ fn a_queue_without_effect_has_its_reason() {
     let named = |queue: &str| explain(CONFIG, &POD.replace("gpu-queue", queue), &[]).stdout;
     let shown = named("gpu-quue");
     assert!(shown.contains("queue              gpu-quue, which does not apply\n"), "{shown}");
-    assert!(shown.contains("  queue/gpu-quue          is not configured; the nearest is 'gpu-queue'\n"), "{shown}");
+    assert!(shown.contains("  queue/gpu-quue          is not configured; did you mean gpu-queue?\n"), "{shown}");
     let shown = named("team-b");
     assert!(shown.contains("  queue/team-b            matches the namespaces b, not clearml\n"), "{shown}");
 }
@@ -144,7 +144,7 @@ Applied before the denial, in this order
   1  base             podgraft.yaml:4   Keep
   2  queue/GPU Queue  podgraft.yaml:17  Override
 
-Not reached (modules only if their condition is true)
+Not applied because of the denial (modules only if their condition is true)
   3  module/nfs
 
 Set (+) and removed (-) before the denial
@@ -163,7 +163,7 @@ Not applied
     let json = explain(&vault, POD, &["-o", "json"]).stdout;
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["outcome"], report["applied"].as_array().map(Vec::len)), (&"denied".into(), Some(2)));
-    assert_eq!(report["notReached"], serde_json::json!([{"source": "module/nfs", "at": null, "conflict": null}]));
+    assert_eq!(report["remaining"], serde_json::json!([{"source": "module/nfs", "at": null, "conflict": null}]));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_layer_that_denies_the_pod_is_the_first_not_applied() {
 Applied before the denial, in this order
   1  base  podgraft.yaml:4  Keep
 
-Not reached (modules only if their condition is true)
+Not applied because of the denial (modules only if their condition is true)
   2  queue/GPU Queue  podgraft.yaml:19  Deny
   3  module/nfs
 

@@ -16,7 +16,8 @@ use crate::model::pod::Pod;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
 use crate::model::system::{System, SystemKind};
-use crate::model::task::{Task, selecting_labels};
+use crate::model::task::Task;
+use crate::model::task_systems::selecting_labels;
 use crate::mutate::plan::Plan;
 use crate::mutate::provenance::{Change, FragmentSource, Steps};
 use crate::mutate::{ModuleRun, MutateError, MutateFailure, Mutation};
@@ -40,7 +41,7 @@ pub(super) struct Report {
     pub(super) applied: Vec<Step>,
     /// for a denied pod, the layers and modules that were not applied any more, in order; if one of them denied the pod,
     /// it is the first
-    pub(super) not_reached: Vec<Step>,
+    pub(super) remaining: Vec<Step>,
     /// the fields that podgraft set or removed, by path
     pub(super) fields: Vec<Field>,
     /// the settings of applied layers and modules that did not reach the pod
@@ -138,7 +139,7 @@ impl Report {
             denial: None,
             task: task.as_ref().map(|task| identity(task, &pod, &review, snapshot)),
             applied: Vec::new(),
-            not_reached: explanation.not_reached.iter().map(|source| step(*source)).collect(),
+            remaining: explanation.remaining.iter().map(|source| step(*source)).collect(),
             fields: Vec::new(),
             overridden: Vec::new(),
             not_applied: not_applied(&explanation),
@@ -376,8 +377,8 @@ fn not_applied(explanation: &Explanation<'_>) -> Vec<UnappliedSource> {
     });
     let is_module = |source: &FragmentSource<'_>, name: &str| matches!(source, FragmentSource::Module(module) if module.name == name);
     let is_applied = |name: &str| applied.iter().any(|(source, _)| is_module(source, name));
-    let is_not_reached = |name: &str| explanation.not_reached.iter().any(|source| is_module(source, name));
-    let unchanged = |run: &&ModuleRun| !is_applied(&run.name) && !is_not_reached(&run.name);
+    let is_remaining = |name: &str| explanation.remaining.iter().any(|source| is_module(source, name));
+    let unchanged = |run: &&ModuleRun| !is_applied(&run.name) && !is_remaining(&run.name);
     let without_effect = explanation.runs.iter().filter(unchanged).map(|run| {
         let failed = run.error.as_ref().map(|error| format!("failed, and its onError is Ignore: {error}"));
         let because = failed.unwrap_or_else(|| "ran and changed nothing".to_owned());

@@ -19,8 +19,8 @@ pub(super) fn format(explanation: &Report, field: Option<&str>) -> String {
         Some(_) => ("Applied before the denial, in this order", "Set (+) and removed (-) before the denial"),
     };
     section(&mut text, title, &steps(&explanation.applied, 1));
-    let not_reached = steps(&explanation.not_reached, explanation.applied.len() + 1);
-    section(&mut text, "Not reached (modules only if their condition is true)", &not_reached);
+    let remaining = steps(&explanation.remaining, explanation.applied.len() + 1);
+    section(&mut text, "Not applied because of the denial (modules only if their condition is true)", &remaining);
     let of_field = field.map_or_else(String::new, |field| format!(", {field}"));
     let fields = explanation.fields.iter().map(|field| {
         let sign = if field.removed { "-" } else { "+" };

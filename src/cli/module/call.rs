@@ -17,7 +17,8 @@ use crate::model::pod::Pod;
 use crate::model::queue_name::canonical_queue_name;
 use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
-use crate::model::task::{self, Task};
+use crate::model::task::Task;
+use crate::model::task_systems;
 use crate::wasm::{Engine, RecordingModule};
 
 /// The flags that name a module and its arguments.
@@ -132,7 +133,7 @@ impl Subject {
 /// Puts the pod of a review into another queue: sets the label that names its queue, or podgraft's label.
 fn with_queue(body: &[u8], review: &Review<'_>, own: Option<&str>, queue: &str) -> anyhow::Result<Vec<u8>> {
     let pod = Pod::from_review(review);
-    let label = task::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
+    let label = task_systems::selecting_labels().find(|label| own.is_some() && pod.label(label) == own);
     let mut review: Value = serde_json::from_slice(body)?;
     let metadata = &mut review["request"]["object"]["metadata"];
     if !metadata["labels"].is_object() {

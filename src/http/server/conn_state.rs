@@ -13,11 +13,30 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Timeouts;
 use crate::http::metrics::TimeoutPhase;
 
 /// Time for which the drain keeps a new connection that has sent nothing: a request may be on its way.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Time limits for the phases of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// the TLS handshake
+    pub handshake: Duration,
+    /// a request, from its first byte to the last of its body
+    pub request: Duration,
+    /// reading the reply
+    pub reply: Duration,
+    /// silence between two requests; longer than the API server's 90 s, so that the API server closes first
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let slow = Duration::from_secs(10);
+        Self { handshake: slow, request: slow, reply: slow, idle: Duration::from_mins(2) }
+    }
+}
 
 /// The state of a connection, shared by its task and the connection limiter.
 #[derive(Debug)]

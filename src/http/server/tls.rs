@@ -1,13 +1,11 @@
 //! The serving certificate, reloaded when its files change, and the settings of TLS.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion};
@@ -17,7 +15,11 @@ use self::reloading::Reloading;
 use crate::http::metrics::Metrics;
 
 pub mod client_verifier;
+mod pem_file;
 mod reloading;
+
+pub use self::pem_file::Error;
+use self::pem_file::{chain, content, read};
 
 /// Paths of the certificate chain and its key.
 #[derive(Debug, Clone)]
@@ -26,43 +28,6 @@ pub struct CertificatePaths {
     pub certificate: PathBuf,
     /// PEM: PKCS #8, SEC 1 or PKCS #1
     pub key: PathBuf,
-}
-
-/// An error in the serving certificate, its key or the client CA; the text names the flag and the file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// a file cannot be read
-    #[error("{flag} {}: cannot be read", path.display())]
-    Read {
-        /// flag that names the file
-        flag: &'static str,
-        /// path of the file
-        path: PathBuf,
-        /// error of the system
-        source: io::Error,
-    },
-    /// a file is invalid
-    #[error("{flag} {}: {message}", path.display())]
-    Content {
-        /// flag that names the file
-        flag: &'static str,
-        /// path of the file
-        path: PathBuf,
-        /// reason, the end of a sentence about the file
-        message: String,
-    },
-    /// certificate and key are valid, and do not belong together
-    #[error("--tls-key {} is not the key of --tls-cert {}", key.display(), certificate.display())]
-    Mismatch {
-        /// path of the certificate
-        certificate: PathBuf,
-        /// path of the key
-        key: PathBuf,
-    },
-    /// the TLS library does not accept the settings
-    #[error("cannot set up TLS: {0}")]
-    Setup(rustls::Error),
 }
 
 /// The lowest TLS version that is accepted. The cipher suites are rustls' own, all of them with forward secrecy and
@@ -99,7 +64,7 @@ impl Certificates {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let paths = vec![files.certificate.clone(), files.key.clone()];
         let (key_provider, expiry) = (Arc::clone(&provider), Arc::clone(&metrics));
-        let pair = Reloading::load(paths, metrics, move || {
+        let pair = Reloading::load("certificate", paths, metrics, move || {
             let pair = files.read(&key_provider)?;
             expiry.certificate_loaded(not_after(&pair));
             Ok(pair)
@@ -175,22 +140,6 @@ impl CertificatePaths {
         })?;
         Ok(Arc::new(pair))
     }
-}
-
-/// Reads the certificates of a PEM file, one at least.
-fn chain(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let chain = CertificateDer::pem_slice_iter(&read(flag, path)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| content(flag, path, format!("is not PEM: {error}")))?;
-    if chain.is_empty() { Err(content(flag, path, "holds no certificate")) } else { Ok(chain) }
-}
-
-fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Read { flag, path: path.to_owned(), source })
-}
-
-fn content(flag: &'static str, path: &Path, message: impl Into<String>) -> Error {
-    Error::Content { flag, path: path.to_owned(), message: message.into() }
 }
 
 /// Returns the expiry of the server's own certificate, in seconds since 1970.

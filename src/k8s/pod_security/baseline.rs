@@ -1,7 +1,6 @@
 //! The checks of the level `baseline`.
 
-use super::Breach;
-use super::subject::{Holder, Subject, first_breach, set};
+use super::subject::{Breach, Holder, Subject, first_breach, set};
 use crate::json::Json;
 use crate::k8s::validation::HANDLED;
 use crate::k8s::warnings::{APPARMOR, CONTAINER_SECCOMP, SECCOMP};

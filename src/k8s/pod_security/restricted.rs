@@ -1,8 +1,7 @@
 //! The checks that the level `restricted` adds.
 
-use super::Breach;
 use super::baseline::{adds_other, is_confined, is_zero, seccomp_fields};
-use super::subject::{Subject, first_breach, set};
+use super::subject::{Breach, Subject, first_breach, set};
 use crate::json::Json;
 
 pub(super) fn privilege_escalation(subject: &Subject<'_>) -> Option<Breach> {

@@ -1,7 +1,20 @@
 //! The pod in the form that the checks read.
 
-use super::{Breach, Policy};
+use super::policy::Policy;
 use crate::json::Json;
+
+/// The finding of a check.
+pub(super) struct Breach {
+    pub(super) path: String,
+    pub(super) related_path: Option<&'static str>,
+    pub(super) must: &'static str,
+}
+
+impl Breach {
+    pub(super) fn new(path: String, must: &'static str) -> Self {
+        Self { path, related_path: None, must }
+    }
+}
 
 /// A pod and the policy for it.
 pub(super) struct Subject<'p> {

@@ -12,8 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 
+use super::pem_file::{Error, chain, content};
 use super::reloading::Reloading;
-use super::{Error, chain, content};
 use crate::http::metrics::Metrics;
 
 const FLAG: &str = "--client-ca";
@@ -46,7 +46,8 @@ impl ClientVerifier {
         let ClientAuth { authorities: path, names } = auth;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let signatures = Arc::clone(&provider);
-        let authorities = Reloading::load(vec![path.clone()], metrics, move || read_authorities(&path, &signatures))?;
+        let authorities =
+            Reloading::load("client CA", vec![path.clone()], metrics, move || read_authorities(&path, &signatures))?;
         Ok(Arc::new(Self { names, provider, authorities }))
     }
 

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info};
 
-use super::Error;
+use super::pem_file::Error;
 use crate::http::metrics::Metrics;
 
 type Read<T> = dyn Fn() -> Result<Arc<T>, Error> + Send + Sync;
 
 /// The last valid value of some files.
 pub(super) struct Reloading<T: ?Sized> {
+    noun: &'static str,
     paths: Vec<PathBuf>,
     read: Box<Read<T>>,
     metrics: Arc<Metrics>,
@@ -43,15 +44,16 @@ struct FileFingerprint {
 // === impl Reloading ===
 
 impl<T: ?Sized> Reloading<T> {
-    /// Reads the first value, which must be valid.
+    /// Reads the first value, which must be valid. Log lines call it `noun`.
     pub(super) fn load(
+        noun: &'static str,
         paths: Vec<PathBuf>,
         metrics: Arc<Metrics>,
         read: impl Fn() -> Result<Arc<T>, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let seen = fingerprints(&paths);
         let current = Mutex::new(Current { seen, value: read()? });
-        Ok(Self { paths, read: Box::new(read), metrics, current })
+        Ok(Self { noun, paths, read: Box::new(read), metrics, current })
     }
 
     /// Returns the last valid value, read again if the files have changed.
@@ -65,17 +67,22 @@ impl<T: ?Sized> Reloading<T> {
             current.seen = found;
             match (self.read)() {
                 Ok(value) => {
-                    info!(files = ?self.paths, "certificate reloaded");
+                    info!(files = self.files(), "{} reloaded", self.noun);
                     current.value = value;
                 }
                 Err(error) => {
                     let error = anyhow::Error::from(error); // prints its source too
-                    error!(error = format!("{error:#}"), "failed to reload certificate, keeping the previous one");
+                    error!(error = format!("{error:#}"), "failed to reload {}, keeping the previous one", self.noun);
                     self.metrics.certificate_failed();
                 }
             }
         }
         Arc::clone(&current.value)
+    }
+
+    fn files(&self) -> String {
+        let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        paths.join(", ")
     }
 }
 
