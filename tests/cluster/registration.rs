@@ -97,7 +97,8 @@ pub(crate) fn the_readmes_install_commands_work(installation: &Installation) -> 
     for line in install.split("```").next().unwrap_or("").lines() {
         let command = line.split("  #").next().unwrap_or("").trim().replace("target/certs", &folder);
         // the image and the program are built; without a kubelet the Deployment is never ready
-        if command.starts_with("docker ") || command.starts_with("cargo ") || command.contains(" rollout status ") {
+        let is_preparation = ["docker ", "cargo ", "export "].iter().any(|program| command.starts_with(program));
+        if is_preparation || command.contains(" rollout status ") {
             continue;
         }
         if let Some(arguments) = command.strip_prefix("kubectl ") {

@@ -58,6 +58,7 @@ const NEW_MODULE: &str = "a_new_module_builds_passes_its_own_tests_and_runs";
 const BY_HAND: &[(&str, &str)] = &[
     ("docker build -f deploy/Dockerfile -t podgraft:0.1.0 .", "needs Docker; tests/image.rs checks each instruction"),
     ("cargo build --locked --release", "takes minutes; the tests build the same program with the profile dev"),
+    ("export PATH=$PWD/target/release:$PATH", "the tests put the program that they build on the PATH"),
     ("make check", "a part of `make test`"),
     ("kubectl -n podgraft rollout status deployment/podgraft", "needs a kubelet, which the cluster tests do not have"),
     ("kubectl delete --ignore-not-found -k deploy/kustomize/base", "ends what the other cluster tests use"),

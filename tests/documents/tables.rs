@@ -1,4 +1,5 @@
-//! Lists of names in the documents, compared with the code: metrics and their labels, reasons of denials, keys.
+//! Lists of names in the documents, compared with the code: metrics and their labels, log fields, reasons of denials,
+//! keys.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,6 +32,30 @@ fn operations_lists_every_metric_and_label_value() {
     let spelled = code.lines().filter_map(|line| line.split("=> \"").nth(1)?.split('"').next());
     let missing: Vec<_> = spelled.filter(|value| !document.contains(&format!("`{value}`"))).collect();
     assert!(missing.is_empty(), "docs/operations.md does not explain the label values {missing:?}");
+}
+
+#[test]
+fn operations_lists_every_field_of_the_log_of_requests() {
+    let code = read("src/http/admission/log.rs");
+    let calls = ["debug!(", "info!(", "warn!(", "error!("].into_iter().flat_map(|name| code.split(name).skip(1));
+    let expected: BTreeSet<&str> = calls.flat_map(log_fields).collect();
+    assert!(expected.len() > 10, "{expected:?}");
+    let document = read("docs/operations.md");
+    let table = document.split("| field of a request or module |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let listed: BTreeSet<&str> =
+        cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.is_empty()).collect();
+    assert_eq!(listed, expected, "the log fields of docs/operations.md, left, and of the code");
+}
+
+/// The names of the fields in a call of a log macro, whose text begins behind its parenthesis.
+fn log_fields(call: &str) -> impl Iterator<Item = &str> {
+    let call = call.trim_start();
+    let without_target =
+        call.strip_prefix("target: ").and_then(|rest| rest.split_once(',')).map_or(call, |(_, rest)| rest);
+    let before_message = without_target.split('"').next().unwrap_or_default();
+    let fields = before_message.split(',').filter_map(|field| field.split('=').next());
+    fields.map(|name| name.trim().trim_start_matches(['%', '?'])).filter(|name| !name.is_empty())
 }
 
 #[test]
