@@ -8,7 +8,7 @@ CARGO ?= cargo
 .NOTPARALLEL:
 .PHONY: run test check needs bench policies image fuzz deny sbom clean
 
-## run: the main job on a real API server, told step by step; ends by itself
+## run: the main job on a real API server, shown step by step; ends by itself
 run:
 	@CARGO="$(CARGO)" tests/demo/run.sh
 
@@ -48,12 +48,12 @@ FUZZ_SECONDS ?= 600
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(TARGETS)
 
-## deny: licenses, sources and banned crates of what is shipped; .deny.toml says how advisories are looked at
+## deny: licenses, sources and banned crates of what is shipped; .deny.toml says how to check advisories
 deny: NEEDS = rust cc
 deny: needs target/tools/cargo-deny-0.20.2
 	target/tools/bin/cargo-deny --locked --config .deny.toml check licenses bans sources
 
-## sbom: what the image is made of, as CycloneDX JSON in target/sbom/
+## sbom: the components of the image, as CycloneDX JSON in target/sbom/
 sbom: NEEDS = rust cc
 sbom: needs target/tools/cargo-cyclonedx-0.5.9
 	deploy/sbom.sh
