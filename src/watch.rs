@@ -150,7 +150,7 @@ fn start_with(
 /// Loads a file or folder once, for `podgraft render` and `podgraft check`.
 ///
 /// # Errors
-/// A file or folder cannot be read. Errors of the configuration are in [`Built::problems`].
+/// A file or folder cannot be read. Errors of the configuration are in [`Built::errors`].
 pub fn load_once(
     path: &Path,
     policies: Option<&Path>,

@@ -137,7 +137,7 @@ fn done() -> (i32, String) {
 }
 
 #[test]
-fn a_complete_machine_is_told_nothing() {
+fn setup_installs_nothing_on_a_complete_machine() {
     let machine = Machine::complete();
     let needs = ["rust", "lint", "wasm", "cc", "c++", "static", "go", "cluster", "userns", "git", "openssl"];
     assert_eq!(machine.setup(&needs), done());
@@ -184,7 +184,7 @@ fn a_control_plane_needs_no_go_where_its_programs_are() {
 }
 
 #[test]
-fn a_machine_without_rust_is_told_where_it_comes_from() {
+fn without_rust_the_error_names_its_source() {
     let expected = "setup: no Rust: install rustup from https://rustup.rs; if it is installed, put ~/.cargo/bin on the \
                     PATH\n";
     let machine = Machine::bare();
@@ -230,7 +230,7 @@ fn rustup_adds_what_its_toolchain_lacks() {
 }
 
 #[test]
-fn a_rust_of_the_distribution_is_told_the_package() {
+fn with_the_distributions_rust_the_error_names_its_package() {
     let machine = Machine::complete();
     machine.remove("sysroot/lib").remove("sysroot/bin/cargo-clippy");
     let expected = "\

@@ -54,7 +54,7 @@ fn invalid_certificate_keeps_the_previous_one() {
 #[test]
 fn an_invalid_certificate_at_the_start_is_an_error_that_names_flag_and_file() {
     let (certificate, key) = self_signed();
-    for (certificate, key, problem) in [
+    for (certificate, key, expected) in [
         (None, Some(key.as_str()), "--tls-cert DIR/tls.crt: cannot be read: No such file or directory (os error 2)"),
         (Some("text"), Some(key.as_str()), "--tls-cert DIR/tls.crt: holds no certificate"),
         (
@@ -72,7 +72,7 @@ fn an_invalid_certificate_at_the_start_is_an_error_that_names_flag_and_file() {
         let secret = MountedSecret::empty();
         secret.put(certificate, key);
         let error = start_error(&secret);
-        assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), problem);
+        assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), expected);
     }
 }
 
