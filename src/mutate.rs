@@ -26,4 +26,6 @@ pub use self::mutation::{LayerMode, MutateError, MutateFailure, Mutation};
 pub use self::run::mutate;
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod tests;

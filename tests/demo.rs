@@ -1,4 +1,4 @@
-//! `make run`: the main job on real input, told step by step. `tests/demo/run.sh` compiles it and starts it.
+//! `make run`: the main job on real input, shown step by step. `tests/demo/run.sh` compiles it and starts it.
 //!
 //! A kube-apiserver with its etcd and kube-controller-manager on loopback, podgraft registered through the
 //! manifests of `deploy/`, and a task pod of the open-source ClearML agent, created as the agent's account.
@@ -180,7 +180,7 @@ fn without_podgraft(cluster: &ControlPlane, agent: &Path) -> Outcome<()> {
     Ok(())
 }
 
-// === what is told ===
+// === output ===
 
 struct Story {
     began: Instant,

@@ -76,7 +76,7 @@ impl Pair {
         Ok(Self { server, certificate, folder })
     }
 
-    /// Asks both; a refusal is told as `render` tells it.
+    /// Compares the outputs of both; a denial is written as `render` prints it.
     fn compare(&self, path: &Path) -> Outcome {
         let rendered = self.render(path)?;
         let review = self.review(path)?;

@@ -19,9 +19,9 @@ case "$*" in
   "--print sysroot") echo "$MACHINE/sysroot" ;;
 esac"#;
 
-/// Notes what it is told, and does as much of it as the scripts look at.
+/// Records its arguments, and makes the files that the scripts look for.
 const RUSTUP: &str = r#"case "$*" in "which rustc") echo "$MACHINE/sysroot/bin/rustc"; exit ;; esac
-echo "rustup $*" >>"$MACHINE/told"
+echo "rustup $*" >>"$MACHINE/calls"
 [ ! -e "$MACHINE/offline" ] || { echo "error: could not download" >&2; exit 1; }
 case "$1" in
   toolchain | target) /bin/mkdir -p "$MACHINE/sysroot/lib/rustlib/wasm32-unknown-unknown/lib"
@@ -100,8 +100,8 @@ impl Machine {
     }
 
     /// The commands that rustup was given.
-    fn told(&self) -> String {
-        fs::read_to_string(self.path().join("told")).unwrap_or_default()
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path().join("calls")).unwrap_or_default()
     }
 
     fn run(&self, script: &str, arguments: &[&str]) -> Output {
@@ -137,12 +137,12 @@ fn done() -> (i32, String) {
 }
 
 #[test]
-fn a_complete_machine_is_told_nothing() {
+fn setup_installs_nothing_on_a_complete_machine() {
     let machine = Machine::complete();
     let needs = ["rust", "lint", "wasm", "cc", "c++", "static", "go", "cluster", "userns", "git", "openssl"];
     assert_eq!(machine.setup(&needs), done());
     machine.add("rustup", RUSTUP);
-    assert_eq!((machine.setup(&needs), machine.told()), (done(), String::new()));
+    assert_eq!((machine.setup(&needs), machine.calls()), (done(), String::new()));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_control_plane_needs_no_go_where_its_programs_are() {
 }
 
 #[test]
-fn a_machine_without_rust_is_told_where_it_comes_from() {
+fn without_rust_the_error_names_its_source() {
     let expected = "setup: no Rust: install rustup from https://rustup.rs; if it is installed, put ~/.cargo/bin on the \
                     PATH\n";
     let machine = Machine::bare();
@@ -210,12 +210,12 @@ fn rustup_installs_the_toolchain_with_all_that_the_file_names() {
     machine.remove("sysroot").add("rustup", RUSTUP);
     let expected = format!("setup: rustup installs Rust {} (about a minute)\n", channel());
     assert_eq!(machine.setup(&["rust", "lint", "wasm"]), (0, expected));
-    let told = format!(
+    let expected = format!(
         "rustup toolchain install {} --profile minimal --no-self-update --component rustfmt --component clippy \
          --target wasm32-unknown-unknown\n",
         channel()
     );
-    assert_eq!(machine.told(), told);
+    assert_eq!(machine.calls(), expected);
 }
 
 #[test]
@@ -225,12 +225,12 @@ fn rustup_adds_what_its_toolchain_lacks() {
     let expected =
         "setup: rustup installs the component clippy\nsetup: rustup installs the target wasm32-unknown-unknown\n";
     assert_eq!(machine.setup(&["rust", "lint", "wasm"]), (0, expected.to_owned()));
-    assert_eq!(machine.told(), "rustup component add clippy\nrustup target add wasm32-unknown-unknown\n");
+    assert_eq!(machine.calls(), "rustup component add clippy\nrustup target add wasm32-unknown-unknown\n");
     assert_eq!(machine.setup(&["rust", "lint", "wasm"]), done());
 }
 
 #[test]
-fn a_rust_of_the_distribution_is_told_the_package() {
+fn with_the_distributions_rust_the_error_names_its_package() {
     let machine = Machine::complete();
     machine.remove("sysroot/lib").remove("sysroot/bin/cargo-clippy");
     let expected = "\

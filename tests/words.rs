@@ -21,16 +21,43 @@ const WORDS: &[(&str, &str)] = &[
     ("anybody", "name the subject"),
     ("whom", "name the subject"),
     ("whomever", "name the subject"),
+    ("anyone", "name the subject"),
+    ("someone", "name the subject"),
+    ("everyone", "name the subject"),
     ("culprit", "the layer or module that changed the field"),
+    ("culprits", "the layers or modules that changed the field"),
+    ("refuse", "deny"),
+    ("refuses", "denies"),
+    ("refused", "denied"),
+    ("refusing", "denying"),
+    ("refusal", "denial"),
+    ("refusals", "denials"),
+    ("rejection", "denial"),
+    ("rejections", "denials"),
+    ("lay", "apply"),
+    ("lays", "applies"),
     ("laid", "applied"),
     ("torn", "malformed"),
+    ("sound", "valid"),
     ("unsound", "invalid"),
+    ("misfit", "error"),
+    ("misfits", "errors"),
+    ("complain", "report an error"),
+    ("complains", "reports an error"),
+    ("complained", "reported an error"),
     ("complaint", "error, notice"),
+    ("complaints", "errors, notices"),
 ];
 
 /// Phrases, in lower case.
 const PHRASES: &[(&str, &str)] = &[
     ("last good", "last valid"),
+    ("once sound", "last valid"),
+    ("whose word", "submitter"),
+    ("turned away", "denied"),
+    ("thrown out", "evicted"),
+    ("patient pace", "pooled"),
+    ("inline pace", "inline"),
     ("left alone", "skipped, unchanged"),
     ("passed over", "skipped"),
     ("on its way out", "shutting down"),
@@ -40,10 +67,13 @@ const PHRASES: &[(&str, &str)] = &[
     ("the plan it was", "cite documents of this repository"),
 ];
 
+/// Names and texts of other programs that have a retired word in them.
+const NAMES: [&str; 2] = ["webhook_rejection_count", "connection refused"];
+
 /// A doc comment begins with a verb or a noun.
 const BEGINNINGS: [&str; 8] = ["what", "whether", "how", "who", "whose", "why", "where", "when"];
 
-const ROOTS: [&str; 11] = [
+const ROOTS: [&str; 14] = [
     "src",
     "tests",
     "docs",
@@ -55,6 +85,9 @@ const ROOTS: [&str; 11] = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "Makefile",
+    "Cargo.toml",
+    ".deny.toml",
+    ".ci",
 ];
 
 /// Files with other people's words, and this one.
@@ -103,7 +136,7 @@ fn every_line(mut check: impl FnMut(&str, usize, &str, &str)) {
 fn retired_words_do_not_come_back() {
     let mut report = Vec::new();
     every_line(|name, number, _, line| {
-        let lower = line.to_lowercase();
+        let lower = NAMES.iter().fold(line.to_lowercase(), |line, name| line.replace(name, ""));
         let words = lower.split(|c: char| !c.is_alphabetic());
         let used = words.filter_map(|word| WORDS.iter().find(|(retired, _)| *retired == word));
         let phrases = PHRASES.iter().filter(|(phrase, _)| lower.contains(phrase));

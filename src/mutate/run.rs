@@ -98,6 +98,3 @@ fn check_submitted(review: &Review<'_>) -> Result<(), Denial> {
     validation::validate_shape(review.object)
         .map_err(|(path, what)| Denial::new(Reason::InvalidPod, format!("the pod is invalid: {path} {what}")))
 }
-
-#[cfg(test)]
-pub(crate) mod fixtures;

@@ -73,7 +73,7 @@ fn every_failure_of_a_guest_has_its_own_error() {
     assert_eq!(run("trap", "x"), trap("wasm `unreachable` instruction executed"));
     assert_eq!(run("not-utf8", "x"), trap("a result that is not UTF-8"));
     assert_eq!(run("out-of-bounds", "x"), trap("a result that breaks the component ABI"));
-    assert_eq!(run("refuse", "no queue"), Err(HookError::Denied("no queue".into())));
+    assert_eq!(run("deny", "no queue"), Err(HookError::Denied("no queue".into())));
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn keys_are_not_written_into_a_repository_that_does_not_ignore_them() {
 }
 
 #[test]
-fn findings_are_available_as_json() {
+fn errors_are_available_as_json() {
     let folder = folder();
     make(&folder, &["--days", "7"]);
     fs::set_permissions(folder.path().join("set/tls.key"), fs::Permissions::from_mode(0o644)).unwrap();

@@ -159,7 +159,7 @@ fn run_redacts_logs_and_denials_as_the_webhook_does() {
     fs::write(&pod, text).unwrap();
     let pod = pod.to_str().unwrap();
     // the first guest logs the pod, the second returns it as an error
-    for (name, code) in [("log", 0), ("refuse", 1)] {
+    for (name, code) in [("log", 0), ("deny", 1)] {
         let ran = module(&["run", &guest(&folder, name), "-f", pod]);
         assert_eq!(ran.code, code, "{}", ran.stderr);
         assert!(ran.stderr.contains("NCCL_DEBUG") && ran.stderr.contains("***"), "{}", ran.stderr);

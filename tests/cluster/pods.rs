@@ -73,7 +73,7 @@ fn comes_back_as_configured(ns: &TestNamespace<'_>, file: &str, queue: &str) -> 
 
     let pod = ns.stored(name);
     same("the applied layers", applied(&pod), &format!("base, environment/{}, queue/{queue}", ns.name))?;
-    is_untouched(&pod, &given)?;
+    is_unchanged(&pod, &given)?;
     has_what_is_configured(&pod)?;
 
     quiet(&ns.kubectl(&["apply", "-f", "-"], &manifest))?;
@@ -81,7 +81,7 @@ fn comes_back_as_configured(ns: &TestNamespace<'_>, file: &str, queue: &str) -> 
     Ok(pod)
 }
 
-fn is_untouched(pod: &Value, given: &Value) -> Outcome {
+fn is_unchanged(pod: &Value, given: &Value) -> Outcome {
     for key in ["name", "image", "command", "args"] {
         same(key, &primary(pod)[key], &primary(given)[key])?;
     }

@@ -283,8 +283,8 @@ fn only_the_api_server(installation: &Installation, ns: &TestNamespace<'_>) -> O
     expect(stranger.contains("POST /mutate"), || stranger.clone())?;
     wait_until("the failed handshake in the metrics", PATIENCE, || {
         let name = "podgraft_tls_handshake_errors_total{reason=\"no_certificate\"}";
-        let refused = installation.podgraft(|podgraft| podgraft.metric(name))?;
-        Ok((refused > 0.0).then_some(()))
+        let failed = installation.podgraft(|podgraft| podgraft.metric(name))?;
+        Ok((failed > 0.0).then_some(()))
     })?;
     installation.logged("TLS handshake failed")
 }

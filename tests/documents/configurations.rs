@@ -20,9 +20,9 @@ fn every_configuration_loads_and_fits_the_schema() {
             let at = format!("{name}:{}", block.line);
             for text in block.text.split("\n---\n").flat_map(|text| configurations(text, &at)) {
                 let value: Value = serde_saphyr::from_str(&text).unwrap();
-                let misfits: Vec<_> =
+                let errors: Vec<_> =
                     validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-                assert!(misfits.is_empty(), "{at}: {misfits:#?}");
+                assert!(errors.is_empty(), "{at}: {errors:#?}");
                 load(&text, &at);
                 seen += 1;
             }

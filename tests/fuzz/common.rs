@@ -15,10 +15,11 @@ use serde_json::Value;
 /// The result of every module.
 pub static RETURNED: Mutex<Option<HookOutput>> = Mutex::new(None);
 
+/// A module that returns [`RETURNED`].
 #[derive(Debug)]
-struct Told;
+struct Returns;
 
-impl Hook for Told {
+impl Hook for Returns {
     fn call(&self, _call: &HookRequest<'_>) -> HookResponse {
         let result = match &*RETURNED.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(HookOutput::Template(text)) => Ok(HookOutput::Template(text.clone())),
@@ -29,11 +30,11 @@ impl Hook for Told {
     }
 }
 
-/// A module that refuses with its own words.
+/// A module that denies, with its request as the message.
 #[derive(Debug)]
-struct Refuses;
+struct Denies;
 
-impl Hook for Refuses {
+impl Hook for Denies {
     fn call(&self, call: &HookRequest<'_>) -> HookResponse {
         HookResponse {
             result: Err(HookError::Denied(call.request.to_owned())),
@@ -43,18 +44,18 @@ impl Hook for Refuses {
     }
 }
 
-/// The code of a module: its bytes say how it behaves.
+/// Returns the hook of a module: its bytes name it.
 pub fn compile(_key: &str, bytes: &[u8]) -> Result<Arc<dyn Hook>, String> {
     match bytes {
-        b"told" => Ok(Arc::new(Told)),
-        b"refuses" => Ok(Arc::new(Refuses)),
+        b"returns" => Ok(Arc::new(Returns)),
+        b"denies" => Ok(Arc::new(Denies)),
         _ => Err("is no component".to_owned()),
     }
 }
 
 /// These files, with the modules that [`compile`] knows.
 pub fn input(files: &[(&str, &str)]) -> Input {
-    let wasm = ["told", "refuses", "broken"].map(|name| Wasm {
+    let wasm = ["returns", "denies", "broken"].map(|name| Wasm {
         name: format!("{name}.wasm"),
         origin: "fuzz".into(),
         bytes: Arc::from(name.as_bytes()),
@@ -63,11 +64,11 @@ pub fn input(files: &[(&str, &str)]) -> Input {
     Input { files: files.collect(), wasm: wasm.into(), namespace: "podgraft".into() }
 }
 
-/// The configuration that a target starts from; it must be sound.
+/// The configuration that a target starts from; it must be valid.
 pub fn snapshot(text: &str) -> Arc<Snapshot> {
     let built = Builder::default().build(&input(&[("rich.yaml", text)]), &compile);
     assert!(built.errors.is_empty(), "{:#?}", built.errors);
-    // every pod is looked at by all checks
+    // all checks apply to every pod
     built.snapshot.pod_security.set_everywhere("restricted".parse().ok());
     built.snapshot
 }
@@ -77,7 +78,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot) -> Answer {
     let left = || Duration::from_secs(3600);
     match mutate::answer(body, snapshot, Execution::Pooled(&left), &Bump::new()) {
         Verdict::Done(answer) => answer,
-        Verdict::NeedsPool(module) => panic!("module {module} is slow at the patient pace"),
+        Verdict::NeedsPool(module) => panic!("module {module} is too slow although it is pooled"),
     }
 }
 
@@ -85,7 +86,7 @@ pub fn answer(body: &[u8], snapshot: &Snapshot) -> Answer {
 pub fn check(body: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     if answer.status != 200 {
         assert!((400..500).contains(&answer.status), "status {}", answer.status);
-        assert!(answer.body.len() < 4096, "an essay for what is no review");
+        assert!(answer.body.len() < 4096, "a long answer to a body that is no review");
         return None;
     }
     assert_ne!(answer.reason, Some("Internal"), "{:?}", answer.message);
@@ -96,7 +97,7 @@ pub fn check(body: &[u8], answer: &Answer) -> Option<Vec<u8>> {
     assert_eq!(response["allowed"], answer.outcome != Happened::Denied);
     let patch = BASE64_STANDARD.decode(response["patch"].as_str()?).expect("base64");
     let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("the patch is RFC 6902");
-    // serde_json refuses numbers that no double holds, which podgraft passes on as they are written
+    // serde_json cannot read numbers that no double holds; podgraft copies them as text
     let mut review: Value = serde_json::from_slice(body).ok()?;
     json_patch::patch(&mut review["request"]["object"], &patch).expect("the patch applies");
     Some(review.to_string().into_bytes())

@@ -1,4 +1,4 @@
-//! Any text as what a module returns, template or fragment: no panic, a patch that applies, a named refusal otherwise.
+//! Any text as a module's result, template or fragment: no panic, a patch that applies, or a denial with a reason.
 #![no_main]
 
 mod common;
@@ -10,13 +10,13 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use podgraft::model::hook::HookOutput;
 use podgraft::model::snapshot::Snapshot;
 
-/// A queue whose module is told; what it may take away and what its failure means are two bits of the input.
+/// Returns a configuration with one module. `mayRemove` and `onError` are two bits of the input.
 fn snapshot(number: u8) -> Arc<Snapshot> {
     let (remove, on_error) = (number & 1 == 1, if number & 2 == 2 { "Ignore" } else { "Fail" });
     common::snapshot(&format!(
         "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n\
-         modules: {{told: {{wasm: told.wasm, mayRemove: {remove}, onError: {on_error}}}}}\n\
-         basePodTemplate: {{modules: [told], env: [{{name: A, value: base}}]}}\n"
+         modules: {{returns: {{wasm: returns.wasm, mayRemove: {remove}, onError: {on_error}}}}}\n\
+         basePodTemplate: {{modules: [returns], env: [{{name: A, value: base}}]}}\n"
     ))
 }
 

@@ -132,7 +132,7 @@ const WORDS: &[&str] = &[
     "match",
     "namespaces",
     "wasm",
-    "told.wasm",
+    "returns.wasm",
     "broken.wasm",
     "when",
     "params",

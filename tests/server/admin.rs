@@ -11,8 +11,8 @@ use podgraft_testkit::fixtures::review;
 #[test]
 fn readiness_waits_for_the_first_configuration() {
     let mut fixture = Fixture::new();
-    let (loaded, world) = watch::channel(false);
-    fixture.loaded = world;
+    let (loaded, receiver) = watch::channel(false);
+    fixture.loaded = receiver;
     run(fixture, async |server| {
         let not_yet = "not ready: no readable configuration yet; the log says why\n".to_owned();
         assert_eq!(server.get("/readyz").await, (503, not_yet));

@@ -28,23 +28,23 @@ fn each_swap_of_the_mounted_secret_shows_in_the_next_handshake() {
 #[test]
 fn invalid_certificate_keeps_the_previous_one() {
     run(Fixture::new(), async |server| {
-        let good = server.secret.rotate();
-        assert_eq!(server.connect().await.certificate(), good);
+        let valid = server.secret.rotate();
+        assert_eq!(server.connect().await.certificate(), valid);
         let (certificate, key) = self_signed();
-        let bad = [
+        let invalid = [
             (Some("no PEM at all".to_owned()), Some(key.clone())),
             (Some(certificate.clone()), Some(self_signed().1)),
             (Some(certificate.clone()), Some("-----BEGIN PRIVATE KEY-----\n???".to_owned())),
             (Some(certificate.clone()), None),
             (None, Some(key.clone())),
         ];
-        for (number, (certificate, key)) in bad.into_iter().enumerate() {
+        for (number, (certificate, key)) in invalid.into_iter().enumerate() {
             server.secret.put(certificate.as_deref(), key.as_deref());
             for _ in 0..3 {
-                assert_eq!(server.connect().await.certificate(), good, "pair {number}");
+                assert_eq!(server.connect().await.certificate(), valid, "pair {number}");
             }
             let failures = format!("podgraft_certificate_reload_failures_total {}\n", number + 1);
-            assert!(server.metrics().await.contains(&failures), "each is counted, and complained of, once");
+            assert!(server.metrics().await.contains(&failures), "each is counted once");
         }
         server.secret.put(Some(&certificate), Some(&key));
         assert_eq!(server.connect().await.certificate(), der(&certificate));
@@ -54,7 +54,7 @@ fn invalid_certificate_keeps_the_previous_one() {
 #[test]
 fn an_invalid_certificate_at_the_start_is_an_error_that_names_flag_and_file() {
     let (certificate, key) = self_signed();
-    for (certificate, key, problem) in [
+    for (certificate, key, expected) in [
         (None, Some(key.as_str()), "--tls-cert DIR/tls.crt: cannot be read: No such file or directory (os error 2)"),
         (Some("text"), Some(key.as_str()), "--tls-cert DIR/tls.crt: holds no certificate"),
         (
@@ -72,7 +72,7 @@ fn an_invalid_certificate_at_the_start_is_an_error_that_names_flag_and_file() {
         let secret = MountedSecret::empty();
         secret.put(certificate, key);
         let error = start_error(&secret);
-        assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), problem);
+        assert_eq!(error.replace(secret.directory.path().to_str().unwrap(), "DIR"), expected);
     }
 }
 

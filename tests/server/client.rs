@@ -30,7 +30,7 @@ pub(crate) async fn admitted(address: std::net::SocketAddr, config: &Arc<ClientC
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("podgraft.podgraft.svc").unwrap();
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.ok()?;
-    // with TLS 1.3 a client hears of its refusal when it reads
+    // with TLS 1.3 a client sees the server's alert only when it reads
     let mut client = Client { stream };
     client
         .try_send(b"POST /mutate HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")

@@ -1,4 +1,4 @@
-//! Client certificates and TLS versions that are accepted and refused.
+//! Client certificates and TLS versions that the server accepts, and others that it does not.
 
 use std::fs;
 use std::io::Write;

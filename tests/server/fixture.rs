@@ -37,8 +37,8 @@ impl Fake {
 }
 
 impl Reviewer for Fake {
-    fn answer(&self, body: &[u8], _: &Snapshot, pace: Execution<'_>, _: &Bump) -> Verdict {
-        (self.0)(body, pace)
+    fn answer(&self, body: &[u8], _: &Snapshot, execution: Execution<'_>, _: &Bump) -> Verdict {
+        (self.0)(body, execution)
     }
 
     fn deny(&self, _: &[u8], Denial { reason, message }: Denial) -> Answer {
@@ -50,7 +50,7 @@ impl Reviewer for Fake {
 /// `{}` is answered at once; anything else is a module of that name, which waits at the gate.
 pub(crate) fn gated(gate: &Arc<Gate>) -> Arc<dyn Reviewer> {
     let gate = Arc::clone(gate);
-    Arc::new(Fake::new(move |body, pace| match (body, pace) {
+    Arc::new(Fake::new(move |body, execution| match (body, execution) {
         (b"{}", _) => done("fast"),
         (name, Execution::Inline) => Verdict::NeedsPool(String::from_utf8_lossy(name).into_owned()),
         // no time for any module: this one may not fail
@@ -150,7 +150,7 @@ pub(crate) struct Running {
     pub(crate) secret: MountedSecret,
 }
 
-/// Runs a test against a server; half a minute is the watchdog's patience.
+/// Runs a test against a server, for at most half a minute.
 pub(crate) fn run<F: Future<Output = ()>>(fixture: Fixture, test: impl FnOnce(Running) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

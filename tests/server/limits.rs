@@ -100,7 +100,7 @@ fn a_review_of_three_mebibytes_gets_its_patch() {
 fn a_review_beyond_the_memory_budget_is_answered_before_its_deadline() {
     let gate = Arc::new(Gate::default());
     let of_thread = Arc::clone(&gate);
-    let reviewer = Arc::new(Fake::new(move |_, pace| match pace {
+    let reviewer = Arc::new(Fake::new(move |_, execution| match execution {
         Execution::Inline => Verdict::NeedsPool("m".to_owned()),
         Execution::Pooled(_) => {
             of_thread.pass();

@@ -17,7 +17,7 @@ use super::fixture::{Fake, Fixture, Gate, done, gated, run};
 #[test]
 fn a_panic_is_a_500_and_the_connection_stays_open() {
     let mut fixture = Fixture::new();
-    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (body, pace) {
+    fixture.reviewer = Arc::new(Fake::new(|body, execution| match (body, execution) {
         (b"panic", _) | (b"later", Execution::Pooled(_)) => panic!("a bug"),
         (b"later", Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
         _ => done("fine"),
@@ -68,9 +68,9 @@ fn one_module_cannot_take_all_threads_nor_the_whole_queue() {
         let mut waiting = server.connect().await;
         waiting.send_post(b"slow").await;
         server.until_metrics_say("podgraft_requests_waiting 1\n").await;
-        let refused = server.connect().await.post(b"slow").await;
+        let denied = server.connect().await.post(b"slow").await;
         assert_eq!(
-            (refused.status, refused.body.as_str()),
+            (denied.status, denied.body.as_str()),
             (200, "503 ModuleUnavailable module 'slow' is busy: too many requests are waiting for it")
         );
         let mut other = server.connect().await;
@@ -114,7 +114,7 @@ struct Panicking;
 impl Hook for Panicking {
     fn call(&self, call: &HookRequest<'_>) -> HookResponse {
         let slow = HookResponse { result: Err(HookError::TooSlowInline), logs: Vec::new(), elapsed: Duration::ZERO };
-        match (call.execution, call.request.contains("\"patient\"")) {
+        match (call.execution, call.request.contains("\"pooled\"")) {
             (Execution::Inline, true) => slow,
             _ => panic!("{}", call.template),
         }
@@ -125,7 +125,7 @@ impl Hook for Panicking {
 fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
     let text = "apiVersion: podgraft.io/v1alpha1\nkind: GraftConfig\n\
                 modules: {m: {wasm: m.wasm}}\n\
-                queues: {inline: {modules: [m]}, patient: {modules: [m]}, beside: {templateOverrides: {labels: {a: b}}}}\n";
+                queues: {inline: {modules: [m]}, pooled: {modules: [m]}, beside: {templateOverrides: {labels: {a: b}}}}\n";
     let input = Input {
         files: vec![File { name: "podgraft.yaml".to_owned(), text: text.to_owned() }],
         wasm: vec![Wasm { name: "m.wasm".to_owned(), origin: "here".to_owned(), bytes: [0].into() }],
@@ -136,7 +136,7 @@ fn a_module_call_that_panics_is_a_500_on_a_worker_and_on_a_module_thread() {
     let snapshot = Arc::into_inner(built.snapshot).unwrap_or_default();
     run(Fixture { reviewer: Arc::new(Mutate), snapshot, ..Fixture::new() }, async |server| {
         let mut client = server.connect().await;
-        for queue in ["inline", "patient", "inline", "patient"] {
+        for queue in ["inline", "pooled", "inline", "pooled"] {
             let reply = client.post(task_review(queue).as_bytes()).await;
             assert_eq!(
                 (reply.status, reply.body.as_str()),
@@ -157,7 +157,7 @@ fn a_request_that_would_wait_past_its_deadline_is_denied_at_once() {
     let mut fixture = Fixture::new();
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
     let of_thread = gates.clone();
-    fixture.reviewer = Arc::new(Fake::new(move |body, pace| match (body, pace) {
+    fixture.reviewer = Arc::new(Fake::new(move |body, execution| match (body, execution) {
         (_, Execution::Inline) => Verdict::NeedsPool("m".to_owned()),
         (_, Execution::Pooled(left)) if left().is_zero() => Verdict::NeedsPool("m".to_owned()),
         (b"first", _) => {
@@ -189,39 +189,40 @@ fn a_request_that_would_wait_past_its_deadline_is_denied_at_once() {
         );
         assert!(server.metrics().await.contains("podgraft_requests_shed_total{reason=\"too_late\"} 1\n"));
         // with time enough it waits
-        let mut patient = server.connect().await;
-        patient.send_post(b"patient").await;
+        let mut in_time = server.connect().await;
+        in_time.send_post(b"in time").await;
         server.until_metrics_say("podgraft_requests_in_flight 2\n").await;
         gates[1].open();
         assert_eq!(second.reply().await.body, "second");
-        assert_eq!(patient.reply().await.body, "patient");
+        assert_eq!(in_time.reply().await.body, "in time");
     });
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn long_calls_have_lowered_threads_and_others_never() {
+fn long_calls_demote_their_thread_and_short_ones_never() {
     let mut fixture = Fixture::new();
     fixture.limits = Limits { threads: 1, threads_per_module: 1, queue: 9, queue_per_module: 9 };
-    // the body is the module's name, and whether it computes for long
-    fixture.reviewer = Arc::new(Fake::new(|body, pace| match (String::from_utf8_lossy(body).split_once(' '), pace) {
-        (Some((module, _)), Execution::Inline) => Verdict::NeedsPool(module.to_owned()),
-        (Some((_, "short")), _) => done(policy()),
-        (Some((_, "cut")), _) => {
-            thread_priority::mark_timed_out();
-            done(policy())
-        }
-        (Some((_, "waits")), _) => {
-            std::thread::sleep(2 * thread_priority::CPU_BEFORE_DEMOTION);
-            done(policy())
-        }
-        _ => {
-            let (before, begun) = (policy(), thread_priority::cpu_time());
-            thread_priority::demote();
-            while thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {}
-            done(format!("{before} {}", policy()))
-        }
-    }));
+    // the body is the module's name and its behaviour
+    fixture.reviewer =
+        Arc::new(Fake::new(|body, execution| match (String::from_utf8_lossy(body).split_once(' '), execution) {
+            (Some((module, _)), Execution::Inline) => Verdict::NeedsPool(module.to_owned()),
+            (Some((_, "short")), _) => done(policy()),
+            (Some((_, "timed-out")), _) => {
+                thread_priority::mark_timed_out();
+                done(policy())
+            }
+            (Some((_, "waits")), _) => {
+                std::thread::sleep(2 * thread_priority::CPU_BEFORE_DEMOTION);
+                done(policy())
+            }
+            _ => {
+                let (before, begun) = (policy(), thread_priority::cpu_time());
+                thread_priority::demote();
+                while thread_priority::cpu_time().saturating_sub(begun) < thread_priority::CPU_BEFORE_DEMOTION {}
+                done(format!("{before} {}", policy()))
+            }
+        }));
     run(fixture, async |server| {
         let mut client = server.connect().await;
         // SCHED_OTHER is 0, SCHED_IDLE 5. A reply goes out before the thread has looked up from its call, so what follows
@@ -234,7 +235,7 @@ fn long_calls_have_lowered_threads_and_others_never() {
             ("a short", "0"),
             ("b long", "0 5"),
             ("b long", "5 5"),
-            ("b cut", "5"),
+            ("b timed-out", "5"),
             ("b waits", "5"), // as a short call does behind the workers
             ("b short", "0"),
             ("a short", "0"),

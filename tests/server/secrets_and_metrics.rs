@@ -22,7 +22,7 @@ taskConfig: [{config: {token: CANARY, deep: {list: [CANARY]}}}]
 providersInfo: [{info: {ad-role: CANARY}}]
 modules:
   log: {wasm: log.wasm}
-  refuse: {wasm: refuse.wasm}
+  deny: {wasm: deny.wasm}
   trap: {wasm: trap.wasm}
   not-json: {wasm: not-json.wasm}
   echo: {wasm: echo.wasm}
@@ -31,7 +31,7 @@ modules:
 queues:
   plain: {templateOverrides: {env: [{name: GIVEN, value: CANARY}]}}
   log: {modules: [log]}
-  refuse: {modules: [refuse]}
+  deny: {modules: [deny]}
   trap: {modules: [trap]}
   not-json: {modules: [not-json]}
   echo: {modules: [echo]}
@@ -40,10 +40,10 @@ queues:
   bad: {templateOverrides: {env: [{name: A, value: [CANARY]}], volumes: CANARY}}
 ";
 
-const MODULES: [&str; 6] = ["log", "refuse", "trap", "not-json", "echo", "loop"];
+const MODULES: [&str; 6] = ["log", "deny", "trap", "not-json", "echo", "loop"];
 
 /// The outputs of one run.
-struct Told {
+struct Outputs {
     log: String,
     metrics: String,
     /// bodies of the replies, but for their patches
@@ -51,7 +51,7 @@ struct Told {
     reasons: Vec<String>,
 }
 
-fn tell(flags: &[&str]) -> Told {
+fn outputs_of(flags: &[&str]) -> Outputs {
     let modules: Vec<_> = MODULES.iter().map(|name| (format!("{name}.wasm"), misbehaving(name).unwrap())).collect();
     let modules: Vec<_> = modules.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
     let sections = SECTIONS.replace("CANARY", CANARY);
@@ -61,13 +61,13 @@ fn tell(flags: &[&str]) -> Told {
     process.until_metric("podgraft_config_errors", 2.0).unwrap();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (mut replies, reasons) = runtime.block_on(chapter_of_requests(address));
+    let (mut replies, reasons) = runtime.block_on(send_requests(address));
     // a malformed file with the secret in it, and a certificate that cannot be parsed
     let malformed = format!("{HEAD}environments: {{e: {{template: \"{CANARY}\n  : {CANARY}");
     fs::write(process.config().join("malformed.yaml"), malformed).unwrap();
     process.secret.put(Some(CANARY), Some(CANARY));
     process.until_metric("podgraft_certificate_reload_failures_total", 1.0).unwrap();
-    process.until_metric("podgraft_config_errors", 3.0).unwrap(); // two of the bad queue, and the malformed file
+    process.until_metric("podgraft_config_errors", 3.0).unwrap(); // two of the invalid queue, and the malformed file
     runtime.block_on(async {
         let mut client = connect(address, &accepting_any()).await;
         replies += &without_patch(&client.post(task("plain").as_bytes()).await.body).0;
@@ -76,13 +76,13 @@ fn tell(flags: &[&str]) -> Told {
     process.signal("TERM").unwrap();
     let (status, log) = process.end().unwrap();
     assert_eq!(status.code(), Some(0), "{log}");
-    Told { log, metrics, replies, reasons }
+    Outputs { log, metrics, replies, reasons }
 }
 
-async fn chapter_of_requests(address: SocketAddr) -> (String, Vec<String>) {
+async fn send_requests(address: SocketAddr) -> (String, Vec<String>) {
     let (mut replies, mut reasons) = (String::new(), Vec::new());
     let mut client = connect(address, &accepting_any()).await;
-    for queue in ["plain", "log", "refuse", "trap", "not-json", "echo", "loop", "condition", "bad", "unknown"] {
+    for queue in ["plain", "log", "deny", "trap", "not-json", "echo", "loop", "condition", "bad", "unknown"] {
         let (text, reason) = without_patch(&client.post(task(queue).as_bytes()).await.body);
         replies += &text;
         reasons.push(format!("{queue}: {reason}"));
@@ -140,14 +140,14 @@ fn without_patch(reply: &str) -> (String, String) {
 #[test]
 fn a_secret_is_never_repeated_in_log_metrics_or_replies() {
     for flags in [["--log-format=json", "--log-level=trace"], ["--log-format=json", "--log-level=info"]] {
-        let told = tell(&flags);
-        no_canary(&told);
+        let outputs = outputs_of(&flags);
+        no_canary(&outputs);
         assert_eq!(
-            told.reasons,
+            outputs.reasons,
             [
                 "plain: allowed",
                 "log: allowed",
-                "refuse: ModuleFailed",
+                "deny: ModuleFailed",
                 "trap: ModuleFailed",
                 "not-json: ModuleFailed",
                 "echo: ModuleFailed",
@@ -157,26 +157,26 @@ fn a_secret_is_never_repeated_in_log_metrics_or_replies() {
                 "unknown: allowed",
             ]
         );
-        assert!(told.log.contains("***"), "the module's words are in the log, without the secret");
+        assert!(outputs.log.contains("***"), "the module's text is in the log, without the secret");
         let is_warned = |line: &str| line.contains("\"WARN\"") && line.contains("ConfigInvalid");
-        assert!(told.log.lines().any(is_warned), "{}", told.log);
+        assert!(outputs.log.lines().any(is_warned), "{}", outputs.log);
     }
 }
 
 #[test]
 fn a_secret_is_never_repeated_in_a_log_of_text() {
-    let told = tell(&["--log-format=text", "--log-level=trace"]);
-    no_canary(&told);
+    let outputs = outputs_of(&["--log-format=text", "--log-level=trace"]);
+    no_canary(&outputs);
 }
 
-fn no_canary(told: &Told) {
-    for (what, text) in [("log", &told.log), ("metrics", &told.metrics), ("replies", &told.replies)] {
+fn no_canary(outputs: &Outputs) {
+    for (what, text) in [("log", &outputs.log), ("metrics", &outputs.metrics), ("replies", &outputs.replies)] {
         let line = text.lines().find(|line| line.contains(CANARY));
         assert_eq!(line, None, "{what}");
     }
 }
 
-/// Each family and a series of it that must be above zero at the story's end; `""`: another test moves it. A family
+/// Each family and a series of it that must be above zero at the end of the run; `""`: another test moves it. A family
 /// with labels is not there before it has a series: no connection times out here, see `timeouts`.
 const SERIES: &[(&str, &str)] = &[
     ("podgraft_build", "podgraft_build_info{version="),
@@ -203,7 +203,7 @@ const SERIES: &[(&str, &str)] = &[
 
 #[test]
 fn every_metric_moves_and_is_named_as_prometheus_names_them() {
-    let metrics = tell(&["--log-format=json"]).metrics;
+    let metrics = outputs_of(&["--log-format=json"]).metrics;
     let families: Vec<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert_eq!(families, SERIES.iter().map(|(family, _)| *family).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Values that the API server would reject or warn about, and the full texts of their errors.
+//! Values that the API server would deny or warn about, and the full texts of their errors.
 
 use super::*;
 

@@ -48,7 +48,7 @@ func run() error {
 		if err := in.Decode(&q); err != nil {
 			return err
 		}
-		// What is wrong with the labels is what the namespace's own creation is told of.
+		// Errors of the labels are reported when the namespace is created.
 		p, _ := api.PolicyToEvaluate(q.Labels, defaults)
 		results := evaluator.EvaluatePod(p.Warn, &q.Pod.ObjectMeta, &q.Pod.Spec)
 		a := answer{Warn: p.Warn.String(), Reasons: policy.AggregateCheckResults(results).ForbiddenReasons}

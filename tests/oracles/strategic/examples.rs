@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::known_differences::CHOICES;
-use crate::{Oracle, Outcome, lay, prepared, same};
+use crate::{Oracle, Outcome, merge, prepared, same};
 
 /// A choice, shown by an example.
 pub(crate) struct Example {
     /// the choice's name
     pub(crate) name: &'static str,
-    /// JSON text: what the pod has, what the patch says, what podgraft makes of it (`null`: it refuses); in `spec`
+    /// JSON text: what the pod has, what the patch says, what podgraft makes of it (`null`: an error); in `spec`
     spec: [&'static str; 3],
 }
 
@@ -19,7 +19,7 @@ const fn example(name: &'static str, own: &'static str, patch: &'static str, our
 
 pub(crate) const EXAMPLES: &[Example] = &[
     example(
-        "unknown directives are refused",
+        "unknown directives are errors",
         r#"{"containers": [{"name": "a"}]}"#,
         r#"{"nodeSelector": {"$patch": "merge", "a": "b"}}"#,
         "null",
@@ -136,7 +136,7 @@ pub(crate) fn check(example: &Example, oracle: &Oracle) -> Outcome {
         Ok(json!({ "spec": spec }))
     };
     let (pair, expected) = ((spec(0)?, spec(1)?), spec(2)?);
-    let ours = lay(&pair);
+    let ours = merge(&pair);
     if ours.as_ref() != Some(&expected).filter(|expected| !expected["spec"].is_null()) {
         return Err(format!("podgraft gives {ours:?}"));
     }

@@ -22,7 +22,7 @@ const NOTHING: Choice = Choice { name: "", before: |_, _| {}, after: |_| {}, bot
 /// In the order in which they are applied, one more at a time. What looks at keys comes before what changes them.
 pub(crate) const CHOICES: &[Choice] = &[
     // Where there is nothing to patch, Kubernetes drops a directive that does not exist.
-    Choice { name: "unknown directives are refused", before: refuse_unknown, ..NOTHING },
+    Choice { name: "unknown directives are errors", before: make_unknown_an_error, ..NOTHING },
     // Layers' elements stand before the pod's own (containers after), and the pod's keep their order; Kubernetes lets
     // the patch's order win.
     Choice { name: "position", both: sort_keyed, ..NOTHING },
@@ -69,7 +69,7 @@ fn lists(value: &mut Value, kind: Type, visit: &mut dyn FnMut(&'static Field, &m
 /// A change of a list of the pod together with the patch's list for it.
 type Meeting<'m> = dyn FnMut(&'static Field, &mut Vec<Value>, &mut Vec<Value>) + 'm;
 
-/// Every list that a patch lays over one of the pod's.
+/// Every list that a patch has for one of the pod's.
 fn meetings(pod: &mut Value, patch: &mut Value, kind: Type, visit: &mut Meeting<'_>) {
     let (Type::Object(object), Value::Object(own), Value::Object(members)) = (kind, pod, patch) else { return };
     if members.contains_key("$patch") {
@@ -104,7 +104,7 @@ fn replaces(items: &[Value]) -> bool {
     items.iter().any(|item| item["$patch"] == "replace")
 }
 
-fn refuse_unknown(_: &mut Value, patch: &mut Value) {
+fn make_unknown_an_error(_: &mut Value, patch: &mut Value) {
     fn is_known(value: &Value) -> bool {
         match value {
             // The content of a deleted element does not matter.

@@ -114,9 +114,8 @@ fn modules(criterion: &mut Criterion) {
         let (request, template) = arguments(&body, &layers);
         let task_config = Arc::clone(&snapshot.task_config[0].config);
         let left = || Duration::from_secs(10);
-        let (budget, pace) = (Budget::default(), Execution::Pooled(&left));
-        let call =
-            HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution: pace };
+        let (budget, execution) = (Budget::default(), Execution::Pooled(&left));
+        let call = HookRequest { request: &request, template: &template, task_config: &task_config, budget, execution };
         println!("sandbox/{name}: the template has {} bytes", template.len());
         let mut group = criterion.benchmark_group("module");
         group.bench_function(name, |bencher| answers(bencher, &body, &snapshot));

@@ -54,7 +54,7 @@ pub(crate) struct Measured {
 /// Everything that the table is made of.
 pub(crate) struct Results {
     variants: BTreeMap<Variant, Measured>,
-    /// p99 of good requests in µs, connections -> (alone, beside looping modules)
+    /// p99 of ordinary requests in µs, connections -> (alone, beside looping modules)
     beside: BTreeMap<u32, (Vec<f64>, Vec<f64>)>,
     /// each misbehaving module's sentence, and how long it took to come
     denials: Vec<(&'static str, String, Duration)>,
@@ -178,17 +178,17 @@ fn check(variant: Variant, server: &Server, body: &[u8]) {
 /// The denials of each misbehaving module's pod.
 fn denials(server: &Server) -> Vec<(&'static str, String, Duration)> {
     let mut client = connect(server);
-    let told = MISBEHAVING.iter().map(|name| {
+    let denials = MISBEHAVING.iter().map(|name| {
         let begun = Instant::now();
         let reply = client.post(&fixture::review_for(name)).unwrap().body;
         let reply: serde_json::Value = serde_json::from_slice(&reply).unwrap();
         assert_eq!(reply["response"]["allowed"], false, "{reply}");
         (*name, reply["response"]["status"]["message"].as_str().unwrap().to_owned(), begun.elapsed())
     });
-    told.collect()
+    denials.collect()
 }
 
-/// Good requests alone, and while four clients post pods of the queue whose module loops.
+/// Ordinary requests alone, and while four clients post pods of the queue whose module loops.
 fn beside(server: &Server, review: &Path, rounds: u64, span: Duration) -> BTreeMap<u32, (Vec<f64>, Vec<f64>)> {
     let mut found: BTreeMap<u32, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
     let bad = fixture::review_for("loop");

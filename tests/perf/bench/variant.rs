@@ -173,8 +173,8 @@ impl Reviewer for Fixed {
         Verdict::Done(answer(self.0.clone()))
     }
 
-    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
-        mutate::deny(body, rejection)
+    fn deny(&self, body: &[u8], denial: Denial) -> Answer {
+        mutate::deny(body, denial)
     }
 }
 
@@ -186,8 +186,8 @@ impl Reviewer for Naive {
         Verdict::Done(answer(naive::answer(body, &self.0)))
     }
 
-    fn deny(&self, body: &[u8], rejection: Denial) -> Answer {
-        mutate::deny(body, rejection)
+    fn deny(&self, body: &[u8], denial: Denial) -> Answer {
+        mutate::deny(body, denial)
     }
 }
 

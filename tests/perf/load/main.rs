@@ -25,7 +25,7 @@ use podgraft_testkit::server::LocalPodgraft;
 const RATE: u32 = 100;
 
 /// The configuration of the load's pods.
-const GOOD: &str = "
+const VALID: &str = "
 taskConfig: [{config: {nfs: {server: {ip: 10.0.0.7, path: /export}, mountPath: /mnt/nfs}}}]
 modules: {nfs: {wasm: inject-nfs.wasm, budget: {time: 2s}}}
 queues: {load: {modules: [nfs], templateOverrides: {env: [{name: VERSION, value: v0}]}}}
@@ -65,7 +65,7 @@ fn a_rolling_restart() -> Result<(), String> {
 
 /// A new replica, ready and known.
 fn replica(balancer: &Balancer) -> (LocalPodgraft, Replica) {
-    let process = LocalPodgraft::configured(GOOD, &modules(), &["--drain-grace=1s", "--log-level=info"]);
+    let process = LocalPodgraft::configured(VALID, &modules(), &["--drain-grace=1s", "--log-level=info"]);
     let (address, admin) = (process.address(), process.admin_address());
     until(|| client::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200));
     let replica = Replica { address, admin };
@@ -74,7 +74,7 @@ fn replica(balancer: &Balancer) -> (LocalPodgraft, Replica) {
 }
 
 fn certificate_rotations() -> Result<(), String> {
-    let (process, replica) = single(GOOD);
+    let (process, replica) = single(VALID);
     let load = Load::start(target(&replica, replica.address, 3), RATE);
     let between = span() / 20;
     for _ in 0..20 {
@@ -93,7 +93,7 @@ fn certificate_of(replica: &Replica) -> rustls::pki_types::CertificateDer<'stati
 }
 
 fn edits() -> Result<(), String> {
-    let (process, replica) = single(GOOD);
+    let (process, replica) = single(VALID);
     let expected = expected_patch(&replica);
     // the newest version that may have been seen, and the oldest that may still be
     let newest = Arc::new(AtomicUsize::new(0));
@@ -111,22 +111,22 @@ fn edits() -> Result<(), String> {
     for edit in 1..=100 {
         newest.store(edit, Ordering::SeqCst);
         let before = gauge(&replica, "podgraft_config_generation");
-        process.configure(&GOOD.replace("v0", &format!("v{edit}")));
-        until(|| gauge(&replica, "podgraft_config_generation") > before && problems(&replica) < 1.0);
+        process.configure(&VALID.replace("v0", &format!("v{edit}")));
+        until(|| gauge(&replica, "podgraft_config_generation") > before && config_errors(&replica) < 1.0);
         thread::sleep(between);
-        let bad = match edit % 3 {
-            0 => GOOD.replace("env:", "envs:"),
-            1 => GOOD.replace("queues: {", "queues: {{"),
-            _ => GOOD.replace("wasm: inject-nfs.wasm", "wasm: gone.wasm"),
+        let invalid = match edit % 3 {
+            0 => VALID.replace("env:", "envs:"),
+            1 => VALID.replace("queues: {", "queues: {{"),
+            _ => VALID.replace("wasm: inject-nfs.wasm", "wasm: gone.wasm"),
         };
-        process.configure(&bad);
-        until(|| problems(&replica) > 0.0);
+        process.configure(&invalid);
+        until(|| config_errors(&replica) > 0.0);
         thread::sleep(between);
     }
-    finish(load, "200 edits, half of them bad")
+    finish(load, "200 edits, half of them invalid")
 }
 
-fn problems(replica: &Replica) -> f64 {
+fn config_errors(replica: &Replica) -> f64 {
     gauge(replica, "podgraft_config_errors")
 }
 
@@ -135,12 +135,12 @@ fn gauge(replica: &Replica, name: &str) -> f64 {
 }
 
 fn a_hostile_module() -> Result<(), String> {
-    let config = GOOD
+    let config = VALID
         .replace("modules: {", "modules: {loop: {wasm: loop.wasm}, ")
         .replace("queues: {", "queues: {hostile: {modules: [loop]}, ");
     let (_process, replica) = single(&config);
     let alone = loaded(&replica, span());
-    alone.print("a good module alone");
+    alone.print("an ordinary module alone");
     let stopped = Arc::new(AtomicBool::new(false));
     let hostile: Vec<_> = (0..8)
         .map(|number| {
@@ -148,24 +148,24 @@ fn a_hostile_module() -> Result<(), String> {
             target.review = task_review("hostile");
             let stopped = Arc::clone(&stopped);
             thread::spawn(move || {
-                let (mut connection, mut refused) = (None, 0);
+                let (mut connection, mut denied) = (None, 0);
                 while !stopped.load(Ordering::SeqCst) {
                     let reply = target.post(&mut connection, &number.to_string()).unwrap();
                     let reply: serde_json::Value = serde_json::from_slice(&reply).unwrap();
                     assert_eq!(reply["response"]["status"]["reason"], "ModuleUnavailable", "{reply}");
-                    refused += 1;
+                    denied += 1;
                 }
-                refused
+                denied
             })
         })
         .collect();
     let beside = loaded(&replica, span());
     stopped.store(true, Ordering::SeqCst);
-    let refused: usize = hostile.into_iter().map(|client| client.join().unwrap()).sum();
-    beside.print(&format!("beside a loop (refused {refused})"));
+    let denied: usize = hostile.into_iter().map(|client| client.join().unwrap()).sum();
+    beside.print(&format!("beside a loop (denied {denied})"));
     let ratio = |share| beside.quantile(share) / alone.quantile(share);
     println!("beside / alone: p50 {:.2}, p99 {:.2}", ratio(0.5), ratio(0.99));
-    assert!(refused > 0);
+    assert!(denied > 0);
     alone.nothing_failed().and_then(|()| beside.nothing_failed())
 }
 
@@ -222,7 +222,7 @@ fn finish(load: Load, what: &str) -> Result<(), String> {
     report.nothing_failed()
 }
 
-/// Waits; a minute is the watchdog's patience.
+/// Waits for the condition, for at most a minute.
 fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {

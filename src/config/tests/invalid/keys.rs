@@ -37,7 +37,7 @@ fn an_unknown_key_gets_the_nearest_one_suggested() {
 }
 
 #[test]
-fn a_misplaced_key_is_told_where_it_belongs() {
+fn the_error_of_a_misplaced_key_names_its_place() {
     let beside = |key: &str| format!("belongs beside `{key}`, not into it");
     let own = "no layer may set it: the task sets the image, command and args of the primary container";
     let table = [

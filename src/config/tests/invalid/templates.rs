@@ -255,7 +255,7 @@ fn directives_are_allowed_where_they_can_remove_something() {
 }
 
 #[test]
-fn values_that_the_api_server_rejects_are_errors_at_load() {
+fn values_that_the_api_server_denies_are_errors_at_load() {
     let mounts = |more: &str| {
         format!("volumes: [{{name: v, emptyDir: {{}}}}]\n      volumeMounts: [{{name: v, mountPath: /v, {more}}}]")
     };
