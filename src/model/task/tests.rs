@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::system::SystemKind;
 
 const AGENT: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "0123456789abcdef0123456789abcdef";
