@@ -92,11 +92,15 @@ async fn send_requests(address: SocketAddr) -> (String, Vec<String>) {
     for body in malformed {
         replies += &client.post(body.as_bytes()).await.body;
     }
-    // more than the module threads take
-    let crowd: Vec<_> = (0..90)
-        .map(|_| {
+    // more than the module threads take; all are connected first, as a handshake takes longer than a queue is full
+    let mut clients = Vec::new();
+    for _ in 0..90 {
+        clients.push(connect(address, &accepting_any()).await);
+    }
+    let crowd: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
             tokio::spawn(async move {
-                let mut client = connect(address, &accepting_any()).await;
                 client.send_post_to("/mutate?timeout=1s", task("loop").as_bytes()).await;
                 client.reply().await.body
             })
