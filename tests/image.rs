@@ -138,7 +138,10 @@ fn the_static_program_finds_hosts_by_name() {
     });
     let output = check.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "podgraft: the Secret podgraft/podgraft-tls cannot be read: the API server responds with status 418\n");
+    assert_eq!(
+        said,
+        "podgraft: the Secret podgraft/podgraft-tls cannot be read: the API server responds with status 418\n"
+    );
     answers.join().unwrap();
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn a_modules_bytes_are_pinned_and_replaced_while_podgraft_runs(instal
     // with a wrong digest, the whole queue stays at its last valid version
     ns.configure(&config("two", &format!("sha256: {},", "ab".repeat(32))))?;
     installation
-        .logged(&format!("modules.live-module.sha256: the file is another: its sha256 is {}", digest(&first)))?;
+        .logged(&format!("modules.live-module.sha256: does not match the file, whose sha256 is {}", digest(&first)))?;
     let pod = ns.create_in("live-module", "wrongly-pinned")?;
     same("the queue's edit", env(&pod, "EDIT"), "one")?;
     says(podgraft_testkit::pod::applied(&pod), &applied_first)?;
