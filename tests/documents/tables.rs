@@ -37,8 +37,8 @@ fn operations_lists_every_metric_and_label_value() {
 #[test]
 fn operations_lists_every_field_of_the_log_of_requests() {
     let code = read("src/http/admission/log.rs");
-    let calls = ["debug!(", "info!(", "warn!(", "error!("].into_iter().flat_map(|name| code.split(name).skip(1));
-    let expected: BTreeSet<&str> = calls.flat_map(log_fields).collect();
+    let macros = ["debug!(", "info!(", "warn!(", "error!("].into_iter().flat_map(|name| code.split(name).skip(1));
+    let expected: BTreeSet<&str> = macros.flat_map(log_fields).collect();
     assert!(expected.len() > 10, "{expected:?}");
     let document = read("docs/operations.md");
     let table = document.split("| field of a request or module |").nth(1).unwrap().split("\n\n").next().unwrap();
