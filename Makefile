@@ -25,6 +25,7 @@ check: NEEDS = rust lint wasm cc
 check: needs
 	$(CARGO) fmt --all --check
 	@tests/progress.sh "clippy" "of about 370 crates" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --quiet --test demo -- -D warnings # `test = false` keeps it out of --all-targets
 	@tests/progress.sh "the core" "of about 90 crates" $(CARGO) check --locked --lib --no-default-features --target wasm32-unknown-unknown
 
 needs:

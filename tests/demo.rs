@@ -208,8 +208,8 @@ impl Story {
             println!("   {:6.1} s  {what}", time.as_secs_f64());
         }
         println!("   {:6.1} s  in all; nothing is left running", self.began.elapsed().as_secs_f64());
-        let program = Path::new(podgraft::BINARY);
-        let program = program.strip_prefix(root()).unwrap_or(program).display();
+        let program = podgraft_testkit::program();
+        let program = program.strip_prefix(root()).unwrap_or(&program).display();
         println!("\n== what to do next");
         println!(
             "   edit tests/demo/podgraft.yaml, the configuration of this story, and see the errors or the changes:"
@@ -223,7 +223,7 @@ impl Story {
 /// Runs podgraft in the repository, and shows the command with what it prints.
 fn shown(arguments: &[&str]) -> Outcome<()> {
     println!("   $ podgraft {}", arguments.join(" "));
-    let status = Command::new(podgraft::BINARY).args(arguments).current_dir(root()).status();
+    let status = Command::new(podgraft_testkit::program()).args(arguments).current_dir(root()).status();
     expect(status.map_err(|error| error.to_string())?.success(), "podgraft fails")
 }
 
@@ -246,7 +246,7 @@ fn compared(before: &Value, after: &Value) -> Outcome<String> {
     let touches: Vec<Change> = String::from_utf8_lossy(&output.stdout).lines().filter_map(change).collect();
     let (before, after) = (without_bookkeeping(before), without_bookkeeping(after));
     let arena = Bump::new();
-    let side = |pod| Side::new(Json::lift(pod, &arena), &arena);
+    let side = |pod| Side::new(Json::borrowed(pod, &arena), &arena);
     Ok(diff::text(&side(&before), &side(&after), &touches, "# the API server"))
 }
 
