@@ -6,11 +6,12 @@ mod text;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use bumpalo::Bump;
+
 use self::report::Report;
 use super::Output;
 use super::load::Configuration;
 use super::manifests::Manifests;
-use bumpalo::Bump;
 
 /// List which layer or module set each field of a pod, and why other settings were not applied.
 #[derive(Debug, clap::Args)]

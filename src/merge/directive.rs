@@ -5,11 +5,12 @@
 //! directives of strategic merge patches (`$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are
 //! written by `kubectl apply` for itself; they are errors that name the directive.
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use super::{Conflict, EMPTY, MergeError, MergeResult, MergeRule, Merger, Slot, Target};
 use crate::json::{Json, Member};
 use crate::k8s::labels::TOKEN_VOLUME;
 use crate::k8s::patch::{PathElement, display_path};
-use bumpalo::collections::Vec as ArenaVec;
 
 /// The key of a directive.
 const PATCH: &str = "$patch";

@@ -1,7 +1,8 @@
 //! Tests of the merge rules, and that applying a stack of layers twice changes nothing.
 
-use super::*;
 use serde_json::{Value, json};
+
+use super::*;
 
 mod conflict;
 mod directives;

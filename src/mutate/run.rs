@@ -1,5 +1,9 @@
 //! Runs the steps of a mutation in order.
 
+use std::cell::OnceCell;
+
+use bumpalo::Bump;
+
 use super::applied::Interrupted;
 use super::context::Context;
 use super::modules::ModuleRun;
@@ -15,8 +19,6 @@ use crate::model::review::Review;
 use crate::model::snapshot::Snapshot;
 use crate::model::task::Task;
 use crate::mutate::plan::Plan;
-use bumpalo::Bump;
-use std::cell::OnceCell;
 
 /// Elements that a list, or members that a map, of a pod may have. Merge and diff look elements up by walking lists,
 /// which is fastest for what pods have (tens) and would take a worker seconds for 100,000.

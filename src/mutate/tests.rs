@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bumpalo::Bump;
 use serde_json::{Value, json};
 
 use super::fixtures::{self, layer, queue, unit};
@@ -20,7 +21,6 @@ use crate::model::hook::Execution;
 use crate::model::hook::{Budget, Hook, HookError, HookOutput, HookRequest, HookResponse, LogLevel, LogLine};
 use crate::model::snapshot::Snapshot;
 use crate::model::snapshot::{Match, Module, OnError, Unit, UnknownQueue, Vault};
-use bumpalo::Bump;
 
 const SUBMITTER: &str = "system:serviceaccount:clearml:clearml-agent-sa";
 const ID: &str = "6b1d0c4f2e5a4d7e9c3b8a7f1d2e4c60";

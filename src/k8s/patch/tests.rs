@@ -1,8 +1,9 @@
 //! Tests that a comparison's operations are minimal and apply to its input.
 
-use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use super::*;
 
 fn operations(before: &Value, after: &Value) -> Vec<Value> {
     let arena = Bump::new();

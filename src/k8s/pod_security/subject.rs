@@ -3,7 +3,7 @@
 use super::policy::Policy;
 use crate::json::Json;
 
-/// The finding of a check.
+/// The place and the rule of a violation.
 pub(super) struct Breach {
     pub(super) path: String,
     pub(super) related_path: Option<&'static str>,

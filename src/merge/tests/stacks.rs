@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 
-use super::*;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+
+use super::*;
 
 /// Fragments of the supported keys with names that collide with the pod's and each other's.
 fn fragments() -> impl Strategy<Value = Value> {
